@@ -1,0 +1,54 @@
+# Two commands do everything from a fresh clone: `make demo` runs the main job, `make test` the tests.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+
+.PHONY: help demo test check format docs bench clean distclean
+
+help: ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: $(VENV)/installed ## train two networks on the embedded digits and print their affine gap
+	$(BIN)/capsbench run --suite affine --digits embedded --out runs
+
+test: $(VENV)/installed-test ## the whole suite
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev ## lint, format, types, links, documents in step with the code
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python tools/documents.py --check
+
+format: $(VENV)/installed-dev ## put the code into shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/installed-dev ## write the generated parts of the documents anew
+	$(BIN)/python tools/documents.py
+
+bench: $(VENV)/installed-bench ## compare speeds; prints the ratios
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group
+
+clean: ## remove what was built, and the demo's results
+	rm -rf build dist runs *.egg-info .benchmarks .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the virtual environment, too
+	rm -rf $(VENV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "capsbench needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# An installation is good until pyproject.toml changes; torch alone is several gigabytes.
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(INSTALL) .
+	@touch $@
+
+$(VENV)/installed-%: pyproject.toml | $(BIN)/python
+	$(INSTALL) '.[$*]'
+	@touch $@

@@ -1,0 +1,40 @@
+"""capsbench: robustness of capsule and equivariant networks on digits, exact and reproducible.
+
+    capsbench.generate("multimnist", out="data", split="test")   makes HDF5 files
+    capsbench.open_dataset("data/multimnist-test.h5")            opens and verifies one
+    capsbench.stream("affnist", split="train", variants=32)      the same samples without a file
+    capsbench.run("affine", models=["capsnet"])                  runs a suite
+    capsbench.load_results("runs")                               reads what it measured
+    capsbench.models.build("capsnet", image_size=40)             builds a network
+
+What is named here is loaded when it is first used, so that the command line starts at once.
+"""
+
+import importlib
+from typing import Any
+
+from capsbench import version
+
+__version__ = version.VERSION
+
+_PLACES = {
+    "generate": "capsbench.face",
+    "load_results": "capsbench.results",
+    "open_dataset": "capsbench.storage",
+    "run": "capsbench.face",
+    "stream": "capsbench.loading",
+}
+
+__all__ = ["__version__", "generate", "load_results", "open_dataset", "run", "stream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name in ("generators", "models"):
+        return importlib.import_module(f"capsbench.{name}")
+    raise AttributeError(f"module 'capsbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, "generators", "models"})

@@ -1,0 +1,5 @@
+"""``python -m capsbench`` is ``capsbench``."""
+
+from capsbench.cli import main
+
+main()

@@ -1,0 +1,126 @@
+"""What a suite is handed: one cell to measure, and a bench that has the data, the device and the model ready."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from capsbench import registry
+from capsbench.contracts import CLASSES
+from capsbench.generation import generate_file
+from capsbench.loading import Stream
+from capsbench.recipes import Recipe, make_recipe
+from capsbench.storage import DataFile, open_dataset
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A protocol with a name.
+
+    Attributes:
+        settings: An instance of the suite's frozen dataclass of settings.
+        models: Model name to what it is built with, where that is not its default.
+    """
+
+    settings: Any
+    models: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One measurement: a suite, a model and a seed, with everything that determines the outcome.
+
+    Attributes:
+        suite: The suite's name.
+        version: The suite's version; it changes whenever its outcomes may.
+        preset: The preset's name, with what was changed of it.
+        model: The model's name as it was asked for.
+        source: SHA-256 of the file that the model is in, where it is a user's own; empty for what ships.
+        parameters: What the model is built with.
+        seed: Of the initial weights, the order of the samples and dropout.
+        settings: An instance of the suite's settings.
+        digits: ``"embedded"`` or ``"mnist"``.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    suite: str
+    version: int
+    preset: str
+    model: str
+    source: str
+    parameters: Mapping[str, Any]
+    seed: int
+    settings: Any
+    digits: str
+    device: str
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that stand for all of it: a finished cell is found again by them."""
+        content = {**vars(self), "settings": asdict(self.settings), "parameters": dict(self.parameters)}
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """What its files are called: the model's name as far as a file name can bear it, the seed and the id."""
+        safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.model)
+        return f"{safe.strip('-.')}-seed{self.seed}-{self.id}"
+
+
+@dataclass
+class Bench:
+    """Data, model and folders for a cell.
+
+    Attributes:
+        cell: What is measured.
+        folder: Everything that the run writes lies below it.
+        digits: Where the digits come from: ``auto``, ``embedded`` or a folder.
+        report: Gets a line now and then.
+        data: What was used, for the result.
+    """
+
+    cell: Cell
+    folder: Path
+    digits: str
+    report: Callable[[str], None]
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
+        """Samples without a file, noted under the role they play."""
+        stream = Stream(make_recipe(generator, split=split, digits=self.digits, **recipe))
+        self.data[role] = {"spec": stream.spec.to_dict()}
+        return stream
+
+    def file(self, role: str, generator: str, split: str, **recipe: Any) -> DataFile:
+        """A data file, made if it is missing and checked if it is there, noted under the role it plays."""
+        made: Recipe = make_recipe(generator, split=split, digits=self.digits, **recipe)
+        path = self.folder / "data" / f"{generator}-{split}-{made.spec.sha256[:12]}.h5"
+        generate_file(made, path)
+        file = open_dataset(path, digits=self.digits)
+        self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
+        return file
+
+    def model(self, image_size: int, *, pairs: bool = False) -> torch.nn.Module:
+        """The cell's model, its initial weights drawn from the cell's seed."""
+        build = registry.load("model", "capsbench.models:build")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.cell.seed)
+            model: torch.nn.Module = build(
+                self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **self.cell.parameters
+            )
+        return model
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this cell's checkpoints go."""
+        return self.folder / "checkpoints" / self.cell.name
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """How many numbers training sets."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

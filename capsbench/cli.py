@@ -1,0 +1,349 @@
+"""The command line: a command parses, calls one function, and prints.
+
+Nothing heavy is imported before a command needs it: ``capsbench --help`` answers at once.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError
+from capsbench.parameters import split_assignments
+from capsbench.version import VERSION
+
+INTERRUPTED = 130
+
+digits_option = click.option(
+    "--digits",
+    default="auto",
+    metavar="auto|embedded|DIR",
+    show_default=True,
+    help="Where the source digits come from.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+set_option = click.option("--set", "sets", multiple=True, metavar="K=V", help="Set one parameter; may be repeated.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="capsbench")
+def cli() -> None:
+    r"""Robustness of capsule and equivariant networks on digits, exact and reproducible.
+
+    \b
+    Example:
+      capsbench generate multimnist
+      capsbench run --suite affine
+    """
+
+
+@cli.command()
+@click.argument("dataset")
+@click.option(
+    "--split", "splits", multiple=True, metavar="SPLIT", help="train, validation, trainval or test; may be repeated."
+)
+@click.option("--preset", help="A named set of parameters; see `capsbench list`.")
+@set_option
+@click.option("--seed", default=0, show_default=True, help="0..2**64-1.")
+@click.option("--count", type=int, help="Number of samples; by default one for each digit of the split.")
+@digits_option
+@click.option("--layers", is_flag=True, help="Keep each digit alone, too.")
+@click.option("--out", default=".", metavar="DIR|FILE.h5", show_default=True, help="Where the files go.")
+@click.option("--force", is_flag=True, help="Start anew where another file stands.")
+@json_option
+def generate(
+    dataset: str, splits: Sequence[str], out: str, sets: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    r"""Make the HDF5 files of a data set.
+
+    A run that was stopped goes on where it was; a file that is whole is verified and left.
+
+    \b
+    Example:
+      capsbench generate multimnist
+      capsbench generate affnist --split test --set rotation=-45,45 --out data
+    """
+    from capsbench.describing import file_facts, generated_text
+    from capsbench.face import DEFAULT_SPLITS, generate_splits
+    from capsbench.progress import progress
+    from capsbench.storage import DataFile
+
+    made = generate_splits(
+        dataset,
+        Path(out),
+        splits or DEFAULT_SPLITS,
+        progress=progress,
+        parameters=split_assignments(sets),
+        **options,
+    )
+    files = [DataFile(generated.path, digits=options["digits"]) for generated in made]
+    _note_embedded(files)
+    facts = [
+        file_facts(file) | {"seconds": one.seconds, "drawn": one.drawn} for file, one in zip(files, made, strict=True)
+    ]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo("\n\n".join(generated_text(one, fact) for one, fact in zip(made, facts, strict=True)))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Draw damaged blocks anew from the file's spec.")
+@click.option("--sample", default=0, metavar="N", help="Also draw N random samples anew and compare their bytes.")
+@digits_option
+def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
+    r"""Check every block of a file against its digest.
+
+    \b
+    Example:
+      capsbench verify multimnist-test.h5 --sample 500
+      capsbench verify multimnist-test.h5 --repair
+    """
+    from capsbench.generation import remake_command, repair_file, wrong_samples
+    from capsbench.layout import block_count
+    from capsbench.parameters import check_number
+    from capsbench.progress import progress
+    from capsbench.storage import DataFile
+
+    check_number("--sample", sample, 0, 2**40)
+    try:
+        data = DataFile(file, digits=digits)
+    except DataFileError as error:
+        command = remake_command(file)
+        raise DataFileError(f"{error} Make it anew with: {command}" if command else str(error)) from None
+    if repair:
+        with progress(f"repairing {file.name}") as report:
+            repaired = repair_file(file, digits=digits, report=report)
+        click.echo(f"{file}: {repaired.drawn:,} samples drawn anew, {repaired.kept:,} were right.")
+    data.check()
+    click.echo(f"{file}: {block_count(len(data)):,} blocks of {len(data):,} samples are right. Digest {data.digest}")
+    if sample:
+        wrong = wrong_samples(data, sample, digits=digits)
+        if wrong:
+            raise DataFileError(
+                f"{file}: {len(wrong)} of {min(sample, len(data))} samples are not what its spec draws: {wrong[:3]}."
+            )
+        click.echo(f"{file}: {min(sample, len(data)):,} random samples drawn anew from the spec are the same bytes.")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@digits_option
+@json_option
+def info(file: Path, digits: str, as_json: bool) -> None:
+    r"""Tell what a file holds: spec, counts, digest, and measures such as overlap.
+
+    \b
+    Example:
+      capsbench info multimnist-test.h5
+    """
+    from capsbench.describing import facts_text, file_facts
+    from capsbench.storage import open_dataset
+
+    data = open_dataset(file, digits=digits)
+    facts = file_facts(data)
+    click.echo(json.dumps(facts, indent=2) if as_json else facts_text(facts))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG; beside the file by default.")
+@digits_option
+def preview(file: Path, out: Path | None, digits: str) -> None:
+    r"""Draw the first samples of a file with their labels, pairs in two colours.
+
+    \b
+    Example:
+      capsbench preview multimnist-test.h5 --out pairs.png
+    """
+    from capsbench.inspection import preview as draw
+    from capsbench.storage import open_dataset
+
+    target = out or file.with_suffix(".png")
+    number = draw(open_dataset(file, digits=digits), target)
+    click.echo(f"{target}: {number} samples.")
+
+
+@cli.group()
+def data() -> None:
+    r"""Fetch the source digits, or see which are here.
+
+    \b
+    Example:
+      capsbench data fetch
+    """
+
+
+@data.command()
+def fetch() -> None:
+    r"""Put full MNIST into the user's cache: four files, checked.
+
+    \b
+    Example:
+      capsbench data fetch
+    """
+    from capsbench.fetching import fetch as fetch_digits
+
+    folder = fetch_digits(report=lambda line: click.echo(line, err=True))
+    click.echo(f"{folder}: full MNIST, four files, MD5 right.")
+
+
+@data.command()
+@json_option
+def status(as_json: bool) -> None:
+    r"""Tell which source digits are here, in the order in which `--digits auto` looks.
+
+    \b
+    Example:
+      capsbench data status
+    """
+    from tabulate import tabulate
+
+    from capsbench.digits import status as digits_status
+
+    rows = [vars(row) for row in digits_status()]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2, default=str))
+    else:
+        click.echo(tabulate([row.values() for row in rows], list(rows[0]), tablefmt="simple"))
+
+
+@cli.command("list")
+@json_option
+def list_command(as_json: bool) -> None:
+    r"""List data sets, models and suites with their presets, plug-ins included.
+
+    \b
+    Example:
+      capsbench list
+    """
+    from capsbench import registry
+
+    entries = {
+        family: [_entry(family, name) for name in sorted(registry.catalog(family))] for family in registry.FAMILIES
+    }
+    if as_json:
+        click.echo(json.dumps(entries, indent=2))
+        return
+    for family, members in entries.items():
+        click.echo(f"{family}s")
+        for member in members:
+            presets = f"  [presets: {', '.join(member['presets'])}]" if member["presets"] else ""
+            click.echo(f"  {member['name']:<12} {member['summary']}{presets}")
+
+
+@cli.command()
+@click.option("--suite", required=True, help="Which experiment; see `capsbench list`.")
+@click.option("--model", "models", multiple=True, help="A name, package.module:attr or file.py:attr; may be repeated.")
+@click.option("--preset", default="small", show_default=True, help="The protocol: smoke or small.")
+@set_option
+@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="One run for each, such as 0,1,2.")
+@digits_option
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to train.")
+@click.option("--out", default="runs", show_default=True, metavar="DIR", help="Where results, data and checkpoints go.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@json_option
+def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    r"""Run a suite: train, test, and print the table. Finished cells are not run again.
+
+    A model of your own is code that is run; use only what you trust.
+
+    \b
+    Example:
+      capsbench run --suite affine
+      capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
+    """
+    from capsbench.parameters import convert
+    from capsbench.report import render, tables
+    from capsbench.running import plan_run, run_plan
+
+    numbers = convert("--seeds", seeds, tuple[int, ...])
+    plan = plan_run(changes=split_assignments(sets), seeds=numbers, **options)
+    if plan.cells[0].digits == "embedded":
+        _say_embedded(options["digits"])
+    if dry_run:
+        for cell in plan.cells:
+            click.echo(f"{plan.path(cell)}: {'finished' if plan.finished(cell) else 'to do'}")
+        return
+    outcome = run_plan(plan, lambda line: click.echo(line, err=True))
+    if outcome.results:
+        click.echo(render(tables(outcome.results), "json" if as_json else "simple"))
+    if not as_json:
+        click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
+    if outcome.failed:
+        cells = "; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
+        raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed: {cells}")
+
+
+@cli.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option(
+    "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
+)
+def report(folders: Sequence[Path], style: str) -> None:
+    r"""Make tables from results.
+
+    \b
+    Example:
+      capsbench report runs --format github
+    """
+    from capsbench.errors import UnknownNameError
+    from capsbench.report import FORMATS, render, tables
+    from capsbench.results import load_results
+
+    if style not in FORMATS:
+        raise UnknownNameError("format", style, FORMATS)
+    results = [result for folder in folders for result in load_results(folder)]
+    click.echo(render(tables(results), style))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and ends the process with its exit code: the one place where errors become lines."""
+    # Read when torch starts its threads. A thread that spins while it waits makes training on a busy machine six times
+    # slower (measured: two threads on two cores beside another job); one that sleeps costs nothing on an idle one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.exit(_exit_code(lambda: cli.main(arguments, prog_name="capsbench", standalone_mode=False)))
+
+
+def _exit_code(command: Callable[[], Any]) -> int:
+    try:
+        command()
+    except CapsbenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("Interrupted. What is done is kept: run the same command again to go on.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `head` does
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _note_embedded(files: Sequence[Any]) -> None:
+    from capsbench.digits import name_of
+
+    if any(name_of(file.spec.digits) == "embedded" for file in files):
+        _say_embedded(files[0].digits)
+
+
+def _say_embedded(asked: str) -> None:
+    if asked != "embedded":
+        click.echo("Note: made from the 5,000 embedded digits. Full MNIST: capsbench data fetch", err=True)
+
+
+def _entry(family: str, name: str) -> dict[str, Any]:
+    from capsbench import registry
+
+    thing = registry.load(family, name)
+    return {"name": name, "summary": registry.summary(thing), "presets": sorted(getattr(thing, "presets", {}))}

@@ -1,0 +1,219 @@
+"""What the parts of the bench hand to one another, and what a generator, a model and a suite must offer.
+
+The words: a *digit* is a 28x28 source image; a *sample* one generated image with its labels and parameters; a *spec*
+everything that determines a data set; a *pair* image shows two digits. ``n`` is a number of samples, ``k`` the number
+of digits in an image (1 or 2; where it is 1 the axis is left out).
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+SPLITS = ("train", "validation", "trainval", "test")
+"""``train`` and ``validation`` cut the training digits in two, ``trainval`` is both, ``test`` the test digits."""
+
+CLASSES = 10
+
+UInt8Array = npt.NDArray[np.uint8]
+IndexArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The source digits of one split.
+
+    Attributes:
+        images: ``[n, 28, 28]`` uint8, 0 black to 255 white.
+        labels: ``[n]`` uint8, 0..9.
+        split: One of `SPLITS`.
+        origin: ``"embedded"`` or ``"mnist"`` (the full set).
+    """
+
+    images: UInt8Array
+    labels: UInt8Array
+    split: str
+    origin: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over the bytes of the images, then of the labels: what a spec names its digits by."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec:
+    """Everything that determines a data set, and nothing else.
+
+    Attributes:
+        generator: Registered name, such as ``"affnist"``.
+        version: The generator's version; it changes whenever the bytes of its samples do.
+        split: One of `SPLITS`.
+        seed: 0 <= seed < 2**64.
+        count: Number of samples.
+        parameters: Every parameter of the generator, of plain JSON types, numbers normalised to their field's type.
+        layers: Whether the file keeps the layers.
+        digits: `Digits.sha256` of the source digits.
+    """
+
+    generator: str
+    version: int
+    split: str
+    seed: int
+    count: int
+    parameters: Mapping[str, Any]
+    layers: bool
+    digits: str
+
+    def to_json(self) -> str:
+        """The canonical text: keys sorted, no blanks, so that equal specs are equal bytes."""
+        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The spec as plain JSON types."""
+        return {**self.__dict__, "parameters": dict(self.parameters)}
+
+    @classmethod
+    def from_json(cls, text: str) -> "DataSpec":
+        """The spec of a text that may come from anywhere.
+
+        Raises:
+            ValueError: The text is no spec: not JSON, a key too few or too many, or a value of a wrong type.
+        """
+        try:
+            content = json.loads(text)
+        except RecursionError:
+            raise ValueError("too deeply nested") from None
+        kinds = {field.name: dict if field.name == "parameters" else field.type for field in fields(cls)}
+        if not isinstance(content, dict) or set(content) != set(kinds):
+            raise ValueError(f"its keys are not {', '.join(kinds)}")
+        for key, kind in kinds.items():
+            if type(content[key]) is not kind:
+                raise ValueError(f"{key} is not of type {getattr(kind, '__name__', kind)}")
+        spec = cls(**content)
+        if spec.split not in SPLITS or spec.count < 1 or not 0 <= spec.seed < 2**64:
+            raise ValueError("its split, count or seed is out of range")
+        return spec
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical text."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+Array = TypeVar("Array")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Generic[Array]):
+    """Some samples, as NumPy arrays from a generator or a file, or as torch tensors on the way into a model.
+
+    Attributes:
+        images: ``[n, H, W]`` uint8; as a tensor ``[n, 1, H, W]`` float32 in 0..1.
+        labels: ``[n]`` or ``[n, 2]`` uint8; as a tensor int64.
+        source: ``[n]`` or ``[n, 2]`` int32, the index of each digit in its split.
+        shift: ``[n, 2]`` or ``[n, 2, 2]`` int8 (dy, dx), for generators that shift.
+        transform: ``[n, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), for those that warp.
+        layers: ``[n, k, H, W]``, each digit alone, of the images' dtype and range; only where asked for.
+    """
+
+    images: Array
+    labels: Array
+    source: Array | None = None
+    shift: Array | None = None
+    transform: Array | None = None
+    layers: Array | None = None
+
+
+ArrayBatch = Batch[npt.NDArray[Any]]
+TensorBatch = Batch["torch.Tensor"]
+
+
+class Sampler(Protocol):
+    """A generator bound to digits and a seed: sample ``i`` depends on ``i`` alone."""
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]`` int64 without layers."""
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit of samples ``indices`` alone."""
+
+    def measures(self, batch: ArrayBatch) -> Mapping[str, FloatArray]:
+        """Facts about each sample of a batch, ``[n]`` each, under a name with its unit."""
+
+
+class Generator(Protocol):
+    """A data set: a frozen dataclass whose fields are its parameters.
+
+    ``number`` tells its random streams apart from those of others (see `capsbench.randomness.stream_number`); what
+    ships takes 1 to 255. ``presets`` maps a name to fields that differ from the defaults and, under ``"variants"``,
+    how many samples are drawn for each digit.
+    """
+
+    version: ClassVar[int]
+    number: ClassVar[int]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether an image shows two digits."""
+
+    @property
+    def motion(self) -> str:
+        """``"shift"`` or ``"transform"``: which of the two its samples carry."""
+
+    def sampler(self, digits: Digits, seed: int) -> Sampler:
+        """Binds the parameters to source digits and a seed."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a model makes of a batch.
+
+    Attributes:
+        scores: ``[B, classes]``; the larger, the likelier. Nothing is assumed of their range.
+        poses: Whatever else the model wants its loss to see, such as capsules ``[B, classes, 16]``.
+        reconstruct: ``classes [B] int64 -> [B, 1, H, W]`` in 0..1, for models that can.
+    """
+
+    scores: "torch.Tensor"
+    poses: "torch.Tensor | None" = None
+    reconstruct: "Callable[[torch.Tensor], torch.Tensor] | None" = None
+
+
+class Model(Protocol):
+    """Any network on the bench; a `torch.nn.Module` in all but name.
+
+    It is built with those of ``image_size``, ``classes`` and ``pairs`` that its constructor takes. ``needs_layers``
+    says that `loss` reads ``batch.layers``; leaving it out means that it does not.
+    """
+
+    def __call__(self, images: "torch.Tensor") -> Output:
+        """``[B, 1, H, W]`` float in 0..1 to scores."""
+
+    def loss(self, output: Output, batch: TensorBatch) -> "torch.Tensor":
+        """A scalar: the mean over the batch."""
+
+
+class Suite(Protocol):
+    """An experiment: what a cell of it does, and how its results are told."""
+
+    def models(self) -> Sequence[str]:
+        """Names of the models it runs by default."""

@@ -1,0 +1,91 @@
+"""Every error that a user can meet, with the exit code that the command line gives it.
+
+    CapsbenchError                  1
+    ├── UsageError                  2   what was asked for makes no sense
+    │   ├── UnknownNameError        2   no such data set, model, suite, preset or key
+    │   ├── ParameterError          2   a value of the wrong type or out of its range
+    │   └── SpecMismatchError       2   a file of another spec stands where the output should go
+    ├── DataError                   3   bad or missing data
+    │   ├── DigitsError             3   the source digits are missing or damaged
+    │   └── DataFileError           3   a data file is damaged, hostile or not ours
+    ├── StorageError                4   disk, permission, lock
+    └── CellsFailedError            5   some cells of a run failed
+        TrainingError (CapsbenchError, 1) stops one cell; the run goes on and ends in CellsFailedError
+
+A message is one or two lines: what was asked, what was found, the way out. Ctrl-C ends in exit code 130.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class CapsbenchError(Exception):
+    """The root of the tree; catches everything that capsbench raises on purpose."""
+
+    exit_code = 1
+
+
+class UsageError(CapsbenchError, ValueError):
+    """What was asked for makes no sense."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that nothing goes by.
+
+    Args:
+        kind: What was looked for, such as ``"data set"``.
+        name: The name that was asked for.
+        known: Every name that would have been found.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        way_out = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names) or 'none'}."
+        super().__init__(f"No {kind} is called {name!r}. {way_out}")
+        self.kind = kind
+        self.name = name
+        self.known = names
+
+    def __reduce__(self) -> tuple[type["UnknownNameError"], tuple[str, str, list[str]]]:
+        return type(self), (self.kind, self.name, self.known)
+
+
+class ParameterError(UsageError):
+    """A value of the wrong type or outside its range."""
+
+
+class SpecMismatchError(UsageError):
+    """A file of another spec stands where the output should go."""
+
+
+class DataError(CapsbenchError):
+    """Bad or missing data."""
+
+    exit_code = 3
+
+
+class DigitsError(DataError):
+    """The source digits are missing or damaged."""
+
+
+class DataFileError(DataError):
+    """A data file is damaged, hostile or not one of ours."""
+
+
+class StorageError(CapsbenchError):
+    """The disk is full, a permission is missing, or another run holds the lock."""
+
+    exit_code = 4
+
+
+class TrainingError(CapsbenchError):
+    """Training cannot go on, for instance because the loss is not a number."""
+
+
+class CellsFailedError(CapsbenchError):
+    """Some cells of a run failed; the others are finished and their results are kept."""
+
+    exit_code = 5

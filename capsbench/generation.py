@@ -1,0 +1,289 @@
+"""From a recipe to a finished file: generated block by block, resumed after a kill, healed after damage.
+
+A file is written as ``NAME.h5.partial`` and renamed when it is whole. Resuming and repairing are one thing: every block is
+held against its digest, and what does not match is drawn anew from the spec.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from capsbench.durability import (
+    free_bytes,
+    human_bytes,
+    lock,
+    make_folder,
+    storage_errors,
+    sync_folder,
+    write_atomically,
+)
+from capsbench.errors import DataFileError, SpecMismatchError, StorageError
+from capsbench.layout import (
+    DIGEST_BYTES,
+    block_count,
+    block_digest,
+    block_range,
+    columns_of,
+    file_bytes,
+    stored_arrays,
+)
+from capsbench.recipes import Recipe, recipe_of, spec_difference
+from capsbench.storage import DataFile, create_header
+from capsbench.version import VERSION
+
+Report = Callable[[int, int], None]
+"""Is told how many samples are done, and of how many."""
+
+HEADER_BYTES = 65536  # an upper bound, for the question whether a file will fit the disk
+
+
+def silent(done: int, total: int) -> None:
+    """A report that tells nobody."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What became of a file.
+
+    Attributes:
+        path: The finished file.
+        drawn: How many samples were drawn for it; 0 if it was whole already.
+        kept: How many samples were there already, and right.
+        seconds: How long it took.
+        size: Bytes of the file.
+        digest: Its root digest, in hexadecimal.
+    """
+
+    path: Path
+    drawn: int
+    kept: int
+    seconds: float
+    size: int
+    digest: str
+
+
+def generate_file(recipe: Recipe, path: Path, *, force: bool = False, report: Report = silent) -> Generated:
+    """Makes the file of a recipe, or what is missing of it.
+
+    Args:
+        recipe: What to draw.
+        path: The file; its folder is made if it is missing.
+        force: Whether to start anew where a file of another spec stands, or one that cannot be read.
+        report: Is told of the progress.
+
+    Raises:
+        SpecMismatchError: A file of another spec, finished or partial, stands there.
+        DataFileError: What stands there cannot be read.
+        StorageError: The disk is full, a permission is missing, or another run is writing the file.
+    """
+    begun = time.perf_counter()
+    make_folder(path.parent)
+    with lock(path):
+        if path.exists() and not force:
+            drawn = _heal(_open_ours(path, recipe), recipe, report)
+            if not _sidecar(path).exists():
+                _write_sidecar(recipe, path)
+        else:
+            partial = _open_partial(recipe, path, force)
+            drawn = _heal(partial, recipe, report)
+            _finish(partial, recipe, path)
+    return Generated(
+        path=path,
+        drawn=drawn,
+        kept=recipe.spec.count - drawn,
+        seconds=time.perf_counter() - begun,
+        size=path.stat().st_size,
+        digest=DataFile(path).digest,
+    )
+
+
+def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) -> Generated:
+    """Draws the damaged blocks of a file anew, from its own spec.
+
+    Args:
+        path: A finished file.
+        digits: Where to look for its digits: ``auto``, ``embedded`` or a folder.
+        report: Is told of the progress.
+
+    Raises:
+        DataFileError: The header is damaged, so that nothing says what the file was.
+        DigitsError: The digits whose hash the spec names are not here.
+        StorageError: The file cannot be written.
+    """
+    begun = time.perf_counter()
+    file = DataFile(path)
+    recipe = recipe_of(file.spec, digits)
+    with lock(path):
+        drawn = _heal(file, recipe, report)
+    return Generated(path, drawn, len(file) - drawn, time.perf_counter() - begun, path.stat().st_size, file.digest)
+
+
+def wrong_samples(file: DataFile, number: int, *, digits: str = "auto", seed: int | None = None) -> list[int]:
+    """Draws some samples of a file anew and compares their bytes.
+
+    Args:
+        file: The file.
+        number: How many samples, at random, without repeats.
+        digits: Where to look for its digits.
+        seed: Of the choice; a fresh one each time if it is not given.
+
+    Returns:
+        The samples that differ.
+    """
+    recipe = recipe_of(file.spec, digits)
+    parts = columns_of(recipe.generator, recipe.spec)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(file), min(number, len(file)), replace=False))
+    drawn = stored_arrays(parts, recipe.sampler, chosen)
+    stored = file.batch(chosen)
+    differs = np.zeros(len(chosen), bool)
+    for part in parts:
+        found = file.layers(chosen) if part.name == "layers" else getattr(stored, part.name)
+        wrong = drawn[part.name] != found.reshape(drawn[part.name].shape)
+        differs |= wrong.reshape(len(chosen), -1).any(1)
+    return [int(index) for index in chosen[differs]]
+
+
+def remake_command(path: Path) -> str | None:
+    """The command that makes a file anew, if its sidecar says; for a file whose header is beyond repair."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        spec = json.loads(_sidecar(path).read_text())["spec"]
+        values = {key: ",".join(map(str, v)) if isinstance(v, list) else v for key, v in spec["parameters"].items()}
+        sets = "".join(f" --set {key}={value}" for key, value in values.items())
+        layers = " --layers" if spec["layers"] else ""
+        return (
+            f"capsbench generate {spec['generator']} --split {spec['split']} --seed {spec['seed']} "
+            f"--count {spec['count']}{sets}{layers} --out {path} --force"
+        )
+    return None
+
+
+def _open_ours(path: Path, recipe: Recipe) -> DataFile:
+    """The file at a path, if it is of the recipe's spec."""
+    try:
+        file = DataFile(path)
+    except DataFileError as error:
+        raise DataFileError(f"{error} Add --force to make it anew, or choose another place with --out.") from None
+    if file.spec != recipe.spec:
+        raise SpecMismatchError(
+            f"{path} is of another spec ({spec_difference(recipe.spec, file.spec)}). "
+            "Add --force to make it anew, or choose another place with --out."
+        )
+    return file
+
+
+def _open_partial(recipe: Recipe, path: Path, force: bool) -> DataFile:
+    """The partial file, as a killed run left it or fresh."""
+    partial = path.with_name(path.name + ".partial")
+    readable = False
+    if partial.exists() and not force:
+        with suppress(DataFileError):
+            DataFile(partial)
+            readable = True
+    if readable:
+        return _open_ours(partial, recipe)
+    parts = columns_of(recipe.generator, recipe.spec)
+    needed = file_bytes(parts, recipe.spec.count) + HEADER_BYTES
+    with storage_errors(path, needed=needed):
+        partial.unlink(missing_ok=True)
+    if needed > free_bytes(path):
+        raise StorageError(
+            f"{path} needs {human_bytes(needed)}, free are {human_bytes(free_bytes(path))}. "
+            "Free some space, or choose another place with --out."
+        )
+    fresh = path.with_name(path.name + ".new")
+    with storage_errors(path, needed=needed):
+        try:
+            create_header(fresh, recipe.spec.to_json(), parts, recipe.spec.count)
+            _reserve(fresh)
+            fresh.replace(partial)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    return DataFile(partial)
+
+
+def _reserve(path: Path) -> None:
+    """Takes the file's space on the disk, so that a full disk is an error now and not at some later block."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(handle, 0, os.fstat(handle).st_size)
+    finally:
+        os.close(handle)
+
+
+def _heal(file: DataFile, recipe: Recipe, report: Report) -> int:
+    """Draws every block that does not match its digest, then sets the root digest; how many samples were drawn."""
+    count = recipe.spec.count
+    parts = columns_of(recipe.generator, recipe.spec)
+    bad = file.bad_blocks()
+    todo = sum(stop - start for start, stop in (block_range(block, count) for block in bad))
+    done = count - todo
+    report(done, count)
+    if not bad and file.root_holds():
+        return 0
+    with storage_errors(file.path, needed=file_bytes(parts, count)):
+        handle = os.open(file.path, os.O_WRONLY)
+        try:
+            for block in bad:
+                start, stop = block_range(block, count)
+                arrays = stored_arrays(parts, recipe.sampler, np.arange(start, stop))
+                for name, array in arrays.items():
+                    place = file.places[name]
+                    _write(handle, memoryview(array).cast("B"), place.offset + start * place.sample_bytes)
+                # The digest goes last: a block without its digest is drawn again.
+                _write(handle, memoryview(block_digest(arrays)), file.places["digests"].offset + block * DIGEST_BYTES)
+                done += stop - start
+                report(done, count)
+            _write(handle, memoryview(file.root()), file.places["root"].offset)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    return todo
+
+
+def _write(handle: int, content: memoryview, offset: int) -> None:
+    """Writes all of it: the system may take less at a time."""
+    while content:
+        written = os.pwrite(handle, content, offset)
+        content, offset = content[written:], offset + written
+
+
+def _finish(partial: DataFile, recipe: Recipe, path: Path) -> None:
+    _write_sidecar(recipe, path)
+    with storage_errors(path):
+        partial.path.replace(path)
+        sync_folder(path.parent)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _write_sidecar(recipe: Recipe, path: Path) -> None:
+    """What is not reproducible stands beside the file, not in it."""
+    content = {
+        "spec": recipe.spec.to_dict(),
+        "digits": recipe.digits.origin,
+        "blocks": block_count(recipe.spec.count),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "capsbench": VERSION,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+    write_atomically(_sidecar(path), json.dumps(content, indent=2).encode() + b"\n")

@@ -1,0 +1,220 @@
+"""How digits are put on a canvas: whole-pixel placement, and ONE affine convention with fixed-point resampling.
+
+Convention:
+    Pixel centres lie at integer coordinates, x to the right, y downwards, both in pixels. A source point p = (x, y)
+    goes to ``p' = R K S (p - 13.5) + 19.5 + (dx, dy)`` with ``S = diag(scale_x, scale_y)``, ``K = [[1, shear], [0,
+    1]]`` (x moves by shear times y) and ``R = [[cos t, sin t], [-sin t, cos t]]`` (t > 0 turns counter-clockwise on
+    the screen). Bilinear, zero outside, interpolated past the frame's edge (scipy.ndimage calls it ``grid-constant``).
+
+Every float operation here is one of ``+ - * /`` and ``floor`` on float64, which IEEE 754 rounds alike on every machine,
+and every operation on pixels is on integers: the bytes do not depend on a library's version or a processor.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
+
+from capsbench.contracts import FloatArray, IndexArray, UInt8Array
+
+DIGIT = 28
+"""Height and width of a source digit."""
+
+WARP_CANVAS = 40
+SOURCE_CENTRE = (DIGIT - 1) / 2
+CANVAS_CENTRE = (WARP_CANVAS - 1) / 2
+
+Coefficients = npt.NDArray[np.int32]
+"""``[n, 6]``: the inverse map in Q16, ``X = a x' + b y' + c``, ``Y = d x' + e y' + f`` in source pixels."""
+
+CHUNK = 2048  # samples at a time: the work arrays of a chunk stay in the second-level cache
+WARP_CHUNK = 96  # the same for warping, which keeps ten words a pixel
+
+
+class ShiftTable:
+    """Digits ready to be placed anywhere on a square canvas.
+
+    Each digit is stored with the canvas's row stride and zeros around it, so that a placement is one offset into it
+    and a whole batch of placed canvases is one fancy index through a strided view.
+
+    Args:
+        images: ``[m, 28, 28]`` uint8.
+        size: Height and width of the canvas.
+        shift: The largest shift either way; where it exceeds the canvas's margin, what leaves the canvas is cut.
+    """
+
+    def __init__(self, images: UInt8Array, *, size: int, shift: int) -> None:
+        self._size = size
+        self._cut = max(0, shift - (size - DIGIT) // 2)  # rows and columns of the inner canvas that are cut off
+        self._width = size + 2 * self._cut
+        margin = (self._width - DIGIT) // 2
+        start = margin * self._width + margin  # where the digit's corner lies in a canvas, unshifted
+        rows = np.zeros((len(images), DIGIT, self._width), np.uint8)
+        rows[:, :, :DIGIT] = images
+        digit = rows.reshape(len(images), -1)[:, : (DIGIT - 1) * self._width + DIGIT]
+        # A canvas begins `start + shift` before its digit at most, and ends a canvas after that.
+        self._lead = start + shift * (self._width + 1)
+        length = self._lead + max(digit.shape[1], self._width**2 - start + shift * (self._width + 1))
+        stored = np.zeros((len(images), length), np.uint8)
+        stored[:, self._lead : self._lead + digit.shape[1]] = digit
+        self._unshifted = self._lead - start
+        offsets = length - self._width**2 + 1
+        self._windows = as_strided(stored, (len(images), offsets, self._width**2), (length, 1, 1), writeable=False)
+
+    def place(self, digits: IndexArray, dy: IndexArray, dx: IndexArray) -> UInt8Array:
+        """``[n, size, size]`` uint8: each digit with its frame's corner at (margin + dy, margin + dx)."""
+        flat = self._windows[digits, self._unshifted - dy * self._width - dx]
+        canvas: UInt8Array = flat.reshape(-1, self._width, self._width)
+        if self._cut:
+            canvas = np.ascontiguousarray(canvas[:, self._cut : -self._cut, self._cut : -self._cut])
+        return canvas
+
+
+def saturating_add(first: UInt8Array, second: UInt8Array) -> UInt8Array:
+    """The sum of two uint8 arrays clipped at 255, written into the first.
+
+    The authors' code before 2018-01-29 let the sum wrap around; a wrapped sum is smaller than either term, which is
+    how it is found here.
+    """
+    np.add(first, second, out=first)
+    wrapped = np.less(first, second).view(np.uint8)
+    np.negative(wrapped, out=wrapped)
+    np.bitwise_or(first, wrapped, out=first)
+    return first
+
+
+def sine_cosine(degrees: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Sine and cosine of angles in -360..360 degrees, within 1e-15, by a fixed polynomial."""
+    quarter = np.floor(degrees / 90.0 + 0.5)
+    x = (degrees - 90.0 * quarter) * (math.pi / 180.0)  # -pi/4..pi/4
+    square = x * x
+    sine, cosine = np.zeros_like(x), np.zeros_like(x)
+    for power in range(8, -1, -1):  # Taylor's series; the first term left out is below 2**-60
+        sine = sine * square + (-1.0) ** power / math.factorial(2 * power + 1)
+        cosine = cosine * square + (-1.0) ** power / math.factorial(2 * power)
+    sine = sine * x
+    turn = quarter.astype(np.int64) & 3
+    swap = (turn & 1).astype(bool)
+    sine, cosine = np.where(swap, cosine, sine), np.where(swap, -sine, cosine)
+    flip = np.where(turn >= 2, -1.0, 1.0)
+    return sine * flip, cosine * flip
+
+
+class InkPoints:
+    """For each digit the first and the last inked pixel of each row: enough to bound its ink under any affine map.
+
+    Args:
+        images: ``[m, 28, 28]`` uint8; ink is every pixel > 0.
+    """
+
+    def __init__(self, images: UInt8Array) -> None:
+        ink: npt.NDArray[np.bool_] = np.greater(images, 0)
+        first, last = ink.argmax(2), DIGIT - 1 - ink[:, :, ::-1].argmax(2)  # [m, 28]
+        inked = np.logical_or.reduce(ink, 2)
+        row = np.broadcast_to(np.arange(DIGIT), inked.shape)
+        some = inked.argmax(1)[:, None]  # an inked row, to stand in for those without ink
+        pick = np.where(inked, row, some)
+        x = np.concatenate([np.take_along_axis(first, pick, 1), np.take_along_axis(last, pick, 1)], 1)
+        y = np.concatenate([pick, pick], 1)
+        blank = ~np.logical_or.reduce(inked, 1)
+        self._x = np.where(blank[:, None], SOURCE_CENTRE, x) - SOURCE_CENTRE  # [m, 56]
+        self._y = np.where(blank[:, None], SOURCE_CENTRE, y) - SOURCE_CENTRE
+
+    def interval(self, digits: IndexArray, x_weight: FloatArray, y_weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Between which translations no ink leaves the canvas along one axis, the bilinear skirt included.
+
+        Args:
+            digits: ``[n]`` which digits.
+            x_weight: ``[n]``, the row of ``R K S`` that makes this axis: its weight of x.
+            y_weight: ``[n]``, its weight of y.
+
+        Returns:
+            ``[n]`` lowest and highest translation in pixels; the lowest exceeds the highest where the ink cannot fit.
+        """
+        along = x_weight[:, None] * self._x[digits] + y_weight[:, None] * self._y[digits]
+        skirt = np.abs(x_weight) + np.abs(y_weight)
+        least = along.min(1) - skirt + CANVAS_CENTRE
+        greatest = along.max(1) + skirt + CANVAS_CENTRE
+        return -1.0 - least, WARP_CANVAS - greatest
+
+
+def affine_matrix(transform: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The four entries ``[n]`` of ``R K S``, row by row.
+
+    Args:
+        transform: ``[n, 6]`` (rotation in degrees, shear, scale_y, scale_x, dy, dx); the last two do not matter here.
+    """
+    sine, cosine = sine_cosine(transform[:, 0])
+    shear, scale_y, scale_x = transform[:, 1], transform[:, 2], transform[:, 3]
+    return (
+        cosine * scale_x,
+        (cosine * shear + sine) * scale_y,
+        -sine * scale_x,
+        (cosine - sine * shear) * scale_y,
+    )
+
+
+def inverse_coefficients(transform: FloatArray) -> Coefficients:
+    """Where in the source each canvas pixel comes from, in Q16.
+
+    Args:
+        transform: ``[n, 6]`` (rotation in degrees, shear, scale_y, scale_x, dy, dx).
+    """
+    sine, cosine = sine_cosine(transform[:, 0])
+    shear, scale_y, scale_x, dy, dx = transform[:, 1:].T
+    # S^-1 K^-1 R^-1, row by row
+    a, b = (cosine + shear * -sine) / scale_x, (-sine + shear * -cosine) / scale_x
+    d, e = sine / scale_y, cosine / scale_y
+    x, y = CANVAS_CENTRE + dx, CANVAS_CENTRE + dy
+    c, f = SOURCE_CENTRE - (a * x + b * y), SOURCE_CENTRE - (d * x + e * y)
+    # Weights keep 8 of the 16 bits: half of the last kept bit makes their truncation a rounding.
+    half = 0.5 / 256
+    exact = np.stack([a, b, c + half, d, e, f + half], 1)
+    return np.floor(exact * 65536.0 + 0.5).astype(np.int32)
+
+
+class WarpTable:
+    """Digits ready to be warped.
+
+    Each digit is a table of its 2x2 neighbourhoods, four pixels in a word of 32 bits: a bilinear pixel is one look-up.
+
+    Args:
+        images: ``[m, 28, 28]`` uint8.
+    """
+
+    _SIDE = 32  # 28 source pixels and two of zeros on each side
+    _LEAST, _MOST = -2 * 65536, 29 * 65536 + 65535  # where the zeros end, in Q16
+
+    def __init__(self, images: UInt8Array) -> None:
+        side = self._SIDE
+        padded = np.zeros((len(images), side + 1, side + 1), np.uint32)
+        padded[:, 2 : 2 + DIGIT, 2 : 2 + DIGIT] = images
+        corners = padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
+        packed = corners[0] | corners[1] << 8 | corners[2] << 16 | corners[3] << 24
+        self._words = packed.reshape(-1)
+
+    def warp(self, digits: IndexArray, coefficients: Coefficients) -> UInt8Array:
+        """``[n, 40, 40]`` uint8: each digit under its inverse map; at most 1.5 grey levels from exact bilinear."""
+        out = np.empty((len(digits), WARP_CANVAS, WARP_CANVAS), np.uint8)
+        for start in range(0, len(digits), WARP_CHUNK):
+            part = slice(start, start + WARP_CHUNK)
+            out[part] = self._warp(digits[part], coefficients[part])
+        return out
+
+    def _warp(self, digits: IndexArray, coefficients: Coefficients) -> npt.NDArray[np.uint32]:
+        x = np.arange(WARP_CANVAS, dtype=np.int32)[None, None, :]
+        y = np.arange(WARP_CANVAS, dtype=np.int32)[None, :, None]
+        a, b, c, d, e, f = coefficients.T[:, :, None, None]
+        source_x = np.clip(a * x + (b * y + c), self._LEAST, self._MOST)  # [n, 40, 40]
+        source_y = np.clip(d * x + (e * y + f), self._LEAST, self._MOST)
+        # The table of a digit is 32 x 32 words, and source pixel (0, 0) stands at its (2, 2).
+        base = (digits[:, None, None] * self._SIDE**2 + 2 * self._SIDE + 2).astype(np.int32)
+        word = np.take(self._words, (source_y >> 16) * self._SIDE + (source_x >> 16) + base)
+        weight_x = ((source_x >> 8) & 255).view(np.uint32)
+        weight_y = ((source_y >> 8) & 255).view(np.uint32)
+        # Two lanes of 16 bits: the upper pixel row of the neighbourhood in the low one, the lower row in the high one.
+        left, right = word & 0x00FF00FF, (word >> 8) & 0x00FF00FF
+        rows = (left << 8) + (right - left) * weight_x
+        upper = rows & 0xFFFF
+        return np.asarray(((upper << 8) + ((rows >> 16) - upper) * weight_y + 32768) >> 16)

@@ -1,0 +1,101 @@
+"""What stands in a data file and where: the data sets, their blocks, and the digests over them.
+
+A file is contiguous, uncompressed HDF5. A block is 4,096 samples; its digest is the SHA-256 of its bytes of images,
+labels, layers (if any), source, and shift or transform, in that order, C order, little-endian. The root digest is the
+SHA-256 of the spec as UTF-8 and then the block digests.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import DataSpec, Generator, IndexArray, Sampler
+
+FORMAT = "capsbench"
+FORMAT_VERSION = 1
+BLOCK = 4096
+DIGEST_BYTES = 32
+
+KINDS = {"images": "u1", "labels": "u1", "layers": "u1", "source": "<i4", "shift": "i1", "transform": "<f4"}
+"""Every data set of samples and its type, in the order in which a block's digest takes them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One data set of samples: its name, its type, and the shape of one sample."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes a sample."""
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+def columns(*, image_shape: tuple[int, int], pairs: bool, motion: str, layers: bool) -> list[Column]:
+    """The data sets of a file, in the order of its digests.
+
+    Args:
+        image_shape: Height and width in pixels.
+        pairs: Whether an image shows two digits.
+        motion: ``"shift"`` or ``"transform"``.
+        layers: Whether each digit alone is kept.
+    """
+    digits = (2,) if pairs else ()
+    shapes: dict[str, tuple[int, ...]] = {"images": image_shape, "labels": digits, "source": digits}
+    if layers:
+        shapes["layers"] = (*digits, *image_shape)
+    shapes[motion] = (*digits, 2) if motion == "shift" else (6,)
+    return [Column(name, np.dtype(kind), shapes[name]) for name, kind in KINDS.items() if name in shapes]
+
+
+def columns_of(generator: Generator, spec: DataSpec) -> list[Column]:
+    """The data sets of a file of a spec."""
+    return columns(
+        image_shape=generator.image_shape, pairs=generator.pairs, motion=generator.motion, layers=spec.layers
+    )
+
+
+def block_count(count: int) -> int:
+    """How many blocks hold ``count`` samples."""
+    return -(-count // BLOCK)
+
+
+def block_range(block: int, count: int) -> tuple[int, int]:
+    """The first sample of a block, and the one past its last."""
+    return block * BLOCK, min((block + 1) * BLOCK, count)
+
+
+def file_bytes(columns: Iterable[Column], count: int) -> int:
+    """The bytes of a file's data; its header adds some thousand."""
+    return count * sum(column.sample_bytes for column in columns) + (block_count(count) + 1) * DIGEST_BYTES
+
+
+def stored_arrays(columns: Iterable[Column], sampler: Sampler, indices: IndexArray) -> dict[str, npt.NDArray[Any]]:
+    """Samples ``indices`` ``[n]`` as they are stored: contiguous, of the stored types, without an axis for one digit."""
+    batch = sampler.batch(indices)
+    arrays = {}
+    for column in columns:
+        array = sampler.layers(indices) if column.name == "layers" else getattr(batch, column.name)
+        arrays[column.name] = np.ascontiguousarray(array, column.dtype).reshape(len(indices), *column.shape)
+    return arrays
+
+
+def block_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """The SHA-256 of a block's arrays, taken in the order of `KINDS`."""
+    digest = hashlib.sha256()
+    for name in KINDS:
+        if name in arrays:
+            digest.update(arrays[name])
+    return digest.digest()
+
+
+def root_digest(spec: str, digests: bytes) -> bytes:
+    """The SHA-256 of the spec's canonical text and then the block digests."""
+    return hashlib.sha256(spec.encode() + digests).digest()

@@ -1,0 +1,125 @@
+"""From ``key=value`` to the fields of a frozen dataclass, and the checks that its values go through."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from capsbench.errors import ParameterError, UnknownNameError
+
+Range = tuple[float, float]
+"""The two ends of a uniform distribution; equal ends fix the value."""
+
+T = TypeVar("T")
+
+
+def split_assignments(assignments: tuple[str, ...] | list[str]) -> dict[str, str]:
+    """``["a=1", "b=2,3"]`` to ``{"a": "1", "b": "2,3"}``.
+
+    Raises:
+        ParameterError: There is no ``=``, or a key comes twice.
+    """
+    result: dict[str, str] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ParameterError(f"--set {assignment!r} was asked for; write --set key=value.")
+        if key.strip() in result:
+            raise ParameterError(f"--set {key.strip()} was given twice; give it once.")
+        result[key.strip()] = value.strip()
+    return result
+
+
+def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
+    """An instance of a frozen dataclass from values that are text or already of their type.
+
+    Args:
+        cls: The dataclass; its annotations say how text is read.
+        values: Field name to text (``"-45,45"``) or value (``(-45.0, 45.0)``).
+        owner: Whose parameters these are, for messages: ``"data set 'affnist'"``.
+
+    Raises:
+        UnknownNameError: A key is no field.
+        ParameterError: A value cannot be read as its field's type, or the class refuses it.
+    """
+    types = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # no type says "a dataclass"
+    for key in values:
+        if key not in names:
+            raise UnknownNameError(f"parameter of {owner}", key, names)
+    return cls(**{key: convert(key, value, types[key]) for key, value in values.items()})
+
+
+def convert(name: str, value: Any, kind: Any) -> Any:
+    """A value, or its text, as one of bool, int, float, str, a tuple of one of them, or None where that is allowed."""
+    if get_origin(kind) in (Union, UnionType):
+        if value is None or value == "none":
+            return None
+        (kind,) = (option for option in get_args(kind) if option is not NoneType)
+    if get_origin(kind) is tuple:
+        return _tuple(name, value, get_args(kind))
+    return _scalar(name, value, kind)
+
+
+def _tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
+    items = value.split(",") if isinstance(value, str) else value if isinstance(value, tuple | list) else (value,)
+    if kinds[-1] is Ellipsis:
+        return tuple(_scalar(name, item, kinds[0]) for item in items)
+    if len(items) == 1:  # one number means: fixed
+        items = tuple(items) * len(kinds)
+    if len(items) != len(kinds):
+        raise ParameterError(f"{name}={value} was asked for; it takes {len(kinds)} values, or one for all of them.")
+    return tuple(_scalar(name, item, kind) for item, kind in zip(items, kinds, strict=True))
+
+
+def _scalar(name: str, value: Any, kind: type) -> Any:
+    text = value.strip() if isinstance(value, str) else value
+    if kind is bool:
+        truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if str(text).lower() in truth:
+            return truth[str(text).lower()]
+    elif not isinstance(text, bool):
+        try:
+            result = kind(text)
+        except (TypeError, ValueError, OverflowError):
+            result = None
+        lossless = kind is not int or isinstance(text, str) or result == text
+        if result is not None and lossless:
+            return result
+    expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+    raise ParameterError(f"{name}={value} was asked for; it takes {expected}.")
+
+
+def literal(text: str) -> Any:
+    """What a text stands for where nothing says its type: a number, a truth value, several of them, or itself."""
+    if "," in text:
+        return tuple(literal(part.strip()) for part in text.split(","))
+    for read in (int, float):
+        try:
+            return read(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def check_number(name: str, value: float, low: float, high: float) -> None:
+    """Refuses what is not a number in low..high.
+
+    Raises:
+        ParameterError: It is not; NaN never is.
+    """
+    if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
+        raise ParameterError(f"{name}={value} was asked for; it must be in {low:g}..{high:g}.")
+
+
+def check_range(name: str, value: Range, low: float, high: float) -> None:
+    """Refuses a range that is not two ascending numbers in low..high.
+
+    Raises:
+        ParameterError: It is not.
+    """
+    for end in value:
+        check_number(name, end, low, high)
+    if value[0] > value[1]:
+        raise ParameterError(f"{name}={value[0]:g},{value[1]:g} was asked for; the first must not exceed the second.")

@@ -1,0 +1,41 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere; results on stdout are never touched."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PLAIN_SECONDS = 10.0  # between plain lines, so that a log stays short
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A function to be told how many samples are done, and of how many; a short job prints no plain line."""
+    if sys.stderr.isatty():
+        with _bar(description) as report:
+            yield report
+    else:
+        yield _plain(description)
+
+
+@contextmanager
+def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _plain(description: str) -> Callable[[int, int], None]:
+    last = time.monotonic()
+
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            sys.stderr.write(f"{description}: {done:,} of {total:,}\n")
+
+    return report

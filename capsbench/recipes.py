@@ -1,0 +1,138 @@
+"""From what a user asks for to a spec, and from a spec to the samples it stands for."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from capsbench import registry
+from capsbench.contracts import SPLITS, DataSpec, Digits, Generator, Sampler
+from capsbench.digits import digits_by_hash, load_digits
+from capsbench.errors import DataFileError, ParameterError, UnknownNameError
+from capsbench.parameters import check_number, construct
+from capsbench.randomness import check_seed
+
+LARGEST_COUNT = 2**40
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A spec with everything at hand to draw its samples."""
+
+    spec: DataSpec
+    generator: Generator
+    digits: Digits
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Draws the samples; made on first use, for it prepares tables of all digits."""
+        return self.generator.sampler(self.digits, self.spec.seed)
+
+
+def make_recipe(
+    name: str,
+    *,
+    split: str,
+    seed: int = 0,
+    count: int | None = None,
+    variants: int | None = None,
+    preset: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    layers: bool = False,
+    digits: str = "auto",
+) -> Recipe:
+    """The recipe of a data set.
+
+    Args:
+        name: What the registry knows it by, ``package.module:attribute`` or ``file.py:attribute``.
+        split: One of `capsbench.contracts.SPLITS`.
+        seed: 0..2**64-1.
+        count: Number of samples; the digits of the split times ``variants`` where it is not given.
+        variants: Samples a digit; 1, or what the preset says.
+        preset: A named set of parameters; ``paper`` never falls back to the embedded digits.
+        parameters: What differs from the preset, as text or typed.
+        layers: Whether a file of it keeps each digit alone.
+        digits: ``auto``, ``embedded`` or a folder of IDX files.
+
+    Raises:
+        UsageError: A name, a key or a value makes no sense.
+        DigitsError: The digits are missing or damaged.
+    """
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)
+    owner = f"data set {name!r}"
+    kind = registry.load("data set", name)
+    settings = dict(_preset(owner, kind, preset))
+    preset_variants = settings.pop("variants", 1)
+    generator = construct(kind, settings | dict(parameters or {}), owner=owner)
+    check_seed(seed)
+    source = load_digits(split, digits, full=preset == "paper")
+    if count is None:
+        variants = preset_variants if variants is None else variants
+        check_number("variants", variants, 1, LARGEST_COUNT // len(source))
+        count = len(source) * variants
+    elif variants is not None:
+        raise ParameterError(f"A count of {count} and {variants} variants a digit were asked for; give one of them.")
+    check_number("count", count, 1, LARGEST_COUNT)
+    spec = DataSpec(
+        generator=name,
+        version=kind.version,
+        split=split,
+        seed=seed,
+        count=count,
+        parameters=_plain(asdict(generator)),
+        layers=layers,
+        digits=source.sha256,
+    )
+    return Recipe(spec, generator, source)
+
+
+def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
+    """The recipe of a spec that was read from a file.
+
+    Args:
+        spec: What to draw.
+        digits: Where to look for the digits whose hash the spec names: ``auto``, ``embedded`` or a folder.
+
+    Raises:
+        DataFileError: The generator is not here, is of another version, or refuses the parameters.
+        DigitsError: The digits are not here.
+    """
+    try:
+        kind = registry.load("data set", spec.generator)
+        generator = construct(kind, spec.parameters, owner=f"data set {spec.generator!r}")
+    except ValueError as error:
+        raise DataFileError(f"The file's spec cannot be drawn here. {error}") from None
+    if kind.version != spec.version:
+        raise DataFileError(
+            f"The file was made by version {spec.version} of {spec.generator!r}; "
+            f"here is version {kind.version}, which draws other samples."
+        )
+    return Recipe(spec, generator, digits_by_hash(spec.digits, spec.split, digits))
+
+
+def spec_difference(asked: DataSpec, found: DataSpec) -> str:
+    """What differs between two specs, in words: ``seed: asked 1, found 0``."""
+    ours, theirs = _flat(asked), _flat(found)
+    keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    return "; ".join(f"{key}: asked {ours.get(key, 'nothing')}, found {theirs.get(key, 'nothing')}" for key in keys)
+
+
+def _preset(owner: str, kind: Any, preset: str | None) -> Mapping[str, Any]:
+    if preset is None:
+        return {}
+    if preset not in kind.presets:
+        raise UnknownNameError(f"preset of {owner}", preset, kind.presets)
+    settings: Mapping[str, Any] = kind.presets[preset]
+    return settings
+
+
+def _flat(spec: DataSpec) -> dict[str, Any]:
+    content = spec.to_dict()
+    content["digits"] = content["digits"][:12]
+    parameters: dict[str, Any] = content.pop("parameters")
+    return content | parameters
+
+
+def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}

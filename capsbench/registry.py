@@ -1,0 +1,83 @@
+"""From a name to the object that goes by it: shipped, installed by a plug-in, or in a user's own file.
+
+The toolkit never imports what is put on it. A shipped thing is a string in the CATALOG of its folder, a plug-in's an
+entry point of the same shape in the group ``capsbench.generators``, ``capsbench.models`` or ``capsbench.suites``, and a
+user's own thing says where it is: ``package.module:attribute`` or ``path/to/file.py:attribute``.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from capsbench.errors import UnknownNameError, UsageError
+
+FAMILIES = {"data set": "capsbench.generators", "model": "capsbench.models", "suite": "capsbench.suites"}
+"""What a family is called in messages, and the package and entry-point group where it lives."""
+
+
+def catalog(family: str) -> dict[str, str]:
+    """Every known name of a family with its ``module:attribute``; what ships wins over a plug-in of the same name."""
+    group = FAMILIES[family]
+    plugins = {point.name: point.value for point in entry_points(group=group)}
+    shipped: dict[str, str] = importlib.import_module(group).CATALOG
+    return plugins | shipped
+
+
+def load(family: str, name: str) -> Any:
+    """The object that a name, ``module:attribute`` or ``file.py:attribute`` stands for.
+
+    Raises:
+        UnknownNameError: Nothing goes by this name.
+        UsageError: The name says where to look, and it is not there.
+    """
+    if ":" not in name:
+        known = catalog(family)
+        if name not in known:
+            raise UnknownNameError(family, name, known)
+        name = known[name]
+    place, _, attribute = name.rpartition(":")
+    module = _module_from_file(family, place) if place.endswith(".py") else _module_by_name(family, place)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise UnknownNameError(f"{family} in {place}", attribute, public) from None
+
+
+def summary(thing: Any) -> str:
+    """The first line of an object's docstring, without its full stop."""
+    return (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+
+
+def _module_by_name(family: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"The {family} {name!r} was asked for, but there is no module {error.name!r} to import."
+        ) from None
+
+
+def _module_from_file(family: str, place: str) -> ModuleType:
+    path = Path(place).expanduser().resolve()
+    if not path.is_file():
+        raise UsageError(f"The {family} {place!r} was asked for, but {path} is not a file.")
+    # Two files of one stem must not meet in sys.modules, and workers must find the same one again.
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    specification = importlib.util.spec_from_file_location(name, path)
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[name] = module
+    try:
+        specification.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,99 @@
+"""From results to tables."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tabulate import tabulate
+
+from capsbench import registry
+from capsbench.results import Result
+from capsbench.statistics import mean_and_deviation
+
+FORMATS = ("simple", "github", "latex_booktabs", "csv", "json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of results.
+
+    Attributes:
+        headers: A title for each column.
+        rows: The cells, as they are shown.
+        notes: Sentences below the table.
+        title: A line above it.
+    """
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    notes: Sequence[str] = field(default_factory=list)
+    title: str = ""
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """One table for each suite, preset, source of digits and device, so that none mixes what cannot be compared."""
+    groups: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        key = (result.suite, result.preset, result.digits, str(result.environment["device"]))
+        groups.setdefault(key, []).append(result)
+    made = []
+    for (suite, preset, digits, device), members in groups.items():
+        table: Table = registry.load("suite", suite)().table(members)
+        source = "5,000 embedded digits of MNIST" if digits == "embedded" else "full MNIST"
+        seeds = ", ".join(map(str, seeds_of(members)))
+        title = f"{suite}, preset {preset}, {source}, {device}, seeds {seeds}"
+        made.append(Table(headers=table.headers, rows=table.rows, notes=table.notes, title=title))
+    return made
+
+
+def render(tables: Sequence[Table], style: str = "simple") -> str:
+    """Tables as text.
+
+    Args:
+        tables: What to show.
+        style: One of `FORMATS`; csv has the rows alone, preceded by their table's title.
+    """
+    if style == "json":
+        return json.dumps([vars(table) for table in tables], indent=2)
+    if style == "csv":
+        return _csv(tables)
+    return "\n\n".join(_text(table, style) for table in tables)
+
+
+def _text(table: Table, style: str) -> str:
+    rows = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in table.rows]
+    alignment = ["left" if isinstance(value, str) and not value[:1].isdigit() else "right" for value in table.rows[0]]
+    body = tabulate(rows, table.headers, tablefmt=style, disable_numparse=True, colalign=alignment)
+    return "\n".join([table.title, "", body, "", *table.notes])
+
+
+def _csv(tables: Sequence[Table]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    for table in tables:
+        writer.writerow(["table", *table.headers])
+        writer.writerows([table.title, *row] for row in table.rows)
+    return buffer.getvalue().rstrip("\n")
+
+
+def seeds_of(results: Sequence[Result]) -> list[int]:
+    """The seeds that occur, in order."""
+    return sorted({result.seed for result in results})
+
+
+def spread(values: Sequence[float], *, digits: int) -> str:
+    """``"98.1"`` for one value, ``"98.1 ± 0.3"`` for several: mean and standard deviation."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def percent(points: Sequence[Mapping[str, Any]]) -> str:
+    """Shares in percent: one with its interval, several with their mean and standard deviation over seeds."""
+    shares = [100 * point["share"] for point in points]
+    if len(points) > 1:
+        return spread(shares, digits=1)
+    low, high = points[0]["interval"]
+    return f"{shares[0]:.1f} ({100 * low:.1f}..{100 * high:.1f})"

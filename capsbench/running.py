@@ -1,0 +1,209 @@
+"""Cells: which are to do, and doing them; what is finished is never done again."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from capsbench import registry
+from capsbench.bench import Bench, Cell
+from capsbench.digits import load_digits
+from capsbench.durability import make_folder, write_atomically
+from capsbench.errors import CapsbenchError, DataFileError, ParameterError, UnknownNameError, UsageError
+from capsbench.parameters import construct, literal
+from capsbench.randomness import check_seed
+from capsbench.results import Result, environment, load_result, now, save_result
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it begins.
+
+    Attributes:
+        cells: Every cell that was asked for.
+        folder: Where results go.
+        digits: Where digits come from: ``auto``, ``embedded`` or a folder.
+    """
+
+    cells: list[Cell]
+    folder: Path
+    digits: str
+
+    def path(self, cell: Cell) -> Path:
+        """Where a cell's result goes."""
+        return self.folder / cell.suite / f"{cell.name}.json"
+
+    def finished(self, cell: Cell) -> Result | None:
+        """A cell's result, if it is there and readable."""
+        try:
+            return load_result(self.path(cell))
+        except DataFileError:
+            return None
+
+
+@dataclass
+class Outcome:
+    """A run after it ended.
+
+    Attributes:
+        results: Of the cells that are finished, whether now or before.
+        paths: Where they lie.
+        failed: The cells that are not, with their errors.
+    """
+
+    results: list[Result]
+    paths: list[Path]
+    failed: list[tuple[Cell, str]]
+
+
+def plan_run(
+    suite: str,
+    *,
+    models: Sequence[str] = (),
+    preset: str = "small",
+    changes: Mapping[str, str] | None = None,
+    seeds: Sequence[int] = (0,),
+    digits: str = "auto",
+    device: str = "auto",
+    out: str | Path = "runs",
+) -> Plan:
+    """What a run would do.
+
+    Args:
+        suite: The suite's name.
+        models: Names of models; the suite's own where there are none.
+        preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores).
+        changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model.
+        seeds: A cell for each.
+        digits: ``auto``, ``embedded`` or a folder of IDX files.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        out: Where results, data and checkpoints go.
+
+    Raises:
+        UsageError: A name, a key or a value makes no sense.
+        DigitsError: The digits are missing or damaged.
+    """
+    kind = registry.load("suite", suite)
+    if preset not in kind.presets:
+        raise UnknownNameError(f"preset of suite {suite!r}", preset, kind.presets)
+    names = list(dict.fromkeys(models or kind.models))
+    for name in names:
+        registry.load("model", name)
+    changes = dict(changes or {})
+    protocol = kind.presets[preset]
+    parameters = {name: dict(protocol.models.get(name, {})) for name in names}
+    for key in [key for key in changes if "." in key]:
+        model, _, field_name = key.rpartition(".")
+        if model not in parameters:
+            raise UnknownNameError(f"model in this run (--set {key})", model, parameters)
+        parameters[model][field_name] = literal(changes.pop(key))
+    owner = f"suite {suite!r}"
+    settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=owner)
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
+    origin = load_digits("test", digits, full=preset == "paper").origin
+    cells = [
+        Cell(
+            suite=suite,
+            version=kind.version,
+            preset=_preset_name(preset, protocol.settings, settings),
+            model=name,
+            source=_source(name),
+            parameters=parameters[name],
+            seed=check_seed(seed),
+            settings=settings,
+            digits=origin,
+            device=_device(device),
+        )
+        for name in names
+        for seed in seeds
+    ]
+    return Plan(cells, Path(out), digits)
+
+
+def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
+    """Runs the cells that are not finished; a cell that fails does not stop the others.
+
+    Args:
+        plan: What to do.
+        report: Gets a line now and then.
+
+    Raises:
+        StorageError: Results cannot be written where they should go.
+    """
+    make_folder(plan.folder)
+    outcome = Outcome([], [], [])
+    for number, cell in enumerate(plan.cells, 1):
+        label = f"[{number}/{len(plan.cells)}] {cell.model}, seed {cell.seed}"
+        result = plan.finished(cell)
+        if result:
+            report(f"{label}: finished before")
+        else:
+            try:
+                result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"))  # type: ignore[misc]
+            except Exception as error:  # a user's model can fail in any way
+                report(f"{label}: failed: {_explain(error, plan.path(cell))}")
+                outcome.failed.append((cell, _explain(error, plan.path(cell))))
+                continue
+        outcome.results.append(result)
+        outcome.paths.append(plan.path(cell))
+    return outcome
+
+
+def _run_cell(cell: Cell, plan: Plan, report: Report) -> Result:
+    begun = perf_counter()
+    bench = Bench(cell, plan.folder, plan.digits, report)
+    metrics = registry.load("suite", cell.suite)().run(bench)
+    result = Result(
+        suite=cell.suite,
+        preset=cell.preset,
+        model=cell.model,
+        seed=cell.seed,
+        cell=cell.id,
+        settings=asdict(cell.settings),
+        parameters=dict(cell.parameters),
+        digits=cell.digits,
+        data=bench.data,
+        metrics=metrics,
+        seconds=perf_counter() - begun,
+        environment=environment(cell.device),
+        date=now(),
+    )
+    save_result(result, plan.path(cell))
+    return result
+
+
+def _explain(error: Exception, path: Path) -> str:
+    """One line; of an error that is not ours the traceback goes into a file beside the result."""
+    if isinstance(error, CapsbenchError):
+        return str(error)
+    log = path.with_suffix(".error.txt")
+    write_atomically(log, "".join(traceback.format_exception(error)).encode())
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} (whole story: {log})"
+
+
+def _preset_name(name: str, stated: Any, settings: Any) -> str:
+    """The preset's name, with what was changed of it: ``small (epochs=5)``."""
+    changed = [f"{key}={value}" for key, value in vars(settings).items() if value != getattr(stated, key)]
+    return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def _source(model: str) -> str:
+    """The hash of the file that a user's model is in, so that an edited model is measured again."""
+    place = Path(model.rpartition(":")[0]).expanduser()
+    return sha256(place.read_bytes()).hexdigest() if place.suffix == ".py" else ""
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise UnknownNameError("device", name, ["auto", "cpu", "cuda"])
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda was asked for, but torch sees no GPU here. Leave it out, or use --device cpu.")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

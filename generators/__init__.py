@@ -1,0 +1,7 @@
+"""The data sets that ship: each a frozen dataclass of parameters in a file of its own."""
+
+CATALOG = {
+    "affnist": "capsbench.generators.affnist:AffNIST",
+    "multimnist": "capsbench.generators.multimnist:MultiMNIST",
+    "padded": "capsbench.generators.padded:Padded",
+}

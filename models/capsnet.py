@@ -1,0 +1,195 @@
+"""CapsNet: a convolution, primary capsules, routed digit capsules, a decoder (section 4)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from capsbench.contracts import Output, TensorBatch
+from capsbench.errors import ParameterError
+from capsbench.models.checks import ImageSize, flag, image_shape, whole, wholes
+from capsbench.models.layers import Window, check_images, fully_connected, shape_after
+from capsbench.models.losses import k_hot, margin_loss, reconstruction_loss
+from capsbench.models.routing import route, squash
+from capsbench.models.routing.route import check_options
+from capsbench.parameters import check_number
+
+PRIMARY_STRIDE = 2
+INITIAL_BIAS = 0.1  # the authors' code; keeps capsules of blank ground away from 0, where squash is flat
+INITIAL_WEIGHT = 0.1  # standard deviation of the transformation matrices, as in the authors' code
+
+
+class PrimaryCapsules(nn.Module):
+    """The lowest capsules: a convolution whose channels are cut into groups of one capsule each.
+
+    Args:
+        channels: Width of what comes in.
+        types: Number of capsules at each position.
+        dimensions: Width of a capsule.
+        kernel: Side of the kernel in pixels.
+        scale: Factor on the convolution, before the bias.
+    """
+
+    def __init__(self, channels: int, types: int, dimensions: int, kernel: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.convolution = nn.Conv2d(channels, types * dimensions, kernel, PRIMARY_STRIDE, bias=False)
+        self.bias = nn.Parameter(torch.full((types, dimensions, 1, 1), INITIAL_BIAS))
+        with torch.no_grad():  # the scale sets how fast the weights learn, not where they start
+            self.convolution.weight.div_(scale)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[B, channels, H, W]`` to capsules ``[B, types * h * w, dimensions]``, of length below 1.
+
+        A capsule is the group of ``dimensions`` neighbouring channels at one position.
+        """
+        groups = self.convolution(features).unflatten(1, self.bias.shape[:2])  # [B, types, dimensions, h, w]
+        biased = torch.add(self.bias, groups, alpha=self.scale)  # float32 under autocast, for the bias is
+        return squash(biased.permute(0, 1, 3, 4, 2).flatten(1, 3))
+
+
+class CapsNet(nn.Module):
+    """The paper's capsule network: 256 features, 32 types of 8-D primary capsules, 16-D digit capsules.
+
+    A 9x9 convolution with ReLU, primary capsules by a 9x9 convolution of stride 2, one digit capsule a class by
+    routing, and a decoder that draws the image from the capsule of one class. A capsule's length is its class's score.
+    The loss is the margin loss plus the decoder's squared error. Where an image shows two digits, one decoder draws
+    each of them from its own capsule, and both errors are added (section 6).
+
+    With a digit bias the encoder has 6,804,384 parameters at 28x28 and 11,228,064 at 40x40, the decoder 1,411,344 and
+    2,247,744.
+
+    Convolutions and decoder start as torch starts them (at the paper's widths within a third of the authors' truncated
+    normals, and at other widths in proportion), the transformation matrices from a truncated normal of 0.1.
+
+    The preset ``"released"`` has what the authors' released code has and the paper does not mention: primary capsules
+    of convolution / 32, and a reconstruction error that weighs 20 times more against the margin loss.
+
+    Args:
+        image_size: Height and width in pixels; one number is a square.
+        classes: Number of classes, and of digit capsules.
+        pairs: Whether an image shows two digits, so that `loss` compares reconstructions with the batch's layers.
+        channels: Width of the first convolution.
+        kernel: Side of both convolutions' kernels in pixels.
+        conv_stride: Stride of the first convolution; 2 leaves a small network about a quarter of the capsules.
+        types: Primary capsules at each position.
+        capsule_dim: Dimensions of a primary capsule.
+        digit_dim: Dimensions of a digit capsule.
+        primary_scale: Factor on the primary convolution before its bias. The authors' 1/32 comes from routing from one
+            capsule to 32 types with equal couplings; weights start 1/primary_scale larger, so that only the pace of
+            learning differs.
+        digit_bias: Whether routing adds a trained bias to each digit capsule; the authors' code does, procedure 1 does
+            not.
+        iterations: Iterations of routing; the paper compares 1 and 3.
+        gradient: Through routing: ``"exact"``, as in the authors' code, or ``"detached"``, cheaper (see `route`).
+        implementation: Of routing (see `route`).
+        reconstruction: Whether there is a decoder, and its error in the loss; Table 1 compares both.
+        reconstruction_weight: Of the squared error summed over pixels; 0.0005 keeps it below the margin loss.
+        decoder: Width of each hidden layer of the decoder.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {},
+        # The released code halves the margin loss and takes its mean over 10 classes, but not the reconstruction's.
+        "released": {"primary_scale": 1 / 32, "reconstruction_weight": 20 * 0.0005},
+        # An encoder of 332 k parameters at 40x40, for minutes of training on a CPU.
+        "small": {"channels": 32, "conv_stride": 2, "types": 8, "gradient": "detached"},
+    }
+
+    def __init__(
+        self,
+        *,
+        image_size: ImageSize = 28,
+        classes: int = 10,
+        pairs: bool = False,
+        channels: int = 256,
+        kernel: int = 9,
+        conv_stride: int = 1,
+        types: int = 32,
+        capsule_dim: int = 8,
+        digit_dim: int = 16,
+        primary_scale: float = 1.0,
+        digit_bias: bool = True,
+        iterations: int = 3,
+        gradient: str = "exact",
+        implementation: str = "auto",
+        reconstruction: bool = True,
+        reconstruction_weight: float = 0.0005,
+        decoder: Sequence[int] = (512, 1024),
+    ) -> None:
+        super().__init__()
+        check_options(iterations, gradient, implementation)
+        check_number("reconstruction_weight", reconstruction_weight, 0, math.inf)
+        check_number("primary_scale", primary_scale, 1e-6, math.inf)  # the weights are divided by it
+        self.route = partial(route, iterations=iterations, gradient=gradient, implementation=implementation)
+        self.image_shape = image_shape(image_size)
+        self.classes = whole("classes", classes)
+        self.pairs = flag("pairs", pairs)
+        self.needs_layers = flag("reconstruction", reconstruction) and self.pairs
+        self.reconstruction_weight = reconstruction_weight
+
+        first = Window(whole("kernel", kernel), whole("conv_stride", conv_stride))
+        second = Window(kernel, PRIMARY_STRIDE)
+        height, width = shape_after([first, second], self.image_shape)
+        self.convolution = nn.Conv2d(1, whole("channels", channels), first.kernel, first.stride)
+        nn.init.constant_(self.convolution.get_parameter("bias"), INITIAL_BIAS)
+        self.primary = PrimaryCapsules(
+            channels,
+            types=whole("types", types),
+            dimensions=whole("capsule_dim", capsule_dim),
+            kernel=second.kernel,
+            scale=primary_scale,
+        )
+        self.weight = nn.Parameter(
+            torch.empty(types * height * width, classes, whole("digit_dim", digit_dim), capsule_dim)
+        )
+        nn.init.trunc_normal_(self.weight, std=INITIAL_WEIGHT, a=-2 * INITIAL_WEIGHT, b=2 * INITIAL_WEIGHT)
+        bias = torch.full((classes, digit_dim), INITIAL_BIAS)
+        self.bias = nn.Parameter(bias) if flag("digit_bias", digit_bias) else None
+        sizes = (classes * digit_dim, *wholes("decoder", decoder), self.image_shape[0] * self.image_shape[1])
+        self.decoder = fully_connected(sizes).append(nn.Sigmoid()) if reconstruction else None
+
+    def forward(self, images: Tensor) -> Output:
+        """``[B, 1, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
+        check_images(images, self.image_shape)
+        features = torch.relu(self.convolution(images))
+        poses = self.route(self.primary(features), self.weight, bias=self.bias)
+        reconstruct = None if self.decoder is None else partial(self.decode, poses)
+        return Output(scores=torch.linalg.vector_norm(poses, dim=-1), poses=poses, reconstruct=reconstruct)
+
+    def decode(self, poses: Tensor, classes: Tensor) -> Tensor:
+        """Draws each image from the capsule of one class; all other capsules are masked by zeros (section 4.1).
+
+        Args:
+            poses: ``[B, classes, digit_dim]``.
+            classes: ``[B]`` int64.
+
+        Returns:
+            ``[B, 1, H, W]`` in 0..1.
+        """
+        if self.decoder is None:
+            raise ParameterError("This CapsNet has no decoder: it was built with reconstruction=False.")
+        masked = poses * k_hot(classes, self.classes).unsqueeze(-1)
+        image: Tensor = self.decoder(masked.flatten(1))
+        return image.view(-1, 1, *self.image_shape)
+
+    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
+        """Margin loss, and with a decoder the weighted error of reconstructing each digit by its true label."""
+        margin = margin_loss(output.scores, k_hot(batch.labels, self.classes))
+        if output.reconstruct is None:
+            return margin
+        targets = batch.layers if self.pairs else batch.images  # [B, k, H, W]
+        labels = batch.labels.reshape(len(batch.labels), -1)  # [B, k]
+        if targets is None or targets.shape[:2] != labels.shape:
+            found = "no layers" if targets is None else f"images to reconstruct {list(targets.shape)}"
+            raise ParameterError(
+                f"CapsNet with pairs={self.pairs} reconstructs one image a label, "
+                f"got labels {list(batch.labels.shape)} and {found}."
+            )
+        errors = [
+            reconstruction_loss(output.reconstruct(labels[:, k]), targets[:, k : k + 1]) for k in range(labels.shape[1])
+        ]
+        return margin + self.reconstruction_weight * torch.stack(errors).sum()

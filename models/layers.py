@@ -1,0 +1,69 @@
+"""What the networks have in common: window arithmetic, a row of fully connected layers, a check of what comes in."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from capsbench.errors import ParameterError
+
+
+class Window(NamedTuple):
+    """A convolution or a pooling along one side of the image, in pixels; ``padding`` counts zeros on each end."""
+
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+
+    def output(self, size: int) -> int:
+        """How many positions the window has on a side of ``size`` pixels."""
+        return (size + 2 * self.padding - self.kernel) // self.stride + 1
+
+    def least(self, positions: int) -> int:
+        """The shortest side with so many positions."""
+        return max(1, (positions - 1) * self.stride + self.kernel - 2 * self.padding)
+
+
+def shape_after(windows: Sequence[Window], shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width that a ``(height, width)`` image has after all windows.
+
+    Raises:
+        ParameterError: Nothing is left of the image; the message names the smallest one that works.
+    """
+    least = 1
+    for window in reversed(windows):
+        least = window.least(least)
+    if min(shape) < least:
+        raise ParameterError(
+            f"An image of {shape[0]}x{shape[1]} pixels is too small for these convolutions: "
+            f"they need at least {least}x{least}."
+        )
+    height, width = shape
+    for window in windows:
+        height, width = window.output(height), window.output(width)
+    return height, width
+
+
+def fully_connected(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers from ``sizes[0]`` to ``sizes[-1]`` with ReLU between them, and dropout before the last one.
+
+    Args:
+        sizes: Width of the input, of each hidden layer, of the output.
+        dropout: Probability that a unit of the last hidden layer is dropped in training; 0 leaves the layer out.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    del layers[-1]  # the output is linear
+    if dropout > 0:
+        layers.insert(-1, nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+def check_images(images: Tensor, shape: tuple[int, int]) -> None:
+    """Refuses images that are not the ``[B, 1, height, width]`` that the network was built for."""
+    if images.dim() != 4 or images.shape[1:] != (1, *shape):
+        raise ParameterError(
+            f"The network was built for images [B, 1, {shape[0]}, {shape[1]}], got {list(images.shape)}."
+        )

@@ -1,0 +1,85 @@
+"""The one door to routing: checks what comes in and chooses the implementation."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from capsbench.errors import ParameterError, UnknownNameError
+from capsbench.models.checks import whole
+from capsbench.models.routing.reference import route_reference
+
+Implementation = Callable[[Tensor, Tensor, int, Tensor | None, str], Tensor]
+
+IMPLEMENTATIONS: dict[str, Implementation] = {"reference": route_reference}
+"""Functions of (u, weight, iterations, bias, gradient) with arguments that are already checked."""
+
+GRADIENTS = ("exact", "detached")
+
+
+def route(
+    u: Tensor,
+    weight: Tensor,
+    iterations: int = 3,
+    *,
+    bias: Tensor | None = None,
+    gradient: str = "exact",
+    implementation: str = "auto",
+) -> Tensor:
+    """Routes input capsules to output capsules by agreement (section 2, procedure 1).
+
+    ``u_hat_ij = W_ij u_i``; then, starting from ``b_ij = 0``, each iteration takes ``c_i = softmax_j(b_i)``,
+    ``s_j = sum_i c_ij u_hat_ij + bias_j``, ``v_j = squash(s_j)`` and ``b_ij += u_hat_ij . v_j``. The update of b after
+    the last iteration would change nothing and is left out. All sums are of float32 at least, under autocast too.
+
+    Args:
+        u: ``[B, I, D]`` float, the input capsules.
+        weight: ``[I, J, O, D]`` of u's dtype and device, the transformation matrices.
+        iterations: At least 1; the paper takes 3.
+        bias: ``[J, O]`` of u's dtype and device, added in each iteration as in the authors' code; None adds nothing.
+        gradient: ``"exact"`` differentiates through every iteration, as the authors' code does; ``"detached"`` takes
+            the couplings of the last iteration as constants, which is cheaper. The result is the same.
+        implementation: ``"auto"`` for the fastest that fits, or a key of `IMPLEMENTATIONS`.
+
+    Returns:
+        ``[B, J, O]``, the output capsules, of length below 1; u's dtype, but float32 for half precision.
+
+    Raises:
+        ParameterError: A shape, dtype, device or number of iterations that does not fit.
+        UnknownNameError: No such gradient or implementation.
+    """
+    check_options(iterations, gradient, implementation)
+    _check_tensors(u, weight, bias)
+    run = IMPLEMENTATIONS[_choose() if implementation == "auto" else implementation]
+    with torch.autocast(u.device.type, enabled=False):
+        return run(u, weight, iterations, bias, gradient)
+
+
+def check_options(iterations: int, gradient: str, implementation: str) -> None:
+    """Refuses options that `route` would refuse, so that a network can do so when it is built."""
+    whole("iterations", iterations)
+    if gradient not in GRADIENTS:
+        raise UnknownNameError("gradient of routing", gradient, GRADIENTS)
+    if implementation != "auto" and implementation not in IMPLEMENTATIONS:
+        raise UnknownNameError("implementation of routing", implementation, ["auto", *IMPLEMENTATIONS])
+
+
+def _choose() -> str:
+    return "reference"
+
+
+def _check_tensors(u: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if u.dim() != 3 or weight.dim() != 4 or (u.shape[1], u.shape[2]) != (weight.shape[0], weight.shape[3]):
+        raise ParameterError(
+            f"route needs u [B, I, D] and weight [I, J, O, D], got u {list(u.shape)} and weight {list(weight.shape)}."
+        )
+    if bias is not None and bias.shape != weight.shape[1:3]:
+        raise ParameterError(f"route needs bias [J, O] = {list(weight.shape[1:3])}, got {list(bias.shape)}.")
+    if not u.is_floating_point():
+        raise ParameterError(f"route needs floating-point capsules, got u of {u.dtype}.")
+    for name, tensor in {"weight": weight, "bias": bias}.items():
+        if tensor is not None and (tensor.dtype, tensor.device) != (u.dtype, u.device):
+            raise ParameterError(
+                f"route needs {name} of u's dtype and device, got u {u.dtype} on {u.device} "
+                f"and {name} {tensor.dtype} on {tensor.device}."
+            )

@@ -1,0 +1,187 @@
+"""The reference against numbers worked by hand, the paper's procedure written as loops, and its derivatives."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from capsbench.models.routing.reference import combine, couplings, predict, route_reference, squash
+
+EPS = torch.finfo(torch.float64).eps
+
+
+def inputs(B: int, I: int, J: int, O: int, D: int, *, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:  # noqa: E741, N803
+    generator = torch.Generator().manual_seed(0)
+    u, weight, bias = (torch.randn(shape, generator=generator).double() for shape in ((B, I, D), (I, J, O, D), (J, O)))
+    return u, scale * weight, bias
+
+
+def squash_list(s: list[float]) -> list[float]:
+    length = math.hypot(*s)
+    if length == 0:
+        return list(s)
+    square = length * length
+    factor = 1 / (1 + 1 / square) if length > 1 else square / (1 + square)
+    return [factor * (value / length) for value in s]
+
+
+def procedure_1(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None) -> Tensor:
+    """Procedure 1 for one image, line by line, in plain floats."""
+    inputs_, outputs, dimensions, _ = weight.shape
+    votes = [[(weight[i, j] @ u[i]).tolist() for j in range(outputs)] for i in range(inputs_)]
+    b = [[0.0] * outputs for _ in range(inputs_)]  # line 2
+    v: list[list[float]] = []
+    for _ in range(iterations):  # line 3
+        c = [[math.exp(b_ij) / sum(math.exp(b_ik) for b_ik in row) for b_ij in row] for row in b]  # line 4
+        s = [
+            [
+                sum(c[i][j] * votes[i][j][o] for i in range(inputs_)) + (0.0 if bias is None else bias[j, o].item())
+                for o in range(dimensions)
+            ]
+            for j in range(outputs)
+        ]  # line 5
+        v = [squash_list(s_j) for s_j in s]  # line 6
+        for i in range(inputs_):  # line 7
+            for j in range(outputs):
+                b[i][j] += sum(vote * value for vote, value in zip(votes[i][j], v[j], strict=True))
+    return torch.tensor(v, dtype=torch.float64)  # line 8
+
+
+def test_routing_worked_by_hand() -> None:
+    # Two input capsules vote (1, 0) and (1, -1) on two output capsules of one dimension.
+    #   First iteration, c = 1/2 throughout: s = ((1 + 1)/2, (0 - 1)/2) = (1, -1/2).
+    #   squash: v = (1/2 * 1, -(1/4)/(5/4)) = (0.5, -0.2).
+    #   Agreement: b_1 = (1 * 0.5, 0 * -0.2) = (0.5, 0), b_2 = (1 * 0.5, -1 * -0.2) = (0.5, 0.2).
+    #   c_1 = softmax(0.5, 0) = (0.6224593, 0.3775407), c_2 = softmax(0.5, 0.2) = (0.5744425, 0.4255575).
+    #   Second iteration: s = (0.6224593 + 0.5744425, -0.4255575) = (1.1969018, -0.4255575).
+    #   s^2 = (1.4325740, 0.1810992), v = (1.4325740/2.4325740, -0.1810992/1.1810992) = (0.5889128, -0.1533311).
+    u = torch.ones(1, 2, 1, dtype=torch.float64)
+    weight = torch.tensor([[1.0, 0.0], [1.0, -1.0]], dtype=torch.float64).view(2, 2, 1, 1)
+    c = couplings(predict(u, weight), 2)[0]
+    torch.testing.assert_close(
+        c, torch.tensor([[0.6224593, 0.3775407], [0.5744425, 0.4255575]]).double(), rtol=0, atol=1e-7
+    )
+    v = route_reference(u, weight, 2, None, "exact").flatten()
+    torch.testing.assert_close(v, torch.tensor([0.5889128, -0.1533311]).double(), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3, 5])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_routing_is_procedure_1(iterations: int, with_bias: bool) -> None:
+    u, weight, bias = inputs(B=3, I=7, J=4, O=5, D=3, scale=0.5)
+    given_bias = bias if with_bias else None
+    expected = torch.stack([procedure_1(image, weight, iterations, given_bias) for image in u])
+    for gradient in ("exact", "detached"):
+        v = route_reference(u, weight, iterations, given_bias, gradient)
+        assert (v - expected).abs().max() <= 64 * EPS  # sums of 7 terms, compounded over the iterations
+
+
+def test_iterations_change_the_result() -> None:
+    u, weight, _ = inputs(B=2, I=6, J=3, O=4, D=3)
+    results = [route_reference(u, weight, iterations, None, "exact") for iterations in (1, 2, 3)]
+    assert (results[0] - results[1]).abs().max() > 1e-3
+    assert (results[1] - results[2]).abs().max() > 1e-3
+
+
+@settings(deadline=None)
+@given(sizes=st.tuples(*[st.integers(1, 5)] * 4), iterations=st.integers(1, 4), scale=st.sampled_from([0.1, 1.0, 30.0]))
+def test_couplings_share_each_input_among_the_outputs(
+    sizes: tuple[int, int, int, int], iterations: int, scale: float
+) -> None:
+    inputs_, outputs, output_dim, input_dim = sizes
+    u, weight, bias = inputs(2, inputs_, outputs, output_dim, input_dim, scale=scale)
+    c = couplings(predict(u, weight), iterations, bias)
+    assert c.shape == (2, inputs_, outputs)
+    assert (c >= 0).all()
+    assert (c.sum(dim=2) - 1).abs().max() <= 8 * EPS
+
+
+def test_couplings_do_not_sum_to_one_over_the_inputs() -> None:
+    u, weight, _ = inputs(B=2, I=6, J=3, O=4, D=3)
+    assert torch.equal(couplings(predict(u, weight), 1), torch.full((2, 6, 3), 1 / 3, dtype=torch.float64))
+    assert (couplings(predict(u, weight), 3).sum(dim=1) - 1).abs().max() > 0.1
+
+
+def test_exact_gradient_is_the_derivative() -> None:
+    u, weight, bias = (tensor.requires_grad_() for tensor in inputs(B=2, I=3, J=4, O=3, D=2))
+    assert torch.autograd.gradcheck(lambda u, w, b: route_reference(u, w, 3, b, "exact"), (u, weight, bias))
+
+
+def test_detached_gradient_takes_the_couplings_as_constants() -> None:
+    tensors = [tensor.requires_grad_() for tensor in inputs(B=2, I=5, J=4, O=3, D=2)]
+    u, weight, bias = tensors
+    upstream = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)).double()
+    detached = torch.autograd.grad(route_reference(u, weight, 3, bias, "detached"), tensors, upstream)
+    votes = predict(u, weight)
+    constant = couplings(votes, 3, bias).detach()
+    for ours, expected in zip(
+        detached, torch.autograd.grad(combine(constant, votes, bias), tensors, upstream), strict=True
+    ):
+        assert torch.equal(ours, expected)
+    exact = torch.autograd.grad(route_reference(u, weight, 3, bias, "exact"), tensors, upstream)
+    assert not torch.allclose(exact[1], detached[1], rtol=1e-2)
+
+
+def test_detached_gradient_is_exact_for_one_iteration() -> None:
+    tensors = [tensor.requires_grad_() for tensor in inputs(B=2, I=5, J=4, O=3, D=2)]
+    u, weight, bias = tensors
+    both = [
+        torch.autograd.grad(route_reference(u, weight, 1, bias, gradient).sum(), tensors)
+        for gradient in ("exact", "detached")
+    ]
+    assert all(torch.equal(exact, detached) for exact, detached in zip(*both, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_squash_of_zero_is_zero_and_flat(dtype: torch.dtype) -> None:
+    s = torch.zeros(2, 3, dtype=dtype, requires_grad=True)
+    v = squash(s)
+    (gradient,) = torch.autograd.grad(v.sum(), s)
+    assert not v.any() and not gradient.any()
+
+
+def test_routing_of_zeros_has_zero_gradients() -> None:
+    u, weight = torch.zeros(1, 3, 2, requires_grad=True), torch.zeros(3, 2, 4, 2, requires_grad=True)
+    v = route_reference(u, weight, 3, None, "exact")
+    assert not v.any()
+    assert not any(gradient.any() for gradient in torch.autograd.grad(v.sum(), (u, weight)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=8))
+def test_squash_keeps_the_direction_and_bounds_the_length(s: list[float]) -> None:
+    v = squash(torch.tensor(s, dtype=torch.float64)).tolist()
+    expected = squash_list(s)
+    assert math.hypot(*v) <= 1 + 8 * EPS
+    for ours, exact in zip(v, expected, strict=True):
+        assert abs(ours - exact) <= 16 * EPS * abs(exact) + 1e-320  # subnormal numbers have few digits
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=5))
+def test_squash_is_eq_1(s: list[float]) -> None:
+    vector = torch.tensor(s, dtype=torch.float64)
+    square = vector.square().sum()
+    if square > 1e-200:
+        torch.testing.assert_close(squash(vector), square / (1 + square) * vector / square.sqrt())
+
+
+@pytest.mark.parametrize("exponent", [-36, -30, -20, -10, -3, 0, 3, 10])
+def test_squash_has_its_derivative_at_every_length(exponent: int) -> None:
+    # dv/ds = f I + f' s s^T / |s| with f = |s| / (1 + |s|^2) and f' = (1 - |s|^2) / (1 + |s|^2)^2.
+    s = torch.tensor([0.6, -0.8, 0.0]).mul_(10.0**exponent)
+    exact = s.double()
+    length = exact.norm()
+    f, slope = length / (1 + length**2), (1 - length**2) / (1 + length**2) ** 2
+    expected = f * torch.eye(3).double() + slope * torch.outer(exact, exact) / length
+    v = squash(s.requires_grad_())
+    jacobian = torch.stack([torch.autograd.grad(row, s, retain_graph=True)[0] for row in v]).double()
+    assert (jacobian - expected).abs().max() <= 16 * torch.finfo(torch.float32).eps * expected.abs().max()
+
+
+def test_squash_passes_gradcheck() -> None:
+    s = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    assert torch.autograd.gradcheck(squash, s)

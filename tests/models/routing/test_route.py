@@ -1,0 +1,82 @@
+"""The door to routing: what it passes on, and what it refuses."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
+from capsbench.models.routing import route
+from capsbench.models.routing.reference import route_reference
+
+GENERATOR = torch.Generator().manual_seed(0)
+U = torch.randn(2, 6, 3, generator=GENERATOR)
+WEIGHT = torch.randn(6, 4, 5, 3, generator=GENERATOR)
+BIAS = torch.randn(4, 5, generator=GENERATOR)
+
+
+@pytest.mark.parametrize("implementation", ["auto", "reference"])
+@pytest.mark.parametrize("gradient", ["exact", "detached"])
+def test_route_is_the_reference(implementation: str, gradient: str) -> None:
+    v = route(U, WEIGHT, 2, bias=BIAS, gradient=gradient, implementation=implementation)
+    torch.testing.assert_close(v, route_reference(U, WEIGHT, 2, BIAS, gradient))
+
+
+def test_three_iterations_by_default() -> None:
+    torch.testing.assert_close(route(U, WEIGHT), route_reference(U, WEIGHT, 3, None, "exact"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+    ],
+)
+def test_result_is_float32_at_least(dtype: torch.dtype, expected: torch.dtype) -> None:
+    u, weight = U.to(dtype, copy=True).requires_grad_(), WEIGHT.to(dtype)
+    v = route(u, weight)
+    assert v.dtype == expected
+    assert torch.autograd.grad(v.sum(), u)[0].dtype == dtype
+
+
+def test_half_precision_is_accumulated_in_float32() -> None:
+    u, weight = U.bfloat16(), WEIGHT.bfloat16()
+    torch.testing.assert_close(route(u, weight), route(u.float(), weight.float()))
+
+
+def test_autocast_changes_nothing() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = route(U, WEIGHT, bias=BIAS)
+    assert torch.equal(inside, route(U, WEIGHT, bias=BIAS))
+
+
+def test_empty_batch_passes() -> None:
+    assert route(U[:0], WEIGHT).shape == (0, 4, 5)
+
+
+@pytest.mark.parametrize(
+    ("u", "weight", "options", "error", "message"),
+    [
+        (U[0], WEIGHT, {}, ParameterError, r"got u \[6, 3\] and weight \[6, 4, 5, 3\]"),
+        (U, WEIGHT[0], {}, ParameterError, r"got u \[2, 6, 3\] and weight \[4, 5, 3\]"),
+        (U[:, 1:], WEIGHT, {}, ParameterError, r"needs u \[B, I, D\] and weight \[I, J, O, D\], got u \[2, 5, 3\]"),
+        (U[..., 1:], WEIGHT, {}, ParameterError, r"got u \[2, 6, 2\]"),
+        (U, WEIGHT, {"bias": BIAS[1:]}, ParameterError, r"needs bias \[J, O\] = \[4, 5\], got \[3, 5\]"),
+        (U.int(), WEIGHT.int(), {}, ParameterError, "floating-point capsules, got u of torch.int32"),
+        (U.bfloat16(), WEIGHT, {}, ParameterError, "got u torch.bfloat16 on cpu and weight torch.float32 on cpu"),
+        (U, WEIGHT, {"bias": BIAS.double()}, ParameterError, "bias torch.float64 on cpu"),
+        (U, WEIGHT.to("meta"), {}, ParameterError, "weight torch.float32 on meta"),
+        (U, WEIGHT, {"iterations": 0}, ParameterError, "iterations=0 was asked for; it must be a whole number"),
+        (U, WEIGHT, {"iterations": 2.0}, ParameterError, "iterations=2.0 was asked for"),
+        (U, WEIGHT, {"gradient": "detach"}, UnknownNameError, "Did you mean 'detached'?"),
+        (U, WEIGHT, {"implementation": "ref"}, UnknownNameError, "No implementation of routing is called 'ref'"),
+    ],
+)
+def test_refusals(
+    u: torch.Tensor, weight: torch.Tensor, options: dict[str, Any], error: type[CapsbenchError], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        route(u, weight, **options)

@@ -1,0 +1,284 @@
+"""What holds for every network that ships, and the door through which any network is built."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from capsbench.contracts import Batch, Output, TensorBatch
+from capsbench.errors import ParameterError, UnknownNameError, UsageError
+from capsbench.models import CATALOG, build
+
+SIZE = 40
+NAMES = sorted(CATALOG)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def small(name: str, **parameters: Any) -> Any:
+    torch.manual_seed(0)
+    return build(name, image_size=SIZE, preset="small", **parameters)
+
+
+def batch_of(n: int) -> TensorBatch:
+    generator = torch.Generator().manual_seed(1)
+    return Batch(images=torch.rand(n, 1, SIZE, SIZE, generator=generator), labels=torch.arange(n) % 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "image_size", "parameters", "expected"),
+    [
+        ("cnn", 40, {}, 35_445_522),
+        ("cnn", 28, {"padding": "same"}, 35_445_522),
+        ("cnn", 28, {}, 13_277_970),
+        ("cnn", 40, {"preset": "small"}, 97_994),
+        ("cnn-pool", 40, {}, 13_334_378),
+        ("cnn-pool", 40, {"preset": "small"}, 127_530),
+        ("cnn-pair", 36, {}, 24_563_978),
+        ("cnn-pair", 36, {"preset": "small"}, 361_450),
+        ("capsnet", 28, {}, 6_804_384 + 1_411_344),
+        ("capsnet", 36, {}, 9_425_824 + 1_936_144),
+        ("capsnet", 40, {}, 11_228_064 + 2_247_744),
+        ("capsnet", 40, {"reconstruction": False}, 11_228_064),
+        ("capsnet", 40, {"digit_bias": False}, 11_228_064 - 160 + 2_247_744),
+        ("capsnet", 40, {"preset": "small", "reconstruction": False}, 332_576),
+    ],
+)
+def test_number_of_parameters(name: str, image_size: int, parameters: dict[str, Any], expected: int) -> None:
+    with torch.device("meta"):  # counts without allocating
+        assert count(build(name, image_size=image_size, **parameters)) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_scores_have_one_row_an_image(name: str) -> None:
+    output = small(name)(batch_of(3).images)
+    assert output.scores.shape == (3, 10)
+    assert output.scores.isfinite().all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_image_need_not_be_square(name: str) -> None:
+    model = build(name, image_size=(29, 42), classes=7, preset="small")
+    assert model(torch.rand(2, 1, 29, 42)).scores.shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prediction_does_not_depend_on_the_other_images(name: str) -> None:
+    model, images = small(name).eval(), batch_of(5).images
+    together = model(images).scores
+    alone = torch.cat([model(image[None]).scores for image in images])
+    # Sums of up to 2,592 terms may be ordered differently for another batch size.
+    assert (together - alone).abs().max() <= 16 * torch.finfo().eps * together.abs().max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_evaluation_repeats_itself(name: str) -> None:
+    model, images = small(name).eval(), batch_of(2).images
+    assert torch.equal(model(images).scores, model(images).scores)
+
+
+@pytest.mark.parametrize("name", ["cnn", "cnn-pool"])
+def test_dropout_acts_in_training_only(name: str) -> None:
+    model, images = small(name), batch_of(2).images
+    assert not torch.equal(model(images).scores, model(images).scores)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_reaches_every_parameter(name: str) -> None:
+    model, batch = small(name), batch_of(8)
+    model.loss(model(batch.images), batch).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+        assert parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_lowers_the_loss(name: str) -> None:
+    model, batch = small(name), batch_of(8)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(6):
+        loss = model.loss(model(batch.images), batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_is_the_mean_over_the_batch(name: str) -> None:
+    model, batch = small(name).eval(), batch_of(4)
+    whole = model.loss(model(batch.images), batch)
+    parts = []
+    for i in range(4):
+        one = Batch(images=batch.images[i : i + 1], labels=batch.labels[i : i + 1])
+        parts.append(model.loss(model(one.images), one))
+    torch.testing.assert_close(whole, torch.stack(parts).mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_takes_two_labels_an_image(name: str) -> None:
+    model = small(name, pairs=True)
+    images = batch_of(3).images
+    batch = Batch(images=images, labels=torch.tensor([[0, 1], [2, 3], [4, 5]]), layers=images.expand(-1, 2, -1, -1))
+    assert model.loss(model(images), batch).isfinite()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss_is_float32_under_autocast(name: str) -> None:
+    model, batch = small(name), batch_of(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = model(batch.images)
+    assert model.loss(output, batch).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_image_of_another_size_is_refused(name: str) -> None:
+    with pytest.raises(ParameterError, match=r"built for images \[B, 1, 40, 40\], got \[2, 1, 28, 28\]"):
+        small(name)(torch.rand(2, 1, 28, 28))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_builds(name: str) -> None:
+    factory = type(small(name))
+    assert {"paper", "small"} <= set(factory.presets)
+    with torch.device("meta"):
+        for preset in factory.presets:
+            build(name, image_size=40, preset=preset)
+
+
+def test_parameter_wins_over_its_preset() -> None:
+    assert small("cnn", dropout=0.1).classifier[-2].p == 0.1
+
+
+def test_importing_the_models_leaves_torch_alone() -> None:
+    program = "import sys, capsbench.models; print('torch' in sys.modules)"
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("capsnett", {}, "No model is called 'capsnett'. Did you mean 'capsnet'?"),
+        (
+            "capsnet",
+            {"iteration": 3},
+            "No parameter of model 'capsnet' is called 'iteration'. Did you mean 'iterations'?",
+        ),
+        (
+            "capsnet",
+            {"preset": "relased"},
+            "No preset of model 'capsnet' is called 'relased'. Did you mean 'released'?",
+        ),
+    ],
+)
+def test_unknown_name_is_met_with_the_nearest(name: str, parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        build(name, **parameters)
+    assert str(caught.value) == message
+
+
+PLUG_IN = """
+from torch import nn
+
+class Net(nn.Module):
+    presets = {"tiny": {"width": 2}}
+
+    def __init__(self, image_size, *, width=4):
+        super().__init__()
+        if width < 1:
+            raise ValueError("width must be positive")
+        self.size, self.width = image_size, width
+
+    def loss(self, output, batch):
+        return output.scores.sum()
+
+def function(**parameters):
+    net = Net(1)
+    net.parameters_given = parameters
+    return net
+
+def demanding(width, depth, classes):
+    return Net(width)
+
+def nothing():
+    return "net"
+
+def lossless():
+    return nn.Linear(1, 1)
+
+number = 3
+"""
+
+
+@pytest.fixture
+def plug_in(tmp_path: Path) -> str:
+    path = tmp_path / "plug_in.py"
+    path.write_text(PLUG_IN)
+    return str(path)
+
+
+def test_class_from_a_file_gets_what_its_signature_takes(plug_in: str) -> None:
+    model: Any = build(f"{plug_in}:Net", image_size=36, classes=5, width=7)
+    assert (model.size, model.width) == (36, 7)
+    tiny: Any = build(f"{plug_in}:Net", preset="tiny")
+    assert tiny.width == 2
+
+
+def test_function_that_takes_anything_gets_everything(plug_in: str) -> None:
+    model: Any = build(f"{plug_in}:function", pairs=True, depth=2)
+    assert model.parameters_given == {"image_size": 28, "classes": 10, "pairs": True, "depth": 2}
+
+
+@pytest.mark.parametrize(
+    ("attribute", "parameters", "error", "message"),
+    [
+        ("Net", {"widht": 3}, UnknownNameError, "Did you mean 'width'?"),
+        ("Net", {"width": 0}, ParameterError, "refuses its parameters: width must be positive"),
+        ("Net", {"preset": "big"}, UnknownNameError, "Known: tiny."),
+        ("demanding", {"width": 3}, ParameterError, "needs depth, which nothing sets"),
+        ("number", {}, UsageError, "should be a class or a function, but it is a int"),
+        ("nothing", {}, UsageError, r"should be a torch.nn.Module, but it is a str"),
+        ("lossless", {}, UsageError, r"has no method loss\(output, batch\)"),
+    ],
+)
+def test_plug_in_that_makes_no_network(
+    plug_in: str, attribute: str, parameters: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(f"{plug_in}:{attribute}", **parameters)
+
+
+def test_installed_plug_in_is_found_by_name(plug_in: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(plug_in).parent
+    distribution = folder / "plug_in-0.1.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: plug-in\nVersion: 0.1\n")
+    (distribution / "entry_points.txt").write_text("[capsbench.models]\nplugged = plug_in:Net\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "plug_in", raising=False)
+    model: Any = build("plugged", image_size=36)
+    assert model.size == 36
+
+
+class Minimal(nn.Module):
+    """The least that the bench asks of a network."""
+
+    def forward(self, images: torch.Tensor) -> Output:
+        return Output(scores=images.flatten(1)[:, :10])
+
+    def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+        return output.scores.mean()
+
+
+def test_module_attribute_is_a_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "somewhere", sys.modules[__name__])
+    assert isinstance(build("somewhere:Minimal"), Minimal)

@@ -1,0 +1,180 @@
+"""From text to the fields of a dataclass: what is read, and what is refused with which words."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
+from capsbench.parameters import Range, check_number, check_range, construct, convert, split_assignments
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    shift: int = 6
+    rate: float = 0.1
+    reuse: bool = False
+    padding: str = "valid"
+    rotation: Range = (-20.0, 20.0)
+    sizes: tuple[int, ...] = (28,)
+    target: float | None = 0.99
+
+    def __post_init__(self) -> None:
+        check_number("shift", self.shift, 0, 14)
+
+
+def settings(**values: Any) -> Settings:
+    return construct(Settings, values, owner="data set 'padded'")
+
+
+def test_assignments_are_split_at_their_first_equals_sign() -> None:
+    assert split_assignments(["a=1", " b = 2,3 ", "c=x=y", "d="]) == {"a": "1", "b": "2,3", "c": "x=y", "d": ""}
+
+
+@pytest.mark.parametrize("assignment", ["shift", "=3", " =3", ""])
+def test_assignment_without_key_or_equals_sign_is_refused(assignment: str) -> None:
+    with pytest.raises(ParameterError, match=r"write --set key=value\."):
+        split_assignments([assignment])
+
+
+def test_assignment_given_twice_is_refused() -> None:
+    with pytest.raises(ParameterError, match="--set shift was given twice; give it once"):
+        split_assignments(["shift=1", "size=40", "shift=2"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("shift", "4", 4),
+        ("shift", " 4 ", 4),
+        ("shift", 4.0, 4),
+        ("rate", "1e-3", 0.001),
+        ("rate", "20", 20.0),
+        ("rate", 20, 20.0),
+        ("reuse", "true", True),
+        ("reuse", "No", False),
+        ("reuse", 1, True),
+        ("reuse", False, False),
+        ("padding", "same", "same"),
+        ("rotation", "-45,45", (-45.0, 45.0)),
+        ("rotation", " -45 , 45 ", (-45.0, 45.0)),
+        ("rotation", "10", (10.0, 10.0)),
+        ("rotation", 10, (10.0, 10.0)),
+        ("rotation", [1, 2], (1.0, 2.0)),
+        ("rotation", (1, 2.5), (1.0, 2.5)),
+        ("sizes", "28,36,40", (28, 36, 40)),
+        ("sizes", "28", (28,)),
+        ("sizes", [28, 36], (28, 36)),
+        ("target", "0.9", 0.9),
+        ("target", "none", None),
+        ("target", None, None),
+    ],
+)
+def test_value_is_read_as_its_fields_type(name: str, text: Any, value: Any) -> None:
+    found = getattr(settings(**{name: text}), name)
+    assert found == value
+    assert type(found) is type(value)
+    if isinstance(value, tuple):
+        assert [type(item) for item in found] == [type(item) for item in value]
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False))
+def test_float_survives_its_text(value: float) -> None:
+    assert convert("rate", repr(value), float) == value
+
+
+@given(value=st.integers())
+def test_integer_survives_its_text(value: int) -> None:
+    assert convert("shift", str(value), int) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("shift", "four", "shift=four was asked for; it takes a whole number."),
+        ("shift", "4.5", "shift=4.5 was asked for; it takes a whole number."),
+        ("shift", 4.5, "it takes a whole number."),
+        ("shift", math.nan, "it takes a whole number."),
+        ("shift", math.inf, "it takes a whole number."),
+        ("shift", True, "it takes a whole number."),
+        ("shift", None, "it takes a whole number."),
+        ("shift", "", "it takes a whole number."),
+        ("rate", "fast", "rate=fast was asked for; it takes a number."),
+        ("rate", False, "it takes a number."),
+        ("rate", 10**400, "it takes a number."),
+        ("reuse", "maybe", "reuse=maybe was asked for; it takes true or false."),
+        ("reuse", 2, "it takes true or false."),
+        ("rotation", "1,2,3", "rotation=1,2,3 was asked for; it takes 2 values, or one for all of them."),
+        ("rotation", [], "it takes 2 values, or one for all of them."),
+        ("rotation", "1,", "it takes a number."),
+        ("rotation", "1;2", "it takes a number."),
+        ("sizes", "28,x", "it takes a whole number."),
+        ("target", "high", "it takes a number."),
+    ],
+)
+def test_value_of_another_type_is_refused(name: str, text: Any, words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        settings(**{name: text})
+    assert str(caught.value).endswith(words)
+    assert str(caught.value).startswith(f"{name}=")
+
+
+def test_unknown_key_is_told_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        settings(shfit=3)
+    assert str(caught.value) == "No parameter of data set 'padded' is called 'shfit'. Did you mean 'shift'?"
+
+
+def test_unknown_key_that_is_near_nothing_is_told_all_names() -> None:
+    with pytest.raises(UnknownNameError, match="Known: padding, rate, reuse, rotation, shift, sizes, target"):
+        settings(qqq=3)
+
+
+def test_the_class_has_the_last_word() -> None:
+    with pytest.raises(ParameterError, match=r"shift=15 was asked for; it must be in 0\.\.14\."):
+        settings(shift="15")
+
+
+def test_what_is_not_given_keeps_its_default() -> None:
+    assert settings() == Settings()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.001, 1.001, "0.5", None])
+def test_number_outside_its_range_is_refused(value: Any) -> None:
+    with pytest.raises(ParameterError, match=r"rate=.* was asked for; it must be in 0\.\.1\."):
+        check_number("rate", value, 0, 1)
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, 0.5])
+def test_number_in_its_range_passes_both_ends_included(value: float) -> None:
+    check_number("rate", value, 0, 1)
+
+
+@pytest.mark.parametrize("value", [(-1.0, 1.0), (0.0, 0.0), (1.0, 1.0)])
+def test_ascending_range_passes(value: Range) -> None:
+    check_range("shear", value, -1, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((1.0, -1.0), "shear=1,-1 was asked for; the first must not exceed the second."),
+        ((-2.0, 0.0), "shear=-2.0 was asked for; it must be in -1..1."),
+        ((0.0, math.nan), "shear=nan was asked for; it must be in -1..1."),
+        ((0.0, math.inf), "shear=inf was asked for; it must be in -1..1."),
+    ],
+)
+def test_other_range_is_refused(value: Range, words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        check_range("shear", value, -1, 1)
+    assert str(caught.value) == words
+
+
+def test_every_refusal_is_a_usage_error() -> None:
+    for values in ({"shift": "x"}, {"shfit": 1}, {"shift": 99}):
+        with pytest.raises(CapsbenchError) as caught:
+            settings(**values)
+        assert caught.value.exit_code == 2

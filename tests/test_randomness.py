@@ -1,0 +1,175 @@
+"""Random words against the known answers of Random123, and what is made of them."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from capsbench.contracts import SPLITS, IndexArray
+from capsbench.errors import ParameterError
+from capsbench.generators import CATALOG
+from capsbench.randomness import (
+    ORDER_STREAM,
+    check_seed,
+    integers,
+    permutation,
+    philox,
+    stream_number,
+    uniforms,
+    words,
+)
+from capsbench.registry import load
+
+ONES = 0xFFFFFFFF
+KNOWN_ANSWERS = {  # counter, key, words: Random123's kat_vectors for philox4x32 with 10 rounds
+    "zeros": ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    "ones": ((ONES, ONES, ONES, ONES), (ONES, ONES), (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    "pi": (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+}
+
+word32 = st.integers(0, ONES)
+
+
+def as_words(*values: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    return np.array(values, np.uint64)
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS.values(), ids=KNOWN_ANSWERS)
+def test_philox_gives_the_known_answers(
+    counter: Sequence[int], key: tuple[int, int], answer: tuple[int, int, int, int]
+) -> None:
+    c0, c1, c2, c3 = (as_words(word) for word in counter)
+    assert tuple(int(word[0]) for word in philox((c0, c1, c2, c3), key)) == answer
+
+
+@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN_ANSWERS.values(), ids=KNOWN_ANSWERS)
+def test_counter_is_index_low_index_high_stream_draw_and_key_is_seed_low_seed_high(
+    counter: Sequence[int], key: tuple[int, int], answer: tuple[int, int, int, int]
+) -> None:
+    index = as_words(counter[0] | counter[1] << 32).view(np.int64)
+    drawn = words(index, seed=key[0] | key[1] << 32, stream=counter[2], draw=counter[3])
+    assert tuple(int(word[0]) for word in drawn) == answer
+
+
+@given(indices=st.lists(st.integers(0, 2**63 - 1), max_size=20), seed=st.integers(0, 2**64 - 1), data=st.data())
+def test_words_of_an_index_depend_on_no_other_index(indices: list[int], seed: int, data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(range(len(indices))), max_size=20)) if indices else []
+    together = np.stack(words(np.array(indices, np.int64), seed=seed, stream=33))
+    apart = np.stack(words(np.array(indices, np.int64)[chosen], seed=seed, stream=33))
+    np.testing.assert_array_equal(apart, together[:, chosen])
+
+
+@given(change=st.sampled_from(["seed", "stream", "draw"]), bit=st.integers(0, 31))
+def test_seed_stream_and_draw_each_change_every_word(change: str, bit: int) -> None:
+    index = np.arange(8)
+    plain = {"seed": 0, "stream": 16, "draw": 0}
+    changed = plain | {change: plain[change] ^ 1 << bit}
+    first, second = (np.stack(words(index, **arguments)) for arguments in (plain, changed))
+    assert (first != second).mean() > 0.9
+
+
+@given(word=word32, limit=st.integers(1, 2**31))
+def test_integers_are_the_high_word_of_the_product(word: int, limit: int) -> None:
+    (drawn,) = integers(as_words(word), limit)
+    assert drawn == word * limit // 2**32
+    assert 0 <= drawn < limit
+
+
+def test_integers_take_a_limit_for_each_word() -> None:
+    drawn = integers(as_words(ONES, ONES, 0, 0), np.array([7, 81, 7, 81]))
+    assert drawn.dtype == np.int64
+    assert drawn.tolist() == [6, 80, 0, 0]
+
+
+def test_integers_are_uniform() -> None:
+    word, _, _, _ = words(np.arange(81_000), seed=5, stream=16)
+    counts = np.bincount(integers(word, 81), minlength=81)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_uniforms_are_the_midpoints_of_equal_steps() -> None:
+    assert uniforms(as_words(0, 2**31, ONES), -1, 1).tolist() == [-1 + 2**-32, 2**-32, 1 - 2**-32]
+
+
+def test_uniforms_take_ends_for_each_word() -> None:
+    drawn = uniforms(as_words(0, ONES), np.array([0.0, 10.0]), np.array([1.0, 12.0]))
+    np.testing.assert_allclose(drawn, [0, 12], atol=1e-9)
+    assert drawn[0] > 0
+    assert drawn[1] < 12
+
+
+@given(word=word32, ends=st.tuples(*[st.floats(-1e6, 1e6)] * 2).map(sorted))
+def test_uniforms_never_leave_their_range(word: int, ends: list[float]) -> None:
+    low, high = ends
+    assert low <= uniforms(as_words(word), low, high)[0] <= high
+
+
+@given(word=word32, value=st.floats(-1e6, 1e6))
+def test_uniforms_between_equal_ends_are_that_value(word: int, value: float) -> None:
+    assert uniforms(as_words(word), value, value)[0] == value
+
+
+def test_the_four_words_are_uniform_and_independent() -> None:
+    drawn = np.stack([uniforms(word, 0, 1) for word in words(np.arange(20_000), seed=7, stream=32)])
+    for fraction in drawn:
+        assert stats.kstest(fraction, "uniform").pvalue > 1e-3
+    assert np.abs(np.corrcoef(drawn) - np.eye(4)).max() < 4 / math.sqrt(20_000)
+
+
+@given(count=st.integers(0, 300), seed=st.integers(0, 2**64 - 1), epoch=st.integers(0, 2**32 - 1))
+def test_permutation_visits_each_sample_once_and_depends_on_seed_and_epoch_alone(
+    count: int, seed: int, epoch: int
+) -> None:
+    order = permutation(count, seed=seed, epoch=epoch)
+    assert sorted(order.tolist()) == list(range(count))
+    np.testing.assert_array_equal(order, permutation(count, seed=seed, epoch=epoch))
+
+
+def test_permutation_differs_by_seed_and_by_epoch() -> None:
+    orders = {permutation(50, seed=seed, epoch=epoch).tobytes() for seed in range(5) for epoch in range(5)}
+    assert len(orders) == 25
+
+
+def test_every_permutation_is_equally_likely() -> None:
+    def rank(order: IndexArray) -> int:
+        return int(np.ravel_multi_index(tuple(order[:3]), (4, 4, 4)))
+
+    ranks, counts = np.unique([rank(permutation(4, seed=3, epoch=epoch)) for epoch in range(2400)], return_counts=True)
+    assert len(ranks) == math.factorial(4)
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_stream_numbers_are_those_published() -> None:
+    published = {
+        "padded": (16, 17, 18, 19),
+        "affnist": (32, 33, 34, 35),
+        "multimnist": (48, 49, 50, 51),
+    }
+    for name, numbers in published.items():
+        assert tuple(stream_number(load("data set", name).number, split) for split in SPLITS) == numbers
+
+
+def test_no_two_streams_share_a_number() -> None:
+    numbers = [load("data set", name).number for name in CATALOG]
+    streams = [ORDER_STREAM, *(stream_number(number, split) for number in numbers for split in SPLITS)]
+    assert len(set(streams)) == len(streams)
+    assert all(1 <= number <= 255 for number in numbers)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
+def test_seeds_of_64_bits_are_seeds(seed: int) -> None:
+    assert check_seed(seed) == seed
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, 0.5, math.nan, True, "1"])
+def test_anything_else_is_no_seed(seed: int) -> None:
+    with pytest.raises(ParameterError, match=r"A seed of .* was asked for; it must be a whole number in 0\.\.2\*\*64-1\."):
+        check_seed(seed)

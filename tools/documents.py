@@ -1,0 +1,80 @@
+"""Writes the generated parts of the documents, or with --check tells which are behind; also checks their links.
+
+Generated are docs/cli.md, from the commands' own help, and what stands between ``<!-- results: FOLDER -->`` and
+``<!-- end -->`` in any document, from the result files in that folder.
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from capsbench.cli import cli
+from capsbench.report import render, tables
+from capsbench.results import load_results
+from capsbench.version import VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
+
+
+def commands(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
+    """Every command's full name with its help, groups before their members."""
+    for key, command in sorted(group.commands.items()):
+        context = click.Context(command, info_name=f"{name} {key}", max_content_width=100, terminal_width=100)
+        yield f"{name} {key}", command.get_help(context)
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} {key}")
+
+
+def command_page() -> str:
+    """docs/cli.md."""
+    parts = ["# The commands\n\nMade by `make docs` from the commands' own help.\n"]
+    parts += [f"## {name}\n\n```text\n{help_text}\n```\n" for name, help_text in commands(cli, "capsbench")]
+    return "\n".join(parts)
+
+
+def with_results(text: str) -> str:
+    """A document with its tables of results made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        return f"{match[1]}{render(tables(load_results(ROOT / match[2])), 'github')}\n{match[3]}"
+
+    return RESULTS.sub(table, text)
+
+
+def documents() -> list[Path]:
+    """Every document of the project."""
+    return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("capsbench/data/*.md")])
+
+
+def broken_links(path: Path) -> Iterator[str]:
+    """Links of a document that lead to no file."""
+    for match in LINK.finditer(path.read_text()):
+        if "://" not in match[1] and not (path.parent / match[1]).exists():
+            yield f"{path.relative_to(ROOT)} links to {match[1]}, which is not there"
+
+
+def main() -> int:
+    """Writes, or with --check compares; the exit code."""
+    wanted = {path: with_results(path.read_text()) for path in documents()}
+    wanted[ROOT / "docs" / "cli.md"] = command_page()
+    behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if "--check" not in sys.argv:
+        for path in behind:
+            path.write_text(wanted[path])
+            print(f"written: {path.relative_to(ROOT)}")
+        behind = []
+    faults = [f"{path.relative_to(ROOT)} is behind the code; run: make docs" for path in behind]
+    faults += [fault for path in documents() for fault in broken_links(path)]
+    if f"## {VERSION}" not in (ROOT / "CHANGELOG.md").read_text():
+        faults.append(f"CHANGELOG.md says nothing of version {VERSION}")
+    print("\n".join(faults) if faults else "documents: in step")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
