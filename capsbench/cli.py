@@ -123,7 +123,7 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
     data.check()
     click.echo(f"{file}: {block_count(len(data)):,} blocks of {len(data):,} samples are right. Digest {data.digest}")
     if sample:
-        wrong = wrong_samples(data, sample, digits=digits)
+        wrong = wrong_samples(data, sample)
         if wrong:
             raise DataFileError(
                 f"{file}: {len(wrong)} of {min(sample, len(data))} samples are not what its spec draws: {wrong[:3]}."

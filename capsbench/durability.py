@@ -5,13 +5,15 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from capsbench.errors import StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What a file system answers that cannot reserve space, or cannot sync a folder."""
 
 
 def human_bytes(count: float) -> str:
@@ -38,18 +40,19 @@ def storage_errors(path: Path, *, needed: int | None = None) -> Iterator[None]:
 
 
 def _explanation(path: Path, error: OSError, needed: int | None) -> str:
+    problem = f"{path} could not be written: {error.strerror or error}."
     if error.errno in FULL:
         size = f" It needs {human_bytes(needed)}, free are {human_bytes(free_bytes(path))}." if needed else ""
-        return f"{path} could not be written: {os.strerror(error.errno or 0)}.{size} Free some space and run the same again."
+        return f"{problem}{size} Free some space and run the same again."
     if error.errno in FORBIDDEN:
-        return f"{path} could not be written: {os.strerror(error.errno or 0)}. Choose another place with --out."
-    return f"{path} could not be written: {error.strerror or error}."
+        return f"{problem} Choose another place, or get the permission."
+    return problem
 
 
 def free_bytes(path: Path) -> int:
     """Free bytes where a file that need not exist yet would lie."""
     for place in (path, *path.absolute().parents):
-        if place.exists():
+        with suppress(OSError):
             return shutil.disk_usage(place).free
     return 0
 
@@ -63,47 +66,65 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise StorageError(
-            f"The folder {folder} cannot be made: a file stands there. Choose another with --out."
-        ) from None
+        reason = "a file stands there"
     except NotADirectoryError:
-        raise StorageError(
-            f"The folder {folder} cannot be made: its parent is a file. Choose another with --out."
-        ) from None
+        reason = "its parent is a file"
     except OSError as error:
-        raise StorageError(
-            f"The folder {folder} cannot be made: {error.strerror}. Choose another with --out."
-        ) from None
+        reason = str(error.strerror)
+    else:
+        return
+    raise StorageError(f"The folder {folder} cannot be made: {reason}. Choose another place.")
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Makes a file's content, or the renames in a folder, survive a power cut."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
     finally:
         os.close(handle)
 
 
+def reserve(handle: int, size: int) -> None:
+    """Takes a file's space on the disk, so that a full disk is an error now and not at some later write.
+
+    Raises:
+        OSError: The disk is full; the attempt may have taken all that was free, so remove the file.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+
+
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is seen whole or not at all: to a temporary name, synced, renamed, the folder synced.
+    """Writes a file that is seen whole or not at all: to ``PATH.new``, synced, renamed, the folder synced.
+
+    Of two that write one file at once, one waits for the other; what a killed one left behind is written over.
 
     Raises:
         StorageError: It could not be written; what stood there before still does.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary = path.with_name(path.name + ".new")
     with storage_errors(path, needed=len(content)):
-        try:
-            with temporary.open("wb") as file:
+        with os.fdopen(_open_locked(temporary, wait=True), "wb") as file:
+            try:
+                file.truncate(0)
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        sync(path.parent)
 
 
 @contextmanager
@@ -114,21 +135,34 @@ def lock(path: Path) -> Iterator[None]:
         StorageError: Another process holds it, or it cannot be made.
     """
     name = path.with_name(path.name + ".lock")
-    with storage_errors(name):
-        handle = os.open(name, os.O_RDWR | os.O_CREAT, 0o644)
+    with storage_errors(path):
+        try:
+            handle = _open_locked(name, wait=False)
+        except BlockingIOError:
+            raise StorageError(f"Another run is writing {path}. Wait for it, or choose another place.") from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise StorageError(
-                f"Another run is writing {path}. Wait for it, or choose another place with --out."
-            ) from None
-        # The holder before us may have removed the name between our opening and locking it.
-        if not name.exists() or not os.path.samestat(os.fstat(handle), name.stat()):
-            raise StorageError(f"Another run was just finishing {path}. Run the same again.")
-        try:
-            yield
-        finally:
-            name.unlink(missing_ok=True)
+        yield
     finally:
+        with suppress(OSError):  # a name that stays behind hinders nobody
+            name.unlink()
+        os.close(handle)
+
+
+def _open_locked(name: Path, *, wait: bool) -> int:
+    """A handle, for writing, of a file that one process at a time holds; made if it is missing.
+
+    Raises:
+        BlockingIOError: Another process holds it, and we are not to wait.
+    """
+    while True:
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Whoever held it before may have renamed or removed it between our opening and our locking it.
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), name.stat()):
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
         os.close(handle)

@@ -1,12 +1,13 @@
 """From a recipe to a finished file: generated block by block, resumed after a kill, healed after damage.
 
-A file is written as ``NAME.h5.partial`` and renamed when it is whole. Resuming and repairing are one thing: every block is
-held against its digest, and what does not match is drawn anew from the spec.
+A file is written as ``NAME.h5.partial`` and renamed when it is whole. Resuming and repairing are one thing: every block
+is held against its digest, and what does not match is drawn anew from the spec.
 """
 
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,21 +15,28 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
+from capsbench.contracts import DataSpec, UInt8Array
+from capsbench.digits import name_of
 from capsbench.durability import (
     free_bytes,
     human_bytes,
     lock,
     make_folder,
+    reserve,
     storage_errors,
-    sync_folder,
+    sync,
     write_atomically,
 )
 from capsbench.errors import DataFileError, SpecMismatchError, StorageError
+from capsbench.header import create_header
 from capsbench.layout import (
+    BLOCK,
     DIGEST_BYTES,
     block_count,
     block_digest,
@@ -37,8 +45,8 @@ from capsbench.layout import (
     file_bytes,
     stored_arrays,
 )
-from capsbench.recipes import Recipe, recipe_of, spec_difference
-from capsbench.storage import DataFile, create_header
+from capsbench.recipes import Recipe, spec_difference
+from capsbench.storage import DataFile
 from capsbench.version import VERSION
 
 Report = Callable[[int, int], None]
@@ -88,23 +96,21 @@ def generate_file(recipe: Recipe, path: Path, *, force: bool = False, report: Re
     """
     begun = time.perf_counter()
     make_folder(path.parent)
+    if path.is_dir():
+        raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place with --out.")
     with lock(path):
         if path.exists() and not force:
             drawn = _heal(_open_ours(path, recipe), recipe, report)
-            if not _sidecar(path).exists():
+            if _spec_of_sidecar(path) != recipe.spec:
                 _write_sidecar(recipe, path)
         else:
             partial = _open_partial(recipe, path, force)
             drawn = _heal(partial, recipe, report)
-            _finish(partial, recipe, path)
-    return Generated(
-        path=path,
-        drawn=drawn,
-        kept=recipe.spec.count - drawn,
-        seconds=time.perf_counter() - begun,
-        size=path.stat().st_size,
-        digest=DataFile(path).digest,
-    )
+            _write_sidecar(recipe, path)
+            with storage_errors(path):
+                partial.path.replace(path)
+                sync(path.parent)
+    return _generated(DataFile(path), drawn, begun)
 
 
 def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) -> Generated:
@@ -121,50 +127,57 @@ def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) ->
         StorageError: The file cannot be written.
     """
     begun = time.perf_counter()
-    file = DataFile(path)
-    recipe = recipe_of(file.spec, digits)
+    DataFile(path)  # of a file that is not there, or not ours, no lock is made
     with lock(path):
-        drawn = _heal(file, recipe, report)
-    return Generated(path, drawn, len(file) - drawn, time.perf_counter() - begun, path.stat().st_size, file.digest)
+        file = DataFile(path, digits=digits)
+        drawn = _heal(file, file.recipe(), report)
+    return _generated(file, drawn, begun)
 
 
-def wrong_samples(file: DataFile, number: int, *, digits: str = "auto", seed: int | None = None) -> list[int]:
+def wrong_samples(file: DataFile, number: int, *, seed: int | None = None) -> list[int]:
     """Draws some samples of a file anew and compares their bytes.
 
     Args:
-        file: The file.
+        file: The file; it says where to look for its digits.
         number: How many samples, at random, without repeats.
-        digits: Where to look for its digits.
         seed: Of the choice; a fresh one each time if it is not given.
 
     Returns:
         The samples that differ.
+
+    Raises:
+        DataFileError: The spec cannot be drawn here.
+        DigitsError: The digits whose hash the spec names are not here.
     """
-    recipe = recipe_of(file.spec, digits)
+    recipe = file.recipe()
     parts = columns_of(recipe.generator, recipe.spec)
     chosen = np.sort(np.random.default_rng(seed).choice(len(file), min(number, len(file)), replace=False))
-    drawn = stored_arrays(parts, recipe.sampler, chosen)
-    stored = file.batch(chosen)
-    differs = np.zeros(len(chosen), bool)
-    for part in parts:
-        found = file.layers(chosen) if part.name == "layers" else getattr(stored, part.name)
-        wrong = drawn[part.name] != found.reshape(drawn[part.name].shape)
-        differs |= wrong.reshape(len(chosen), -1).any(1)
-    return [int(index) for index in chosen[differs]]
+    wrong: list[int] = []
+    for start in range(0, len(chosen), BLOCK):
+        some = chosen[start : start + BLOCK]
+        drawn = stored_arrays(parts, recipe.sampler, some)
+        stored = file.batch(some)
+        differs = np.zeros(len(some), bool)
+        for part in parts:
+            found = file.layers(some) if part.name == "layers" else getattr(stored, part.name)
+            differs |= (_rows(drawn[part.name]) != _rows(found)).any(1)
+        wrong += some[differs].tolist()
+    return wrong
 
 
 def remake_command(path: Path) -> str | None:
     """The command that makes a file anew, if its sidecar says; for a file whose header is beyond repair."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        spec = json.loads(_sidecar(path).read_text())["spec"]
-        values = {key: ",".join(map(str, v)) if isinstance(v, list) else v for key, v in spec["parameters"].items()}
-        sets = "".join(f" --set {key}={value}" for key, value in values.items())
-        layers = " --layers" if spec["layers"] else ""
-        return (
-            f"capsbench generate {spec['generator']} --split {spec['split']} --seed {spec['seed']} "
-            f"--count {spec['count']}{sets}{layers} --out {path} --force"
-        )
-    return None
+    spec = _spec_of_sidecar(path)
+    if spec is None or path.suffix != ".h5":
+        return None
+    words = ["capsbench", "generate", spec.generator, "--split", spec.split]
+    words += ["--seed", str(spec.seed), "--count", str(spec.count)]
+    for key, value in spec.parameters.items():
+        words += ["--set", f"{key}={_as_text(value)}"]
+    words += ["--layers"] if spec.layers else []
+    # Else `auto` might take the full set, which was not here when the file was made.
+    words += ["--digits", "embedded"] if name_of(spec.digits) == "embedded" else []
+    return shlex.join([*words, "--out", str(path), "--force"])
 
 
 def _open_ours(path: Path, recipe: Recipe) -> DataFile:
@@ -204,7 +217,11 @@ def _open_partial(recipe: Recipe, path: Path, force: bool) -> DataFile:
     with storage_errors(path, needed=needed):
         try:
             create_header(fresh, recipe.spec.to_json(), parts, recipe.spec.count)
-            _reserve(fresh)
+            handle = os.open(fresh, os.O_RDWR)
+            try:
+                reserve(handle, os.fstat(handle).st_size)
+            finally:
+                os.close(handle)
             fresh.replace(partial)
         except BaseException:
             fresh.unlink(missing_ok=True)
@@ -212,45 +229,40 @@ def _open_partial(recipe: Recipe, path: Path, force: bool) -> DataFile:
     return DataFile(partial)
 
 
-def _reserve(path: Path) -> None:
-    """Takes the file's space on the disk, so that a full disk is an error now and not at some later block."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    handle = os.open(path, os.O_RDWR)
-    try:
-        os.posix_fallocate(handle, 0, os.fstat(handle).st_size)
-    finally:
-        os.close(handle)
-
-
 def _heal(file: DataFile, recipe: Recipe, report: Report) -> int:
     """Draws every block that does not match its digest, then sets the root digest; how many samples were drawn."""
+    file.check_fits(recipe)
     count = recipe.spec.count
     parts = columns_of(recipe.generator, recipe.spec)
     bad = file.bad_blocks()
     todo = sum(stop - start for start, stop in (block_range(block, count) for block in bad))
     done = count - todo
     report(done, count)
-    if not bad and file.root_holds():
-        return 0
     with storage_errors(file.path, needed=file_bytes(parts, count)):
-        handle = os.open(file.path, os.O_WRONLY)
-        try:
-            for block in bad:
-                start, stop = block_range(block, count)
-                arrays = stored_arrays(parts, recipe.sampler, np.arange(start, stop))
-                for name, array in arrays.items():
-                    place = file.places[name]
-                    _write(handle, memoryview(array).cast("B"), place.offset + start * place.sample_bytes)
-                # The digest goes last: a block without its digest is drawn again.
-                _write(handle, memoryview(block_digest(arrays)), file.places["digests"].offset + block * DIGEST_BYTES)
-                done += stop - start
-                report(done, count)
-            _write(handle, memoryview(file.root()), file.places["root"].offset)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        if bad or not file.root_holds():
+            handle = os.open(file.path, os.O_WRONLY)
+            try:
+                for block in bad:
+                    done += _draw_block(handle, file, recipe, block)
+                    report(done, count)
+                _write(handle, memoryview(file.root()), file.places["root"].offset)
+            finally:
+                os.close(handle)
+        # Even a file that was whole: the run that wrote it may have been killed before it came to this.
+        sync(file.path)
     return todo
+
+
+def _draw_block(handle: int, file: DataFile, recipe: Recipe, block: int) -> int:
+    """Draws and writes a block; how many samples it has."""
+    start, stop = block_range(block, recipe.spec.count)
+    arrays = stored_arrays(columns_of(recipe.generator, recipe.spec), recipe.sampler, np.arange(start, stop))
+    for name, array in arrays.items():
+        place = file.places[name]
+        _write(handle, array.data.cast("B"), place.offset + start * place.sample_bytes)
+    # The digest goes last: a block without its digest is drawn again.
+    _write(handle, memoryview(block_digest(arrays)), file.places["digests"].offset + block * DIGEST_BYTES)
+    return stop - start
 
 
 def _write(handle: int, content: memoryview, offset: int) -> None:
@@ -260,15 +272,37 @@ def _write(handle: int, content: memoryview, offset: int) -> None:
         content, offset = content[written:], offset + written
 
 
-def _finish(partial: DataFile, recipe: Recipe, path: Path) -> None:
-    _write_sidecar(recipe, path)
-    with storage_errors(path):
-        partial.path.replace(path)
-        sync_folder(path.parent)
+def _generated(file: DataFile, drawn: int, begun: float) -> Generated:
+    return Generated(
+        path=file.path,
+        drawn=drawn,
+        kept=len(file) - drawn,
+        seconds=time.perf_counter() - begun,
+        size=file.path.stat().st_size,
+        digest=file.digest,
+    )
+
+
+def _rows(array: npt.NDArray[Any]) -> UInt8Array:
+    """The bytes of each sample: numbers may be equal where their bytes are not."""
+    return np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)
+
+
+def _as_text(value: Any) -> str:
+    """A parameter as --set takes it."""
+    if isinstance(value, list):
+        return ",".join(map(_as_text, value))
+    return "none" if value is None else str(value)
 
 
 def _sidecar(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+def _spec_of_sidecar(path: Path) -> DataSpec | None:
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        return DataSpec.from_json(json.dumps(json.loads(_sidecar(path).read_text())["spec"]))
+    return None
 
 
 def _write_sidecar(recipe: Recipe, path: Path) -> None:

@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from capsbench.contracts import FloatArray, UInt8Array
-from capsbench.durability import make_folder, storage_errors
-from capsbench.errors import DigitsError
-from capsbench.recipes import recipe_of
+from capsbench.contracts import CLASSES, FloatArray, IndexArray, UInt8Array
+from capsbench.durability import write_atomically
+from capsbench.errors import DataError, DataFileError, UsageError
 from capsbench.storage import DataFile
 
 MEASURED = 100_000  # samples at most; evenly spread where there are more
 CHUNK = 4096
+MANY = 2**20  # labels at a time
 PERCENTILES = (5, 50, 95)
 
 
@@ -41,13 +41,17 @@ def measure(file: DataFile) -> list[Measure]:
 
     Raises:
         DigitsError: They need the digits, which are not here.
+        DataFileError: The spec cannot be drawn here, or the samples are none that it draws.
     """
-    sampler = recipe_of(file.spec, file.digits).sampler
+    sampler = file.recipe().sampler
     number = min(len(file), MEASURED)
     chosen = np.arange(number) * len(file) // number
-    parts: list[Mapping[str, FloatArray]] = [
-        sampler.measures(file.batch(chosen[start : start + CHUNK])) for start in range(0, number, CHUNK)
-    ]
+    try:
+        parts: list[Mapping[str, FloatArray]] = [
+            sampler.measures(file.batch(chosen[start : start + CHUNK])) for start in range(0, number, CHUNK)
+        ]
+    except IndexError:  # a digest can be forged with the data that it stands for
+        raise DataFileError(f"{file.path}: its samples name digits or shifts that its spec does not draw.") from None
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return [
         Measure(name, float(array.mean()), tuple(np.percentile(array, PERCENTILES).tolist()), number)
@@ -56,13 +60,19 @@ def measure(file: DataFile) -> list[Measure]:
 
 
 def classes(file: DataFile) -> dict[str, Any]:
-    """How many samples show each class and, for pairs, how many kinds of pairs there are and how many are of one class."""
-    labels = np.asarray(file.labels)
-    counts: dict[str, Any] = {"classes": np.bincount(labels.ravel(), minlength=10).tolist()}
-    if labels.ndim == 2:
-        low, high = labels.min(1).astype(int), labels.max(1).astype(int)
-        counts["kinds of pairs"] = len(np.unique(10 * low + high))
-        counts["pairs of one class"] = int((low == high).sum())
+    """How many samples show each class; for pairs also how many kinds there are, and how many are of one class."""
+    singles = np.zeros(CLASSES, np.int64)
+    pairs = np.zeros((CLASSES, CLASSES), np.int64)  # by the lower and the higher class
+    for start in range(0, len(file), MANY):
+        labels = file.labels[start : start + MANY].astype(np.int64)
+        singles += np.bincount(labels.ravel(), minlength=CLASSES)
+        if labels.ndim == 2:
+            kinds = CLASSES * labels.min(1) + labels.max(1)
+            pairs += np.bincount(kinds, minlength=pairs.size).reshape(pairs.shape)
+    counts: dict[str, Any] = {"classes": singles.tolist()}
+    if file.labels.ndim == 2:
+        counts["kinds of pairs"] = int(np.count_nonzero(pairs))
+        counts["pairs of one class"] = int(pairs.trace())
     return counts
 
 
@@ -71,7 +81,7 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
 
     Args:
         file: The file.
-        out: The PNG to write; its folder is made.
+        out: The PNG to write, not the file itself; its folder is made.
         rows: Rows of samples.
         columns: Samples a row.
 
@@ -79,8 +89,11 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
         How many samples were drawn.
 
     Raises:
+        UsageError: The PNG would be written over the file.
         StorageError: The PNG cannot be written.
     """
+    if out.resolve() == file.path.resolve():
+        raise UsageError(f"The picture was to be written over {file.path} itself. Name a PNG with --out.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -89,34 +102,39 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
     pixels, drawn = _coloured(file, np.arange(number))
     height, width = file.images.shape[1:]
     figure = Figure(figsize=(columns, rows * (height / width + 0.25) + 0.5), dpi=100, layout="constrained")
-    figure.suptitle(
-        f"{file.spec.generator}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
-    )
+    title = f"{file.spec.generator}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
+    figure.suptitle(title, parse_math=False)
     for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.set_axis_off()
         if index < number:
             label = np.atleast_1d(file.labels[index])
             axes.imshow(pixels[index], interpolation="nearest")
             axes.set_title(" + ".join(map(str, label)), fontsize=9, pad=2)
-    make_folder(out.absolute().parent)
-    with storage_errors(out):
-        FigureCanvasAgg(figure).print_png(str(out))
+    picture = BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
+    write_atomically(out, picture.getvalue())
     return number
 
 
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)  # Okabe and Ito's, which colour-blind readers tell apart
 
 
-def _coloured(file: DataFile, indices: npt.NDArray[np.int64]) -> tuple[UInt8Array, str]:
-    """``[n, H, W, 3]`` uint8, and what the title says of the colours."""
+def _coloured(file: DataFile, indices: IndexArray) -> tuple[UInt8Array, str]:
+    """``[n, H, W, 3]`` uint8, and what the title says of the colours.
+
+    A pixel's brightness is the image's own and its hue that of the digits below it, by their shares.
+    """
     images = file.images[indices]
     grey = np.repeat(images[..., None], 3, 3)
     if file.labels.ndim == 1:
         return grey, ""
     try:
-        layers = file.layers(indices).astype(np.float64)
-    except DigitsError:
+        layers = file.layers(indices).astype(np.float64)  # [n, 2, H, W]
+    except DataError:
         return grey, " (in grey: its digits are not here)"
-    colours = np.array([ORANGE, BLUE])
-    mixed = np.einsum("nkhw,kc->nhwc", layers, colours) / 255
-    return np.minimum(mixed, 255).astype(np.uint8), " (first digit orange, second blue)"
+    ink = layers.sum(1, keepdims=True)
+    shares = np.divide(layers, ink, out=np.zeros_like(layers), where=ink > 0)
+    hues = np.einsum("nkhw,kc->nhwc", shares, np.array([ORANGE, BLUE], np.float64))
+    hues[(ink == 0)[:, 0]] = 255
+    coloured: UInt8Array = (images[..., None] * hues / 255).astype(np.uint8)
+    return coloured, " (first digit orange, second blue)"

@@ -78,7 +78,7 @@ def file_bytes(columns: Iterable[Column], count: int) -> int:
 
 
 def stored_arrays(columns: Iterable[Column], sampler: Sampler, indices: IndexArray) -> dict[str, npt.NDArray[Any]]:
-    """Samples ``indices`` ``[n]`` as they are stored: contiguous, of the stored types, without an axis for one digit."""
+    """Samples ``indices`` ``[n]`` as they are stored: contiguous, of the stored types, no axis for a lone digit."""
     batch = sampler.batch(indices)
     arrays = {}
     for column in columns:
@@ -92,7 +92,7 @@ def block_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     digest = hashlib.sha256()
     for name in KINDS:
         if name in arrays:
-            digest.update(arrays[name])
+            digest.update(arrays[name].data)
     return digest.digest()
 
 

@@ -11,7 +11,9 @@ PLAIN_SECONDS = 10.0  # between plain lines, so that a log stays short
 @contextmanager
 def progress(description: str) -> Iterator[Callable[[int, int], None]]:
     """A function to be told how many samples are done, and of how many; a short job prints no plain line."""
-    if sys.stderr.isatty():
+    if sys.stderr is None:  # closed by who started us
+        yield lambda done, total: None
+    elif sys.stderr.isatty():
         with _bar(description) as report:
             yield report
     else:

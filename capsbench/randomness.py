@@ -68,8 +68,8 @@ def check_seed(seed: int) -> int:
     """The seed, if it is one.
 
     Raises:
-        ParameterError: It is not in 0..2**64-1.
+        ParameterError: It is no whole number in 0..2**64-1.
     """
-    if not 0 <= seed < SEED_LIMIT:
-        raise ParameterError(f"A seed of {seed} was asked for; it must be in 0..2**64-1.")
+    if type(seed) is not int or not 0 <= seed < SEED_LIMIT:
+        raise ParameterError(f"A seed of {seed} was asked for; it must be a whole number in 0..2**64-1.")
     return seed

@@ -1,61 +1,23 @@
-"""THE file format: a contiguous HDF5 file whose raw bytes are mapped, and read only once the file is known to be ours.
+"""Data files: their raw bytes mapped, once the header is known to be ours, and held against their digests.
 
-libhdf5 touches the header and nothing else: where each data set's bytes begin is asked once, and then they are read as a
-memory map. A file may come from elsewhere, so everything that libhdf5 would follow or allocate is checked first.
+libhdf5 says where each data set's bytes begin, once; then they are read as a memory map, with no handle to share
+between the workers of a loader.
 """
 
-import os
+import shlex
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import ArrayBatch, Batch, DataSpec, IndexArray, UInt8Array
+from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
 from capsbench.errors import DataFileError
-from capsbench.layout import (
-    DIGEST_BYTES,
-    FORMAT,
-    FORMAT_VERSION,
-    KINDS,
-    Column,
-    block_count,
-    block_digest,
-    block_range,
-    columns,
-    root_digest,
-)
-from capsbench.recipes import recipe_of
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-LARGEST_ATTRIBUTE = 16384  # a spec is some 300 bytes
-LARGEST_SIDE = 4096  # pixels; far past any canvas, and small enough that no product overflows
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the bytes of a data set lie in its file."""
-
-    offset: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes a sample (a row)."""
-        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file's header says, checked."""
-
-    spec: DataSpec
-    spec_text: str
-    places: dict[str, Place]
+from capsbench.header import Place, read_header
+from capsbench.layout import KINDS, block_digest, block_range, columns_of, root_digest
+from capsbench.recipes import Recipe, recipe_of
 
 
 class DataFile:
@@ -76,8 +38,10 @@ class DataFile:
         self.digits = digits
         self._header = read_header(path)
         self.spec = self._header.spec
-        self._maps = {name: self._map(place) for name, place in self._header.places.items()}
-        self._recipe: Any = None
+        self._maps: dict[str, npt.NDArray[Any]] = {
+            name: self._map(place) for name, place in self._header.places.items()
+        }
+        self._recipe: Recipe | None = None
 
     def __len__(self) -> int:
         return self.spec.count
@@ -86,7 +50,8 @@ class DataFile:
         return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, {self.path}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.path, self.digits)  # a memory map would be pickled as the whole data set
+        # A memory map would be pickled as the whole data set, and a worker may have another working folder.
+        return _reopen, (self.path.absolute(), self.digits)
 
     @property
     def images(self) -> UInt8Array:
@@ -115,7 +80,7 @@ class DataFile:
 
     @property
     def digest(self) -> str:
-        """The root digest that the file states, in hexadecimal; `bad_blocks` and `root_holds` say whether it is true."""
+        """The root digest that the file states, in hexadecimal; `check` says whether it is true."""
         return self._maps["root"].tobytes().hex()
 
     @property
@@ -125,22 +90,55 @@ class DataFile:
 
     def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``, copied out of the file."""
-        arrays = {name: self._maps[name][indices] for name in KINDS if name in self._maps and name != "layers"}
-        return Batch(**arrays)
+        chosen = self._checked(indices)
+        return Batch(**{name: self._maps[name][chosen] for name in KINDS if name in self._maps and name != "layers"})
 
     def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
         """``[n, k, H, W]`` uint8: each digit alone, from the file where it has them, else drawn anew from the digits.
 
         Raises:
             DigitsError: They must be drawn, and the digits are not here.
+            DataFileError: They must be drawn, and the spec cannot be drawn here.
         """
+        chosen = self._checked(indices)
         if "layers" in self._maps:
-            stored: UInt8Array = self._maps["layers"][indices]
+            stored: UInt8Array = self._maps["layers"][chosen]
             return stored if stored.ndim == 4 else stored[:, None]
+        return self.recipe().sampler.layers(chosen)
+
+    def recipe(self) -> Recipe:
+        """What draws the samples of this file anew.
+
+        Raises:
+            DataFileError: The generator is not here, is of another version, makes other data sets than the file holds,
+                or is code that nobody but the file asks for.
+            DigitsError: The digits are not here.
+        """
         if self._recipe is None:
-            self._recipe = recipe_of(self.spec, self.digits)
-        layers: UInt8Array = self._recipe.sampler.layers(np.asarray(indices, np.int64))
-        return layers
+            name = self.spec.generator
+            if not _may_run(name):
+                raise DataFileError(
+                    f"{self.path} was drawn by code of its own, {name!r}, which is not run on a file's word. "
+                    "It runs where you name it: capsbench generate."
+                )
+            try:
+                recipe = recipe_of(self.spec, self.digits)
+            except (AttributeError, TypeError):  # a class, but none that draws
+                raise DataFileError(f"{self.path}: its generator {name!r} is no data set.") from None
+            self.check_fits(recipe)
+            self._recipe = recipe
+        return self._recipe
+
+    def check_fits(self, recipe: Recipe) -> None:
+        """Refuses a recipe whose samples are not of the types and sizes that the file holds.
+
+        Raises:
+            DataFileError: They are not.
+        """
+        drawn = {part.name: (part.shape, part.dtype) for part in columns_of(recipe.generator, recipe.spec)}
+        held = {name: (place.shape[1:], place.dtype) for name, place in self.places.items() if name in KINDS}
+        if drawn != held:
+            raise DataFileError(f"{self.path}: its data sets are not of the types and sizes that its spec draws.")
 
     def bad_blocks(self) -> list[int]:
         """The blocks whose bytes do not have the digest that stands for them; reads every block that has one."""
@@ -167,21 +165,30 @@ class DataFile:
         """Reads everything.
 
         Raises:
-            DataFileError: A block or the root digest is damaged; the message names them and the way to mend them.
+            DataFileError: A block or the root digest is damaged, or a label is no class; the message says where, and
+                how to mend it.
         """
         bad = self.bad_blocks()
+        way_out = f"Mend it with: capsbench verify {shlex.quote(str(self.path))} --repair"
         if bad:
-            raise DataFileError(
-                f"{self.path} is damaged in {_name_blocks(bad, len(self))}. "
-                f"Mend it with: capsbench verify {self.path} --repair"
-            )
+            raise DataFileError(f"{self.path} is damaged in {_name_blocks(bad, len(self))}. {way_out}")
         if not self.root_holds():
-            raise DataFileError(
-                f"{self.path}: its root digest is not that of its blocks. Mend it with: capsbench verify {self.path} --repair"
-            )
+            raise DataFileError(f"{self.path}: its root digest is not that of its blocks. {way_out}")
+        if self.labels.max() >= CLASSES:
+            raise DataFileError(f"{self.path}: a label is {self.labels.max()}, but classes are 0 to {CLASSES - 1}.")
 
-    def _map(self, place: Place) -> Any:
-        return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
+    def _map(self, place: Place) -> npt.NDArray[Any]:
+        try:
+            return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
+        except (OSError, ValueError) as error:  # it went away, or was cut, since its header was read
+            raise DataFileError(f"{self.path} cannot be mapped: {error}.") from None
+
+    def _checked(self, indices: Sequence[int] | IndexArray) -> IndexArray:
+        """The indices as an array ``[n]``: NumPy would take a tuple for one index into many axes."""
+        chosen = np.asarray(indices, np.int64)
+        if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(self)):
+            raise IndexError(f"Samples {chosen.min()}..{chosen.max()} were asked for; there are 0..{len(self) - 1}.")
+        return chosen
 
 
 def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto") -> DataFile:
@@ -205,138 +212,19 @@ def _reopen(path: Path, digits: str) -> DataFile:
     return DataFile(path, digits=digits)
 
 
+def _may_run(generator: str) -> bool:
+    """Whether a generator is one that a name stands for, or of a module that is loaded already.
+
+    A file from elsewhere must not choose which code runs.
+    """
+    place = generator.rpartition(":")[0]
+    if not place or place in sys.modules:
+        return True
+    files = [getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())]
+    return place.endswith(".py") and str(Path(place).expanduser().resolve()) in files
+
+
 def _name_blocks(blocks: list[int], count: int) -> str:
-    names = [
-        f"block {block} (samples {start}..{stop - 1})"
-        for block in blocks
-        for start, stop in [block_range(block, count)]
-    ]
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more blocks"
-
-
-def create_header(path: Path, spec_text: str, columns: Sequence[Column], count: int) -> None:
-    """Makes a file with its header, its data sets allocated and not yet written.
-
-    The same arguments make the same bytes wherever the same HDF5 is installed: object times are off, attributes are bytes
-    of fixed length.
-    """
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    # From 1.10 on HDF5 puts checksums on its metadata; without them a flipped bit can read as other data.
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)
-    file = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access)
-    try:
-        for name, value in (("format", FORMAT), ("format_version", str(FORMAT_VERSION)), ("spec", spec_text)):
-            h5py.File(file).attrs.create(name, np.bytes_(value.encode()))
-        blocks = block_count(count)
-        rows = [(column.name, column.dtype, (count, *column.shape)) for column in columns]
-        rows += [("digests", np.dtype("u1"), (blocks, DIGEST_BYTES)), ("root", np.dtype("u1"), (DIGEST_BYTES,))]
-        for name, dtype, shape in rows:
-            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            layout.set_layout(h5py.h5d.CONTIGUOUS)
-            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            layout.set_obj_track_times(False)
-            kind = h5py.h5t.py_create(dtype, logical=True)
-            h5py.h5d.create(file, name.encode(), kind, h5py.h5s.create_simple(shape), layout)
-    finally:
-        file.close()
-
-
-def read_header(path: Path) -> Header:
-    """Reads and checks a file's header; not a byte of data is read.
-
-    Raises:
-        DataFileError: The file is missing, cannot be read, is not HDF5, not ours, newer than this, cut, or holds what none
-            of ours holds: soft or external links, external or virtual storage, other names, types or sizes.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
-    except FileNotFoundError:
-        raise DataFileError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
-    if start != SIGNATURE:
-        raise DataFileError(f"{path} is not an HDF5 file{' (it is empty)' if size == 0 else ''}.")
-    try:
-        # HDF5 locks what it opens; finished files are never written, and a partial one has a lock of ours.
-        with h5py.File(path, "r", locking=False) as file:
-            return _checked_header(path, file, size)
-    except DataFileError:
-        raise
-    except Exception as error:  # libhdf5's words for a damaged header come as any of six types
-        reason = str(error).replace("\n", " ")
-        raise DataFileError(f"{path} has a damaged header, which cannot be mended in place ({reason}).") from None
-
-
-def _checked_header(path: Path, file: Any, size: int) -> Header:
-    if _attribute(file, "format") != FORMAT:
-        raise DataFileError(f"{path} is an HDF5 file, but not one of capsbench's.")
-    version = _attribute(file, "format_version")
-    if version != str(FORMAT_VERSION):
-        raise DataFileError(
-            f"{path} is of format version {(version or '?')[:20]}; this capsbench reads version {FORMAT_VERSION}. "
-            "Upgrade capsbench."
-        )
-    text = _attribute(file, "spec") or ""
-    try:
-        spec = DataSpec.from_json(text)
-    except ValueError as error:
-        raise DataFileError(f"{path} has no valid spec: {error}.") from None
-    known = {*(name.encode() for name in KINDS), b"digests", b"root"}
-    names = set(file.id) if len(file) <= len(known) else set()
-    if not names or not names <= known:
-        raise DataFileError(f"{path} holds data sets that no file of capsbench's holds.")
-    places = {name.decode(): _place(path, file, name, size) for name in sorted(names)}
-    if {name: (place.shape, place.dtype) for name, place in places.items()} != _expected(path, spec, places):
-        raise DataFileError(f"{path}: its data sets are not of the types and sizes that its spec asks for.")
-    return Header(spec, text, places)
-
-
-def _attribute(file: Any, name: str) -> str | None:
-    if not h5py.h5a.exists(file.id, name.encode()):
-        return None
-    attribute = h5py.h5a.open(file.id, name.encode())
-    kind = attribute.get_type()
-    small = attribute.get_storage_size() <= LARGEST_ATTRIBUTE and attribute.shape == ()
-    if not small or not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
-        return None
-    try:
-        return bytes(file.attrs[name]).decode()
-    except UnicodeDecodeError:
-        return None
-
-
-def _place(path: Path, file: Any, name: bytes, size: int) -> Place:
-    shown = f"{path}:/{name.decode()}"
-    if file.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-        raise DataFileError(f"{shown} is a link to somewhere else; it is not followed.")
-    if h5py.h5o.get_info(file.id, name).type != h5py.h5o.TYPE_DATASET:
-        raise DataFileError(f"{shown} is not a data set.")
-    data = h5py.h5d.open(file.id, name)
-    creation = data.get_create_plist()
-    if creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_external_count():
-        raise DataFileError(f"{shown} is not stored contiguously in the file itself.")
-    place = Place(data.get_offset() or 0, data.shape, data.dtype)
-    if place.offset == 0 or place.offset + place.shape[0] * place.sample_bytes > size:
-        raise DataFileError(f"{shown} does not fit the file, which has been cut or never was whole.")
-    return place
-
-
-def _expected(path: Path, spec: DataSpec, places: dict[str, Place]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """What a file of a spec holds; the canvas and the digits an image are taken from what the file shows."""
-    images, labels = (places.get(name) for name in ("images", "labels"))
-    if images is None or labels is None or len(images.shape) != 3 or max(images.shape[1:]) > LARGEST_SIDE:
-        raise DataFileError(f"{path} has no images, or no labels.")
-    motion = "shift" if "shift" in places else "transform"
-    parts = columns(
-        image_shape=(images.shape[1], images.shape[2]), pairs=len(labels.shape) == 2, motion=motion, layers=spec.layers
-    )
-    expected = {part.name: ((spec.count, *part.shape), part.dtype) for part in parts}
-    expected["digests"] = ((block_count(spec.count), DIGEST_BYTES), np.dtype("u1"))
-    expected["root"] = ((DIGEST_BYTES,), np.dtype("u1"))
-    return expected
+    ranges = [(block, *block_range(block, count)) for block in blocks[:3]]
+    shown = ", ".join(f"block {block} (samples {start}..{stop - 1})" for block, start, stop in ranges)
+    return shown if len(blocks) <= 3 else f"{shown} and {len(blocks) - 3} more blocks"

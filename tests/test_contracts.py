@@ -114,7 +114,7 @@ def test_spec_that_is_not_canonical_is_read_and_made_so() -> None:
     ids=range(31),
 )
 def test_text_that_is_no_spec_is_a_value_error(text: str) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         DataSpec.from_json(text)
 
 

@@ -171,5 +171,7 @@ def test_seeds_of_64_bits_are_seeds(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.0, 0.5, math.nan, True, "1"])
 def test_anything_else_is_no_seed(seed: int) -> None:
-    with pytest.raises(ParameterError, match=r"A seed of .* was asked for; it must be a whole number in 0\.\.2\*\*64-1\."):
+    with pytest.raises(
+        ParameterError, match=r"A seed of .* was asked for; it must be a whole number in 0\.\.2\*\*64-1\."
+    ):
         check_seed(seed)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
 class Squash(torch.autograd.Function):
@@ -22,32 +21,24 @@ class Squash(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, s: Tensor) -> Tensor:
         """``[..., dimensions]`` to the same shape."""
-        peak = _nonzero(s.abs().amax(dim=-1, keepdim=True))
-        scaled = s / peak  # squares of what is far below or above 1 would be lost
-        norm = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
-        unit = scaled / _nonzero(norm)
-        tangent = peak * norm  # |s|
-        hypotenuse = torch.hypot(tangent, torch.ones_like(tangent))
-        sine, cosine = tangent / hypotenuse, 1 / hypotenuse
-        ctx.save_for_backward(unit, sine, cosine)
-        v: Tensor = unit * sine.square()
-        return v
+        ctx.save_for_backward(s)
+        unit, sine, _ = _polar(s)
+        return unit * sine.square()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """The derivative, which is symmetric, times the gradient."""
-        unit, sine, cosine = ctx.saved_tensors
+        """The derivative, which is symmetric, times the gradient; made of s anew, so that it has a derivative too."""
+        (s,) = ctx.saved_tensors
+        unit, sine, cosine = _polar(s)
         along = (unit * gradient).sum(dim=-1, keepdim=True) * unit
-        result: Tensor = sine * cosine * (gradient + (cosine.square() - sine.square()) * along)
-        return result
+        return sine * cosine * (gradient + (cosine.square() - sine.square()) * along)
 
 
 def squash(s: Tensor) -> Tensor:
     """Shrinks vectors to a length below 1 and keeps their direction (equation 1).
 
-    ``v = |s|^2 / (1 + |s|^2) * s / |s|``, which is 0 at 0, with derivative 0 there. Value and first derivative are
-    accurate for every vector whose length is finite, tiny ones too; no epsilon is added.
+    ``v = |s|^2 / (1 + |s|^2) * s / |s|``, which is 0 at 0, with derivative 0 there. Value and derivative are accurate
+    for every vector whose length is finite, tiny ones too; no epsilon is added.
 
     Args:
         s: ``[..., dimensions]`` float.
@@ -57,6 +48,16 @@ def squash(s: Tensor) -> Tensor:
     """
     v: Tensor = Squash.apply(s)
     return v
+
+
+def _polar(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The unit vector of s, or 0, and sine and cosine of the angle whose tangent is its length."""
+    peak = _nonzero(s.detach().abs().amax(dim=-1, keepdim=True))
+    scaled = s / peak  # squares of what is far below or above 1 would be lost
+    norm: Tensor = torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    tangent = peak * norm  # |s|
+    hypotenuse = torch.hypot(tangent, torch.ones_like(tangent))
+    return scaled / _nonzero(norm), tangent / hypotenuse, 1 / hypotenuse
 
 
 def _nonzero(lengths: Tensor) -> Tensor:

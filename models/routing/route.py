@@ -11,7 +11,7 @@ from capsbench.models.routing.reference import route_reference
 
 Implementation = Callable[[Tensor, Tensor, int, Tensor | None, str], Tensor]
 
-IMPLEMENTATIONS: dict[str, Implementation] = {"reference": route_reference}
+IMPLEMENTATIONS: dict[str, Implementation] = {"auto": route_reference, "reference": route_reference}
 """Functions of (u, weight, iterations, bias, gradient) with arguments that are already checked."""
 
 GRADIENTS = ("exact", "detached")
@@ -39,7 +39,7 @@ def route(
         bias: ``[J, O]`` of u's dtype and device, added in each iteration as in the authors' code; None adds nothing.
         gradient: ``"exact"`` differentiates through every iteration, as the authors' code does; ``"detached"`` takes
             the couplings of the last iteration as constants, which is cheaper. The result is the same.
-        implementation: ``"auto"`` for the fastest that fits, or a key of `IMPLEMENTATIONS`.
+        implementation: A key of `IMPLEMENTATIONS`; ``"auto"`` is the fastest that fits.
 
     Returns:
         ``[B, J, O]``, the output capsules, of length below 1; u's dtype, but float32 for half precision.
@@ -50,9 +50,8 @@ def route(
     """
     check_options(iterations, gradient, implementation)
     _check_tensors(u, weight, bias)
-    run = IMPLEMENTATIONS[_choose() if implementation == "auto" else implementation]
     with torch.autocast(u.device.type, enabled=False):
-        return run(u, weight, iterations, bias, gradient)
+        return IMPLEMENTATIONS[implementation](u, weight, iterations, bias, gradient)
 
 
 def check_options(iterations: int, gradient: str, implementation: str) -> None:
@@ -60,12 +59,8 @@ def check_options(iterations: int, gradient: str, implementation: str) -> None:
     whole("iterations", iterations)
     if gradient not in GRADIENTS:
         raise UnknownNameError("gradient of routing", gradient, GRADIENTS)
-    if implementation != "auto" and implementation not in IMPLEMENTATIONS:
-        raise UnknownNameError("implementation of routing", implementation, ["auto", *IMPLEMENTATIONS])
-
-
-def _choose() -> str:
-    return "reference"
+    if implementation not in IMPLEMENTATIONS:
+        raise UnknownNameError("implementation of routing", implementation, IMPLEMENTATIONS)
 
 
 def _check_tensors(u: Tensor, weight: Tensor, bias: Tensor | None) -> None:

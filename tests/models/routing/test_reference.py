@@ -182,6 +182,7 @@ def test_squash_has_its_derivative_at_every_length(exponent: int) -> None:
     assert (jacobian - expected).abs().max() <= 16 * torch.finfo(torch.float32).eps * expected.abs().max()
 
 
-def test_squash_passes_gradcheck() -> None:
+def test_squash_has_two_derivatives() -> None:
     s = torch.randn(5, 4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     assert torch.autograd.gradcheck(squash, s)
+    assert torch.autograd.gradgradcheck(squash, s)

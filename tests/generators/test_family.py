@@ -1,0 +1,408 @@
+"""What holds for every data set, shown for each entry of one table.
+
+A slow reference per data set is written from the definitions alone: one sample at a time, plain integers, no table, no
+shared code with what it is held against.
+"""
+
+import dataclasses
+import hashlib
+import math
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from capsbench.contracts import SPLITS, ArrayBatch, Digits, Generator, IndexArray, Sampler, UInt8Array
+from capsbench.digits import load_digits
+from capsbench.generators import CATALOG
+from capsbench.randomness import stream_number
+from capsbench.registry import load
+
+LARGEST_INDEX = 2**40 - 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a reference: what a batch has a row of."""
+
+    layers: Sequence[Any]
+    labels: Sequence[int]
+    source: Sequence[int]
+    motion: Sequence[Any]
+
+    @property
+    def image(self) -> UInt8Array:
+        return np.minimum(np.sum(self.layers, 0), 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Randomness:
+    """Philox4x32-10 in plain integers, as its paper has it."""
+
+    seed: int
+    stream: int
+
+    def __call__(self, index: int, draw: int = 0) -> list[int]:
+        counter = [index % 2**32, index // 2**32, self.stream, draw]
+        key = [self.seed % 2**32, self.seed // 2**32]
+        for _ in range(10):
+            first, second = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
+            counter = [
+                second // 2**32 ^ counter[1] ^ key[0],
+                second % 2**32,
+                first // 2**32 ^ counter[3] ^ key[1],
+                first % 2**32,
+            ]
+            key = [(key[0] + 0x9E3779B9) % 2**32, (key[1] + 0xBB67AE85) % 2**32]
+        return counter
+
+
+def integer(word: int, limit: int) -> int:
+    return word * limit // 2**32
+
+
+def uniform(word: int, low: float, high: float) -> float:
+    return low + (high - low) * ((word + 0.5) / 2**32)
+
+
+def place_of(word: int, shift: int) -> tuple[int, int]:
+    place = integer(word, (2 * shift + 1) ** 2)
+    return place // (2 * shift + 1) - shift, place % (2 * shift + 1) - shift
+
+
+def put(image: UInt8Array, size: int, corner: tuple[int, int]) -> Any:
+    """``[size, size]`` int: the digit with its frame's corner at a place; what leaves the canvas is cut."""
+    wide = np.zeros((size + 56, size + 56), int)
+    top, left = corner[0] + 28, corner[1] + 28
+    wide[top : top + 28, left : left + 28] = image
+    return wide[28:-28, 28:-28]
+
+
+def padded(digits: Digits, words: Randomness, i: int, *, size: int, shift: int) -> Sample:
+    base = i % len(digits)
+    dy, dx = place_of(words(i)[0], shift)
+    margin = (size - 28) // 2
+    layer = put(digits.images[base], size, (margin + dy, margin + dx))
+    return Sample([layer], [digits.labels[base]], [base], (dy, dx))
+
+
+def multimnist(digits: Digits, words: Randomness, i: int, *, shift: int, margin: int, reuse: bool) -> Sample:
+    base = i % len(digits)
+    partner_word, base_word, other_word, _ = words(i)
+    if reuse:
+        base_word = words(base, draw=1)[0]
+    others = sorted((int(label), k) for k, label in enumerate(digits.labels) if label != digits.labels[base])
+    source = base, others[integer(partner_word, len(others))][1]
+    shifts = place_of(base_word, shift), place_of(other_word, shift)
+    layers = [
+        put(digits.images[k], 28 + 2 * margin, (margin + dy, margin + dx))
+        for k, (dy, dx) in zip(source, shifts, strict=True)
+    ]
+    return Sample(layers, [digits.labels[k] for k in source], source, shifts)
+
+
+def affnist(digits: Digits, words: Randomness, i: int, **ranges: tuple[float, float]) -> Sample:
+    base = i % len(digits)
+    names = ("rotation", "shear", "scale", "scale")
+    drawn = [uniform(word, *ranges[name]) for word, name in zip(words(i), names, strict=True)]
+    rotation, shear, scale_y, scale_x = (float(np.float32(value)) for value in drawn)
+    sine, cosine = math.sin(math.radians(rotation)), math.cos(math.radians(rotation))
+    forward = np.array([[cosine, sine], [-sine, cosine]]) @ [[1, shear], [0, 1]] @ np.diag([scale_x, scale_y])
+    inked = [(x, y) for y, x in np.argwhere(digits.images[base])]
+    skirt = [(x + right, y + down) for x, y in inked for right in (-1, 1) for down in (-1, 1)]
+    reach = (np.array(skirt) - 13.5) @ forward.T + 19.5  # [points, 2] x, y
+    ends = [(-1 - least, 40 - most) for least, most in zip(reach.min(0), reach.max(0), strict=True)]
+    word_y, word_x, _, _ = words(i, draw=1)
+    dx, dy = (
+        float(np.float32(uniform(word, low, high) if low <= high else (low + high) / 2))
+        for word, (low, high) in zip((word_x, word_y), ends, strict=True)
+    )
+    back = np.linalg.inv(forward)
+    middle = 13.5 - back @ (19.5 + dx, 19.5 + dy) + 1 / 512
+    a, b, d, e = (math.floor(value * 65536 + 0.5) for value in back.ravel())
+    c, f = (math.floor(value * 65536 + 0.5) for value in middle)
+    y, x = np.mgrid[:40, :40]
+    layer = bilinear(digits.images[base], a * x + b * y + c, d * x + e * y + f)
+    return Sample([layer], [digits.labels[base]], [base], (rotation, shear, scale_y, scale_x, dy, dx))
+
+
+def bilinear(image: UInt8Array, x: Any, y: Any) -> Any:
+    """The image at points in 1/65536 of a pixel, with weights in 1/256 of a pixel and zero outside."""
+
+    def at(row: Any, column: Any) -> Any:
+        inside = (row >= 0) & (row < 28) & (column >= 0) & (column < 28)
+        return np.where(inside, image[np.clip(row, 0, 27), np.clip(column, 0, 27)].astype(int), 0)
+
+    column, row = x // 65536, y // 65536
+    right, down = x % 65536 // 256, y % 65536 // 256
+    upper = at(row, column) * (256 - right) + at(row, column + 1) * right
+    lower = at(row + 1, column) * (256 - right) + at(row + 1, column + 1) * right
+    return (upper * (256 - down) + lower * down + 32768) // 65536
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set with parameters, its reference, and the SHA-256 of its first 256 samples (see `digest`)."""
+
+    name: str
+    parameters: Mapping[str, Any]
+    reference: Callable[..., Sample]
+    golden: str
+
+    @property
+    def generator(self) -> Generator:
+        generator: Generator = load("data set", self.name)(**self.parameters)
+        return generator
+
+
+CASES = {
+    "padded": Case("padded", {}, padded, "99b1dbc2d2043f2d399c94b3d43309fdabd20dcad50e37a935306dc43d84f7b8"),
+    "padded, centered": Case(
+        "padded", {"shift": 0}, padded, "eeba39295fe98a69f2caeadee32b258b0bc0429c0dce8ecb951588f0928ce103"
+    ),
+    "padded, the ink cut": Case(
+        "padded", {"size": 28, "shift": 2}, padded, "21127df8bba9b5852c44b1a785942ed0360d8a6b5d20bfe3a38cdf9d7683756e"
+    ),
+    "affnist": Case("affnist", {}, affnist, "fd584ad19240054c37fc3f4dc165048ca5ebab37da64cb32b2a0177abc1c272d"),
+    "affnist, past its ranges": Case(
+        "affnist",
+        {"rotation": (-180.0, 180.0), "shear": (-1.0, 1.0), "scale": (0.5, 2.0)},
+        affnist,
+        "dcf29614e8965302643506621cc45dfdeb3ba8ccacf648e6ad2c9c7a66571174",
+    ),
+    "multimnist": Case(
+        "multimnist", {}, multimnist, "de4530a58719dc660eeb73be1d4f03a58afe2eb32eee24eae315c59b80a2034d"
+    ),
+    "multimnist, as released": Case(
+        "multimnist",
+        {"shift": 6, "reuse": True},
+        multimnist,
+        "0b0c5e69d19f4b663d89ec76e479c219b61200d53210362343d4143b615edc72",
+    ),
+    "multimnist, no margin": Case(
+        "multimnist",
+        {"shift": 14, "margin": 0},
+        multimnist,
+        "0c20492a2cfea95e917c578b7d6c5d646dff21812bd60380f3546fe5b4f0069f",
+    ),
+}
+
+DRAWN = {name: case for name, case in CASES.items() if case.parameters.get("shift") != 0}
+"""Those that leave something to chance."""
+
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys(), scope="module")
+every_drawn_case = pytest.mark.parametrize("case", DRAWN.values(), ids=DRAWN.keys(), scope="module")
+
+
+@pytest.fixture(scope="module")
+def sampler(case: Case, digits: Digits) -> Sampler:
+    """With seed 0."""
+    return case.generator.sampler(digits, 0)
+
+
+def arrays(batch: ArrayBatch, layers: UInt8Array) -> dict[str, Any]:
+    """Everything of some samples, in the order in which a file's digests take it."""
+    found = {
+        "images": batch.images,
+        "labels": batch.labels,
+        "layers": layers,
+        "source": batch.source,
+        "shift": batch.shift,
+        "transform": batch.transform,
+    }
+    return {name: array for name, array in found.items() if array is not None}
+
+
+def draw(sampler: Sampler, indices: IndexArray) -> dict[str, Any]:
+    return arrays(sampler.batch(indices), sampler.layers(indices))
+
+
+def in_batches(sampler: Sampler, indices: IndexArray, size: int) -> dict[str, Any]:
+    parts = [draw(sampler, indices[start : start + size]) for start in range(0, len(indices), size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name, strict=True)
+
+
+def digest(samples: Mapping[str, Any]) -> str:
+    """SHA-256 of the bytes of images, labels, layers, source and motion, in that order, C order, little-endian."""
+    whole = hashlib.sha256()
+    for array in samples.values():
+        whole.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+    return whole.hexdigest()
+
+
+def test_every_data_set_that_ships_stands_in_the_table() -> None:
+    assert {case.name for case in CASES.values()} == set(CATALOG)
+
+
+@every_case
+def test_bytes_are_those_published(case: Case, sampler: Sampler) -> None:
+    """Where this fails, samples have changed: give the generator a new version, and its digests here with it."""
+    assert digest(draw(sampler, np.arange(256))) == case.golden
+
+
+@every_case
+@pytest.mark.parametrize(
+    ("seed", "first"), [(0, 0), (1, 950), (2**64 - 1, 2**32 - 25), (2**40 + 7, LARGEST_INDEX - 49)]
+)
+def test_samples_equal_the_slow_reference(case: Case, digits: Digits, seed: int, first: int) -> None:
+    indices = np.arange(first, first + 50)
+    found = draw(case.generator.sampler(digits, seed), indices)
+    words = Randomness(seed, stream_number(load("data set", case.name).number, digits.split))
+    parameters = dataclasses.asdict(case.generator)  # type: ignore[call-overload]
+    motion = found["shift" if "shift" in found else "transform"]
+    for k, i in enumerate(indices):
+        expected = case.reference(digits, words, int(i), **parameters)
+        np.testing.assert_array_equal(found["images"][k], expected.image, err_msg=f"sample {i}")
+        np.testing.assert_array_equal(found["layers"][k], expected.layers)
+        assert found["labels"][k].tolist() == list(expected.labels) or [found["labels"][k]] == expected.labels
+        assert np.ravel(found["source"][k]).tolist() == list(expected.source)
+        # Equal in all bits, but for what is left of 0 where the two ends of an interval cancel.
+        np.testing.assert_allclose(motion[k], np.array(expected.motion, motion.dtype), rtol=0, atol=1e-12)
+
+
+@every_case
+def test_samples_do_not_depend_on_the_batch(sampler: Sampler) -> None:
+    indices = np.arange(4096)
+    whole = draw(sampler, indices)
+    assert_same(in_batches(sampler, indices, 7), whole)
+    some = indices[::9]
+    assert_same(in_batches(sampler, some, 1), {name: array[some] for name, array in whole.items()})
+
+
+@every_case
+def test_samples_do_not_depend_on_the_order(sampler: Sampler) -> None:
+    shuffled = np.random.default_rng(0).permutation(4096)
+    whole = draw(sampler, np.arange(4096))
+    assert_same(draw(sampler, shuffled), {name: array[shuffled] for name, array in whole.items()})
+
+
+@settings(max_examples=15)
+@given(chosen=st.lists(st.integers(0, LARGEST_INDEX), min_size=1, max_size=12))
+@every_case
+def test_any_indices_in_any_order_give_each_its_own_sample(sampler: Sampler, chosen: list[int]) -> None:
+    assert_same(draw(sampler, np.array(chosen)), in_batches(sampler, np.array(chosen), 1))
+
+
+@every_case
+def test_two_samplers_of_one_seed_agree(case: Case, digits: Digits, sampler: Sampler) -> None:
+    assert_same(draw(case.generator.sampler(digits, 0), np.arange(64)), draw(sampler, np.arange(64)))
+
+
+@every_case
+def test_workers_can_be_handed_the_generator(case: Case) -> None:
+    assert pickle.loads(pickle.dumps(case.generator)) == case.generator
+
+
+@every_case
+def test_arrays_are_of_the_types_and_shapes_of_the_contract(case: Case, sampler: Sampler) -> None:
+    generator = case.generator
+    height, width = generator.image_shape
+    digits = (2,) if generator.pairs else ()
+    shapes = {
+        "images": (np.uint8, (5, height, width)),
+        "labels": (np.uint8, (5, *digits)),
+        "layers": (np.uint8, (5, *(digits or (1,)), height, width)),
+        "source": (np.int32, (5, *digits)),
+        generator.motion: {"shift": (np.int8, (5, *digits, 2)), "transform": (np.float32, (5, 6))}[generator.motion],
+    }
+    found = draw(sampler, np.arange(5))
+    assert {name: (array.dtype, array.shape) for name, array in found.items()} == shapes
+    assert sampler.batch(np.arange(5)).layers is None
+
+
+@every_case
+def test_arrays_are_the_callers_own(sampler: Sampler) -> None:
+    before = draw(sampler, np.arange(16))
+    kept = {name: array.copy() for name, array in before.items()}
+    for array in before.values():
+        array[...] = 1
+    assert_same(draw(sampler, np.arange(16)), kept)
+
+
+@every_case
+def test_any_prefix_is_balanced(sampler: Sampler, digits: Digits) -> None:
+    count = 2500
+    batch = sampler.batch(np.arange(count))
+    assert batch.source is not None
+    base = batch.source.reshape(count, -1)[:, 0]
+    np.testing.assert_array_equal(base, np.arange(count) % len(digits))
+    for prefix in (1000, 2000):
+        classes = np.bincount(batch.labels.reshape(count, -1)[:prefix, 0], minlength=10)
+        assert classes.tolist() == [prefix // 10] * 10
+
+
+@every_case
+def test_layers_add_up_to_the_image(sampler: Sampler) -> None:
+    samples = draw(sampler, np.arange(2048))
+    total = np.minimum(samples["layers"].sum(1, dtype=int), 255)
+    np.testing.assert_array_equal(samples["images"], total)
+    assert samples["images"].any((1, 2)).all()
+
+
+@every_case
+@pytest.mark.parametrize("split", SPLITS)
+def test_labels_are_those_of_the_sources_in_their_split(case: Case, split: str) -> None:
+    digits = load_digits(split, "embedded")
+    batch = case.generator.sampler(digits, 0).batch(np.arange(6000))
+    assert batch.source is not None
+    assert 0 <= batch.source.min() <= batch.source.max() < len(digits)
+    np.testing.assert_array_equal(batch.labels, digits.labels[batch.source])
+
+
+@every_drawn_case
+def test_another_seed_draws_other_samples(case: Case, digits: Digits) -> None:
+    images = [case.generator.sampler(digits, seed).batch(np.arange(256)).images for seed in (0, 1, 2**32)]
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert (images[first] != images[second]).any((1, 2)).mean() > 0.7
+
+
+@every_drawn_case
+def test_another_split_draws_other_samples_even_of_the_same_digits(case: Case, digits: Digits) -> None:
+    images = [case.generator.sampler(replace(digits, split=split), 0).batch(np.arange(256)).images for split in SPLITS]
+    for k in range(1, len(SPLITS)):
+        assert (images[0] != images[k]).any((1, 2)).mean() > 0.7
+
+
+@every_drawn_case
+def test_another_variant_of_a_digit_is_another_sample(case: Case, sampler: Sampler, digits: Digits) -> None:
+    first, second = (sampler.batch(np.arange(256) + variant * len(digits)).images for variant in (0, 1))
+    assert (first != second).any((1, 2)).mean() > 0.7
+
+
+@every_case
+def test_measures_are_a_number_for_each_sample(sampler: Sampler) -> None:
+    batch = sampler.batch(np.arange(300))
+    measures = sampler.measures(batch)
+    assert measures
+    for name, values in measures.items():
+        assert values.shape == (300,), name
+        assert values.dtype == np.float64, name
+        assert np.isfinite(values).all(), name
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_generator_keeps_to_the_contract(name: str) -> None:
+    kind = load("data set", name)
+    assert kind.version >= 1
+    assert isinstance(kind.pairs, bool)
+    assert kind.motion in ("shift", "transform")
+    assert "paper" in kind.presets
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        kind().version = 2
+    fields = {field.name for field in dataclasses.fields(kind)}
+    for preset in kind.presets.values():
+        settings_of_preset = {key: value for key, value in preset.items() if key != "variants"}
+        assert settings_of_preset.keys() <= fields
+        assert preset.get("variants", 1) >= 1
+        kind(**settings_of_preset)

@@ -1,0 +1,82 @@
+"""A model's answers and what they are worth."""
+
+import numpy as np
+import pytest
+import torch
+
+from capsbench.contracts import Output
+from capsbench.evaluation import Predictions, accuracy, gap, predict
+from capsbench.loading import Samples, stream
+
+
+class Scripted(torch.nn.Module):
+    """Gives the scores it was told to, in the order in which images come."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        super().__init__()
+        self.scores = scores
+        self.seen = 0
+        self.modes: list[bool] = []
+
+    def forward(self, images: torch.Tensor) -> Output:
+        self.modes.append(self.training)
+        self.seen += len(images)
+        return Output(scores=self.scores[self.seen - len(images) : self.seen])
+
+
+def predictions(answers: list[int], labels: list[int], source: list[int]) -> Predictions:
+    return Predictions(
+        np.eye(10, dtype=np.float32)[answers], np.array(labels, np.uint8), np.array(source, np.int32)
+    )
+
+
+@pytest.fixture
+def digits() -> Samples:
+    return stream("padded", split="test", digits="embedded", size=28, shift=0)
+
+
+def test_a_model_that_knows_the_answer_is_always_right(digits: Samples) -> None:
+    labels = digits.batch(np.arange(len(digits))).labels
+    model = Scripted(torch.eye(10)[torch.from_numpy(labels.astype(np.int64))])
+    found = accuracy(predict(model, digits))
+    assert (found.correct, found.total, found.interval) == (1000, 1000, (1.0, 1.0))
+
+
+def test_a_model_that_guesses_is_right_one_time_in_ten(digits: Samples) -> None:
+    model = Scripted(torch.rand(len(digits), 10, generator=torch.Generator().manual_seed(0)))
+    found = accuracy(predict(model, digits))
+    low, high = found.interval
+    assert low < 0.1 < high and high - low < 0.05
+
+
+def test_predict_evaluates_and_puts_the_mode_back(digits: Samples) -> None:
+    model = Scripted(torch.rand(1000, 10))
+    predict(model.train(), digits)
+    assert model.modes and not any(model.modes)
+    assert model.training
+
+
+def test_scores_of_a_wrong_shape_or_not_numbers_are_refused(digits: Samples) -> None:
+    with pytest.raises(ValueError, match=r"scores of shape \[250, 10, 1\] for 250 images"):
+        predict(Scripted(torch.rand(1000, 10, 1)), digits)
+    with pytest.raises(ValueError, match="not numbers"):
+        predict(Scripted(torch.full((1000, 10), torch.nan)), digits)
+
+
+def test_the_gap_is_clean_minus_transformed() -> None:
+    clean = predictions([1, 2, 3, 4], [1, 2, 3, 5], [0, 1, 2, 3])  # 3 of 4
+    turned = predictions([1, 0, 0, 4], [1, 2, 3, 5], [0, 1, 2, 3])  # 1 of 4
+    found = gap(clean, turned)
+    assert found["share"] == 0.5
+    low, high = found["interval"]
+    assert 0 <= low <= 0.5 <= high <= 1
+
+
+def test_a_gap_between_other_digits_is_refused() -> None:
+    with pytest.raises(ValueError, match="same digits"):
+        gap(predictions([1], [1], [0]), predictions([1], [1], [5]))
+
+
+def test_a_tie_goes_to_the_lower_class() -> None:
+    tied = Predictions(np.zeros((2, 10), np.float32), np.array([0, 9], np.uint8), np.array([0, 1], np.int32))
+    assert tied.correct.tolist() == [True, False]

@@ -1,0 +1,93 @@
+"""From results to tables, with numbers worked by hand."""
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from capsbench.report import Table, percent, render, spread, tables
+from capsbench.results import Result
+
+
+def point(share: float) -> dict[str, Any]:
+    return {"share": share, "interval": [share - 0.01, share + 0.01]}
+
+
+def result(model: str, seed: int, affine: float, *, target: bool = True, digits: str = "embedded") -> Result:
+    measured = {"clean": point(0.98), "centered": point(0.99), "affine": point(affine), "gap": point(0.98 - affine)}
+    checkpoint = {"epoch": 10, "validation": 0.98, **measured}
+    names = ("target", "best", "last") if target else ("best", "last")
+    return Result(
+        suite="affine",
+        preset="small",
+        model=model,
+        seed=seed,
+        cell="0123456789ab",
+        settings={"variants": 4, "target": 0.97},
+        parameters={},
+        digits=digits,
+        data={},
+        metrics={"parameters": 12345, "checkpoints": dict.fromkeys(names, checkpoint)},
+        seconds=1.0,
+        environment={"device": "cpu"},
+        date="2026-01-01T00:00:00+00:00",
+    )
+
+
+def test_several_seeds_become_mean_and_standard_deviation() -> None:
+    (table,) = tables([result("capsnet", 0, 0.8), result("capsnet", 1, 0.9)])
+    row = table.rows[0]
+    assert row[:4] == ["capsnet", 12345, 2, "first at target"]
+    assert row[7] == "85.0 ± 7.1"  # sqrt(2 * 5**2 / 1)
+    assert row[8] == "13.0 ± 7.1"
+    assert table.title == "affine, preset small, 5,000 embedded digits of MNIST, cpu, seeds 0, 1"
+
+
+def test_one_seed_is_shown_with_its_interval_and_a_warning() -> None:
+    (table,) = tables([result("capsnet", 0, 0.8)])
+    assert table.rows[0][7] == "80.0 (79.0..81.0)"
+    assert any("Fewer than three seeds" in note for note in table.notes)
+    (three,) = tables([result("capsnet", seed, 0.8) for seed in range(3)])
+    assert not any("Fewer than three seeds" in note for note in three.notes)
+
+
+def test_a_target_that_was_not_reached_is_said_to_be() -> None:
+    (table,) = tables([result("capsnet", 0, 0.8, target=False), result("capsnet", 1, 0.8)])
+    assert table.rows[0][4] == "not reached by 1 of 2"
+
+
+def test_what_cannot_be_compared_stands_in_tables_of_its_own() -> None:
+    found = tables([result("capsnet", 0, 0.8), result("capsnet", 0, 0.8, digits="mnist")])
+    assert ["embedded" in table.title for table in found] == [True, False]
+    assert "full MNIST" in found[1].title
+
+
+def test_the_paper_stands_beside_ours() -> None:
+    (table,) = tables([result("capsnet", 0, 0.8)])
+    assert any("79" in note and "66" in note and "99.23" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("style", ["simple", "github", "latex_booktabs"])
+def test_text_has_title_rows_and_notes(style: str) -> None:
+    text = render(tables([result("cnn-pool", 0, 0.8)]), style)
+    assert "affine, preset small" in text and "12,345" in text and "best validation" in text and "paper" in text
+
+
+def test_csv_and_json_can_be_read_back() -> None:
+    made = tables([result("cnn-pool", 0, 0.8)])
+    rows = list(csv.reader(io.StringIO(render(made, "csv"))))
+    assert rows[0][:3] == ["table", "model", "parameters"] and len(rows) == 4
+    assert json.loads(render(made, "json"))[0]["rows"][0][0] == "cnn-pool"
+
+
+def test_a_missing_value_keeps_its_column_in_line() -> None:
+    text = render([Table(headers=["a", "b"], rows=[["x", 1], ["y", ""]])])
+    assert "x" in text and "y" in text
+
+
+def test_spread_and_percent_by_hand() -> None:
+    assert spread([1.0], digits=1) == "1.0"
+    assert spread([1.0, 3.0], digits=1) == "2.0 ± 1.4"
+    assert percent([{"share": 0.5, "interval": [0.4, 0.6]}]) == "50.0 (40.0..60.0)"
