@@ -34,8 +34,8 @@ class PoolCNN(nn.Module):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        # 128 k parameters at 40x40.
-        "small": {"channels": (32, 32), "hidden": (64,), "dropout": 0.25},
+        # 322 k parameters at 40x40, about as many as the small CapsNet's encoder.
+        "small": {"channels": (16, 48), "hidden": (128,), "dropout": 0.25},
     }
 
     def __init__(

@@ -55,7 +55,7 @@ class Affine:
             AffineSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", target=0.5), SMALL_MODELS
         ),
         "small": Preset(
-            AffineSettings(epochs=40, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.97, variants=4),
+            AffineSettings(epochs=45, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.97, variants=4),
             SMALL_MODELS,
         ),
     }
