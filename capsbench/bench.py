@@ -105,7 +105,7 @@ class Bench:
         self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
         return file
 
-    def model(self, image_size: int, *, pairs: bool = False) -> torch.nn.Module:
+    def model(self, image_size: int | tuple[int, int], *, pairs: bool = False) -> torch.nn.Module:
         """The cell's model, its initial weights drawn from the cell's seed."""
         build = registry.load("model", "capsbench.models:build")
         with torch.random.fork_rng(devices=[]):

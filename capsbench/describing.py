@@ -4,7 +4,7 @@ from typing import Any
 
 from capsbench.digits import name_of
 from capsbench.durability import human_bytes
-from capsbench.errors import DigitsError
+from capsbench.errors import DataError
 from capsbench.generation import Generated
 from capsbench.inspection import classes, measure
 from capsbench.storage import DataFile
@@ -23,7 +23,7 @@ def file_facts(file: DataFile) -> dict[str, Any]:
     }
     try:
         facts["measures"] = [vars(one) for one in measure(file)]
-    except DigitsError as error:
+    except DataError as error:
         facts["measures"] = []
         facts["not measured"] = str(error)
     return facts

@@ -28,7 +28,7 @@ CANVAS_CENTRE = (WARP_CANVAS - 1) / 2
 Coefficients = npt.NDArray[np.int32]
 """``[n, 6]``: the inverse map in Q16, ``X = a x' + b y' + c``, ``Y = d x' + e y' + f`` in source pixels."""
 
-CHUNK = 2048  # samples at a time: the work arrays of a chunk stay in the second-level cache
+CHUNK = 128  # samples at a time: the work arrays of a chunk, half a megabyte, stay in the second-level cache
 WARP_CHUNK = 96  # the same for warping, which keeps ten words a pixel
 
 

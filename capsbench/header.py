@@ -172,8 +172,10 @@ def _attribute(file: Any, name: str) -> str | None:
         return None
     attribute = h5py.h5a.open(file.id, name.encode())
     kind = attribute.get_type()
-    small = attribute.get_storage_size() <= LARGEST_ATTRIBUTE and attribute.shape == ()
-    if not small or not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+    one = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
+    if not one or not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+        return None
+    if attribute.get_storage_size() > LARGEST_ATTRIBUTE:
         return None
     try:
         return bytes(file.attrs[name]).decode()

@@ -94,7 +94,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
 def literal(text: str) -> Any:
     """What a text stands for where nothing says its type: a number, a truth value, several of them, or itself."""
     if "," in text:
-        return tuple(literal(part.strip()) for part in text.split(","))
+        return tuple(literal(part.strip()) for part in text.removesuffix(",").split(","))  # "64," is one, as in Python
     for read in (int, float):
         try:
             return read(text)

@@ -1,15 +1,15 @@
 """From what a user asks for to a spec, and from a spec to the samples it stands for."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
 from typing import Any
 
 from capsbench import registry
 from capsbench.contracts import SPLITS, DataSpec, Digits, Generator, Sampler
 from capsbench.digits import digits_by_hash, load_digits
-from capsbench.errors import DataFileError, ParameterError, UnknownNameError
-from capsbench.parameters import check_number, construct
+from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError
+from capsbench.parameters import check_number, construct, convert
 from capsbench.randomness import check_seed
 
 LARGEST_COUNT = 2**40
@@ -61,18 +61,19 @@ def make_recipe(
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     owner = f"data set {name!r}"
-    kind = registry.load("data set", name)
+    kind = _load(name)
     settings = dict(_preset(owner, kind, preset))
     preset_variants = settings.pop("variants", 1)
     generator = construct(kind, settings | dict(parameters or {}), owner=owner)
     check_seed(seed)
     source = load_digits(split, digits, full=preset == "paper")
     if count is None:
-        variants = preset_variants if variants is None else variants
+        variants = preset_variants if variants is None else convert("variants", variants, int)
         check_number("variants", variants, 1, LARGEST_COUNT // len(source))
         count = len(source) * variants
     elif variants is not None:
         raise ParameterError(f"A count of {count} and {variants} variants a digit were asked for; give one of them.")
+    count = convert("count", count, int)
     check_number("count", count, 1, LARGEST_COUNT)
     spec = DataSpec(
         generator=name,
@@ -81,7 +82,7 @@ def make_recipe(
         seed=seed,
         count=count,
         parameters=_plain(asdict(generator)),
-        layers=layers,
+        layers=bool(layers),
         digits=source.sha256,
     )
     return Recipe(spec, generator, source)
@@ -98,8 +99,13 @@ def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
         DataFileError: The generator is not here, is of another version, or refuses the parameters.
         DigitsError: The digits are not here.
     """
+    if ":" in spec.generator:  # a file from elsewhere must not name the code that is run to check it
+        raise DataFileError(
+            f"The file was drawn by {spec.generator!r}, which is no data set that is installed here; "
+            "code that a file names is not run."
+        )
     try:
-        kind = registry.load("data set", spec.generator)
+        kind = _load(spec.generator)
         generator = construct(kind, spec.parameters, owner=f"data set {spec.generator!r}")
     except ValueError as error:
         raise DataFileError(f"The file's spec cannot be drawn here. {error}") from None
@@ -116,6 +122,18 @@ def spec_difference(asked: DataSpec, found: DataSpec) -> str:
     ours, theirs = _flat(asked), _flat(found)
     keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     return "; ".join(f"{key}: asked {ours.get(key, 'nothing')}, found {theirs.get(key, 'nothing')}" for key in keys)
+
+
+def _load(name: str) -> Any:
+    """The class of a data set."""
+    kind = registry.load("data set", name)
+    missing = [
+        part for part in ("version", "number", "presets", "pairs", "motion", "sampler") if not hasattr(kind, part)
+    ]
+    if missing or not is_dataclass(kind):
+        lacks = f"it lacks {', '.join(missing)}" if missing else "it is no dataclass"
+        raise UsageError(f"The data set {name!r} was asked for, but that is none: {lacks}.")
+    return kind
 
 
 def _preset(owner: str, kind: Any, preset: str | None) -> Mapping[str, Any]:

@@ -41,6 +41,8 @@ def load(family: str, name: str) -> Any:
             raise UnknownNameError(family, name, known)
         name = known[name]
     place, _, attribute = name.rpartition(":")
+    if not place or (place.startswith(".") and not place.endswith(".py")):
+        raise UsageError(f"The {family} {name!r} was asked for; write package.module:attribute or file.py:attribute.")
     module = _module_from_file(family, place) if place.endswith(".py") else _module_by_name(family, place)
     try:
         return getattr(module, attribute)

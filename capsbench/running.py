@@ -92,16 +92,15 @@ def plan_run(
     if preset not in kind.presets:
         raise UnknownNameError(f"preset of suite {suite!r}", preset, kind.presets)
     names = list(dict.fromkeys(models or kind.models))
-    for name in names:
-        registry.load("model", name)
     changes = dict(changes or {})
     protocol = kind.presets[preset]
-    parameters = {name: dict(protocol.models.get(name, {})) for name in names}
+    stated = {name: dict(protocol.models.get(name, {})) for name in names}
     for key in [key for key in changes if "." in key]:
         model, _, field_name = key.rpartition(".")
-        if model not in parameters:
-            raise UnknownNameError(f"model in this run (--set {key})", model, parameters)
-        parameters[model][field_name] = literal(changes.pop(key))
+        if model not in stated:
+            raise UnknownNameError(f"model in this run (--set {key})", model, stated)
+        stated[model][field_name] = literal(changes.pop(key))
+    parameters = {name: _spelled_out(name, stated[name]) for name in names}
     owner = f"suite {suite!r}"
     settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=owner)
     if not seeds or len(set(seeds)) < len(seeds):
@@ -191,6 +190,15 @@ def _preset_name(name: str, stated: Any, settings: Any) -> str:
     """The preset's name, with what was changed of it: ``small (epochs=5)``."""
     changed = [f"{key}={value}" for key, value in vars(settings).items() if value != getattr(stated, key)]
     return f"{name} ({', '.join(changed)})" if changed else name
+
+
+def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a model is built with, its preset in numbers, so that a cell's identity and its result have them."""
+    presets = getattr(registry.load("model", name), "presets", {})
+    preset = stated.get("preset")
+    if preset is not None and preset not in presets:
+        raise UnknownNameError(f"preset of model {name!r}", preset, presets)
+    return {**presets.get(preset, {}), **{key: value for key, value in stated.items() if key != "preset"}}
 
 
 def _source(model: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
-from capsbench.errors import DataFileError
+from capsbench.errors import CapsbenchError, DataFileError
 from capsbench.header import Place, read_header
 from capsbench.layout import KINDS, block_digest, block_range, columns_of, root_digest
 from capsbench.recipes import Recipe, recipe_of
@@ -123,8 +123,10 @@ class DataFile:
                 )
             try:
                 recipe = recipe_of(self.spec, self.digits)
-            except (AttributeError, TypeError):  # a class, but none that draws
-                raise DataFileError(f"{self.path}: its generator {name!r} is no data set.") from None
+            except CapsbenchError:
+                raise
+            except Exception as error:  # something that is loaded, but nothing that draws
+                raise DataFileError(f"{self.path}: its generator {name!r} is no data set ({error}).") from None
             self.check_fits(recipe)
             self._recipe = recipe
         return self._recipe

@@ -26,7 +26,7 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.
             yield from commands(command, f"{prefix}{name} ")
 
 
-@pytest.mark.parametrize(("name", "command"), list(commands(cli)), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "command"), list(commands(cli)))
 def test_every_command_has_help_an_example_and_its_place_in_the_documents(name: str, command: click.Command) -> None:
     assert command.help and "Example:" in command.help
     for parameter in command.params:

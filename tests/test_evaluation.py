@@ -25,9 +25,7 @@ class Scripted(torch.nn.Module):
 
 
 def predictions(answers: list[int], labels: list[int], source: list[int]) -> Predictions:
-    return Predictions(
-        np.eye(10, dtype=np.float32)[answers], np.array(labels, np.uint8), np.array(source, np.int32)
-    )
+    return Predictions(np.eye(10, dtype=np.float32)[answers], np.array(labels, np.uint8), np.array(source, np.int32))
 
 
 @pytest.fixture

@@ -83,7 +83,8 @@ def test_every_package_of_the_tree_is_built() -> None:
     }
     for folder in ("generators", "models"):
         found |= {
-            ".".join(("capsbench", *init.relative_to(ROOT).parent.parts)) for init in (ROOT / folder).rglob("__init__.py")
+            ".".join(("capsbench", *init.relative_to(ROOT).parent.parts))
+            for init in (ROOT / folder).rglob("__init__.py")
         }
     assert set(stated) == found
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
-from capsbench.parameters import Range, check_number, check_range, construct, convert, split_assignments
+from capsbench.parameters import Range, check_number, check_range, construct, convert, literal, split_assignments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,27 @@ def test_the_class_has_the_last_word() -> None:
 
 def test_what_is_not_given_keeps_its_default() -> None:
     assert settings() == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("3.0", 3.0),
+        ("1e-3", 0.001),
+        ("true", True),
+        ("False", False),
+        ("none", None),
+        ("same", "same"),
+        ("", ""),
+        ("64,32", (64, 32)),
+        ("64,", (64,)),
+        ("1, 0.5,same", (1, 0.5, "same")),
+    ],
+)
+def test_text_without_a_type_stands_for_what_it_looks_like(text: str, value: Any) -> None:
+    assert literal(text) == value
+    assert type(literal(text)) is type(value)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.001, 1.001, "0.5", None])

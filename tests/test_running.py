@@ -38,7 +38,8 @@ def linear(tmp_path: Path) -> str:
 
 
 def plan(tmp_path: Path, **options: Any) -> Plan:
-    return plan_run("affine", **({"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"} | options))
+    stated: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
+    return plan_run("affine", **(stated | options))
 
 
 def test_a_users_model_runs_and_is_not_run_again(tmp_path: Path, linear: str) -> None:
@@ -95,7 +96,7 @@ def test_every_setting_and_parameter_makes_another_cell(tmp_path: Path) -> None:
     ]
     assert len({base.id, *(cell.id for cell in others)}) == 5
     assert others[1].preset == "smoke (epochs=2)"
-    assert others[2].parameters == {"preset": "small", "iterations": 1}
+    assert others[2].parameters["iterations"] == 1 and others[2].parameters["types"] == 8  # the small preset's
 
 
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path, linear: str) -> None:
@@ -129,6 +130,7 @@ def test_from_python_a_failed_cell_is_an_error(tmp_path: Path, linear: str) -> N
         ({"changes": {"epochs": "many"}}, ParameterError, "epochs=many"),
         ({"changes": {"epochs": "-1"}}, ParameterError, "epochs=-1"),
         ({"changes": {"cnn.dropout": "0"}}, UnknownNameError, "model in this run"),
+        ({"changes": {"capsnet.preset": "smal"}}, UnknownNameError, "Did you mean 'small'"),
         ({"seeds": []}, ParameterError, "seeds"),
         ({"seeds": [1, 1]}, ParameterError, "give each once"),
         ({"seeds": [-1]}, ParameterError, "seed of -1"),

@@ -25,7 +25,11 @@ class Net(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = torch.nn.Sequential(
-            torch.nn.Flatten(), torch.nn.Linear(784, 32), torch.nn.ReLU(), torch.nn.Dropout(0.3), torch.nn.Linear(32, 10)
+            torch.nn.Flatten(),
+            torch.nn.Linear(784, 32),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.3),
+            torch.nn.Linear(32, 10),
         )
 
     def forward(self, images: torch.Tensor) -> Output:
@@ -72,13 +76,13 @@ def test_a_run_stopped_after_an_epoch_ends_with_the_same_weights(tmp_path: Path,
     unbroken = trainer(None, config)
     expected = unbroken.run()
 
-    class Stop(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(line: str) -> None:
-        raise Stop
+        raise StoppedError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StoppedError):
         trainer(tmp_path, config).run(stop)
     resumed = trainer(tmp_path, config)
     lines: list[str] = []

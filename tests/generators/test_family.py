@@ -37,7 +37,7 @@ class Sample:
 
     @property
     def image(self) -> UInt8Array:
-        return np.minimum(np.sum(self.layers, 0), 255).astype(np.uint8)
+        return np.asarray(np.minimum(np.sum(self.layers, 0), 255), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def digest(samples: Mapping[str, Any]) -> str:
     """SHA-256 of the bytes of images, labels, layers, source and motion, in that order, C order, little-endian."""
     whole = hashlib.sha256()
     for array in samples.values():
-        whole.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+        whole.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
     return whole.hexdigest()
 
 

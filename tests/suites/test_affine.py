@@ -61,9 +61,7 @@ def models(tmp_path: Path) -> str:
 
 def test_who_knows_the_answer_has_no_gap_and_who_guesses_is_at_chance(tmp_path: Path, models: str) -> None:
     names = [f"{models}:Oracle", f"{models}:Guess"]
-    plan = plan_run(
-        "affine", models=names, preset="smoke", digits="embedded", device="cpu", out=tmp_path / "runs"
-    )
+    plan = plan_run("affine", models=names, preset="smoke", digits="embedded", device="cpu", out=tmp_path / "runs")
     outcome = run_plan(plan)
     assert not outcome.failed
     oracle, guess = (result.metrics["checkpoints"]["last"] for result in outcome.results)

@@ -1,0 +1,72 @@
+"""One thread for every contestant, and ratios of minima from alternating runs, printed when the benchmarks have run."""
+
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from tabulate import tabulate
+
+ROUNDS = 15  # of each contestant, in turns; the minimum of so many is steady to a few percent
+
+RATIOS = pytest.StashKey[list[tuple[str, str, float]]]()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch and OpenCV use one thread, for the others have but one."""
+    cv2 = importlib.import_module("cv2") if importlib.util.find_spec("cv2") else None
+    before = torch.get_num_threads(), cv2.getNumThreads() if cv2 else 0
+    torch.set_num_threads(1)
+    if cv2:
+        cv2.setNumThreads(1)
+    yield
+    torch.set_num_threads(before[0])
+    if cv2:
+        cv2.setNumThreads(before[1])
+
+
+@pytest.fixture
+def alternate(
+    benchmark: Any, request: pytest.FixtureRequest
+) -> Callable[[Mapping[str, Callable[[int], object]]], dict[str, float]]:
+    """Runs contestants in turns and gives the minimum of each in seconds; the first is ours and is held to the others.
+
+    A contestant is handed the number of its round, so that no two rounds see the same samples. The rounds of ours are
+    pytest-benchmark's, and the others run between them. Where benchmarks are disabled each runs once.
+    """
+
+    def run(contestants: Mapping[str, Callable[[int], object]]) -> dict[str, float]:
+        ours, *others = contestants
+        minima = dict.fromkeys(contestants, float("inf"))
+        turn = -1
+
+        def timed(name: str) -> None:
+            begun = time.perf_counter()
+            contestants[name](turn)
+            minima[name] = min(minima[name], time.perf_counter() - begun)
+
+        def others_first() -> None:
+            nonlocal turn
+            turn += 1
+            for name in others:
+                timed(name)
+
+        benchmark.pedantic(timed, args=(ours,), setup=others_first, rounds=ROUNDS, warmup_rounds=1)
+        if benchmark.enabled:
+            found = request.config.stash.setdefault(RATIOS, [])
+            found += [(f"{benchmark.group}: {ours}", name, minima[name] / minima[ours]) for name in others]
+        return minima
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Prints the ratios of all benchmarks that ran."""
+    rows = config.stash.get(RATIOS, [])
+    if rows:
+        terminalreporter.section("ratios of minima of alternating runs")
+        terminalreporter.write_line(tabulate(rows, ("ours", "against", "times as fast"), floatfmt=".2f"))

@@ -1,0 +1,41 @@
+"""The documents say what is true: their Python runs, and their commands exist."""
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from capsbench.cli import cli
+from capsbench.running import plan_run, run_plan
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_network_of_the_readme_runs(tmp_path: Path) -> None:
+    (network,) = (block for block in BLOCKS if block.startswith("# mine.py"))
+    (tmp_path / "mine.py").write_text(network)
+    model = f"{tmp_path}/mine.py:Net"
+    outcome = run_plan(plan_run("affine", models=[model], preset="smoke", device="cpu", out=tmp_path / "runs"))
+    assert not outcome.failed and outcome.results
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    (script,) = (block for block in BLOCKS if block.startswith("import capsbench"))
+    names: dict[str, object] = {}
+    exec(compile(script, "README.md", "exec"), names)
+    assert len(names["endless"]) == 3200 * 32  # type: ignore[arg-type]
+    assert len(names["results"]) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("line", sorted(set(re.findall(r"^\$ capsbench (.*)$", README, re.MULTILINE))))
+def test_the_commands_of_the_readme_exist_with_their_options(line: str) -> None:
+    words = shlex.split(line)
+    command = cli.commands[words[0]]
+    if isinstance(command, click.Group):
+        command = command.commands[words[1]]
+    options = {name for parameter in command.params for name in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= options
