@@ -3,6 +3,7 @@
 Nothing heavy is imported before a command needs it: ``capsbench --help`` answers at once.
 """
 
+import io
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 
 import click
 
-from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError
+from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError, StorageError
 from capsbench.parameters import split_assignments
 from capsbench.version import VERSION
 
@@ -32,7 +33,7 @@ set_option = click.option("--set", "sets", multiple=True, metavar="K=V", help="S
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="capsbench")
 def cli() -> None:
-    r"""Robustness of capsule and equivariant networks on digits, exact and reproducible.
+    """Robustness of capsule and equivariant networks on digits, exact and reproducible.
 
     \b
     Example:
@@ -58,7 +59,7 @@ def cli() -> None:
 def generate(
     dataset: str, splits: Sequence[str], out: str, sets: tuple[str, ...], as_json: bool, **options: Any
 ) -> None:
-    r"""Make the HDF5 files of a data set.
+    """Make the HDF5 files of a data set.
 
     A run that was stopped goes on where it was; a file that is whole is verified and left.
 
@@ -97,7 +98,7 @@ def generate(
 @click.option("--sample", default=0, metavar="N", help="Also draw N random samples anew and compare their bytes.")
 @digits_option
 def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
-    r"""Check every block of a file against its digest.
+    """Check every block of a file against its digest.
 
     \b
     Example:
@@ -136,7 +137,7 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
 @digits_option
 @json_option
 def info(file: Path, digits: str, as_json: bool) -> None:
-    r"""Tell what a file holds: spec, counts, digest, and measures such as overlap.
+    """Tell what a file holds: spec, counts, digest, and measures such as overlap.
 
     \b
     Example:
@@ -155,7 +156,7 @@ def info(file: Path, digits: str, as_json: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="The PNG; beside the file by default.")
 @digits_option
 def preview(file: Path, out: Path | None, digits: str) -> None:
-    r"""Draw the first samples of a file with their labels, pairs in two colours.
+    """Draw the first samples of a file with their labels, pairs in two colours.
 
     \b
     Example:
@@ -171,7 +172,7 @@ def preview(file: Path, out: Path | None, digits: str) -> None:
 
 @cli.group()
 def data() -> None:
-    r"""Fetch the source digits, or see which are here.
+    """Fetch the source digits, or see which are here.
 
     \b
     Example:
@@ -181,7 +182,7 @@ def data() -> None:
 
 @data.command()
 def fetch() -> None:
-    r"""Put full MNIST into the user's cache: four files, checked.
+    """Put full MNIST into the user's cache: four files, checked.
 
     \b
     Example:
@@ -196,7 +197,7 @@ def fetch() -> None:
 @data.command()
 @json_option
 def status(as_json: bool) -> None:
-    r"""Tell which source digits are here, in the order in which `--digits auto` looks.
+    """Tell which source digits are here, in the order in which `--digits auto` looks.
 
     \b
     Example:
@@ -216,7 +217,7 @@ def status(as_json: bool) -> None:
 @cli.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    r"""List data sets, models and suites with their presets, plug-ins included.
+    """List data sets, models and suites with their presets, plug-ins included.
 
     \b
     Example:
@@ -249,7 +250,7 @@ def list_command(as_json: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @json_option
 def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
-    r"""Run a suite: train, test, and print the table. Finished cells are not run again.
+    """Run a suite: train, test, and print the table. Finished cells are not run again.
 
     A model of your own is code that is run; use only what you trust.
 
@@ -286,7 +287,7 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
 )
 def report(folders: Sequence[Path], style: str) -> None:
-    r"""Make tables from results.
+    """Make tables from results.
 
     \b
     Example:
@@ -307,27 +308,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Read when torch starts its threads. A thread that spins while it waits makes training on a busy machine six times
     # slower (measured: two threads on two cores beside another job); one that sleeps costs nothing on an idle one.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # a file's name need not be Unicode
     sys.exit(_exit_code(lambda: cli.main(arguments, prog_name="capsbench", standalone_mode=False)))
 
 
 def _exit_code(command: Callable[[], Any]) -> int:
     try:
         command()
+        sys.stdout.flush()
     except CapsbenchError as error:
-        click.echo(f"Error: {error}", err=True)
-        return error.exit_code
+        return _complain(str(error), error.exit_code)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.UsageError as error:
+        place = error.ctx.command_path if error.ctx else "capsbench"
+        return _complain(f"{error.format_message()}\nTry '{place} --help'.", error.exit_code)
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("Interrupted. What is done is kept: run the same command again to go on.", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away, as `head` does
-        sys.stderr.close()
-        return 0
+    except OSError as error:  # every other file's has been explained by now: this is the output's
+        _silence_output()
+        if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `head` does
+            return 0
+        return _complain(f"The output could not be written: {error.strerror}.", StorageError.exit_code)
     return 0
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"Error: {message}", err=True)
+    return code
+
+
+def _silence_output() -> None:
+    """What is still in the buffer must not be tried again when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _note_embedded(files: Sequence[Any]) -> None:

@@ -23,7 +23,7 @@ from capsbench.layout import DIGEST_BYTES, FORMAT, FORMAT_VERSION, KINDS, Column
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300
 LARGEST_SIDE = 4096  # pixels; far past any canvas
-CONTROL = re.compile(r"\\([bfnrt]|u00[0189]|u007f)")
+CONTROL = re.compile(r"(?<!\\)(\\\\)*\\([bfnrt]|u00[0189]|u007f)")
 """A control character as JSON writes it: printed, it could make a terminal do things."""
 
 

