@@ -11,6 +11,7 @@ import torch
 
 from capsbench import registry
 from capsbench.contracts import CLASSES
+from capsbench.errors import DataFileError
 from capsbench.generation import generate_file
 from capsbench.loading import Stream
 from capsbench.recipes import Recipe, make_recipe
@@ -39,7 +40,8 @@ class Cell:
         version: The suite's version; it changes whenever its outcomes may.
         preset: The preset's name, with what was changed of it.
         model: The model's name as it was asked for.
-        source: SHA-256 of the file that the model is in, where it is a user's own; empty for what ships.
+        label: The model's name, with what was changed of its parameters: what a table calls it.
+        source: `capsbench.registry.source_hash` of the model.
         parameters: What the model is built with.
         seed: Of the initial weights, the order of the samples and dropout.
         settings: An instance of the suite's settings.
@@ -51,6 +53,7 @@ class Cell:
     version: int
     preset: str
     model: str
+    label: str
     source: str
     parameters: Mapping[str, Any]
     seed: int
@@ -62,14 +65,14 @@ class Cell:
     def id(self) -> str:
         """Twelve hexadecimal digits that stand for all of it: a finished cell is found again by them."""
         content = {**vars(self), "settings": asdict(self.settings), "parameters": dict(self.parameters)}
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        for name in ("preset", "label"):  # names; settings and parameters say what they stand for
+            del content[name]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
-        """What its files are called: the model's name as far as a file name can bear it, the seed and the id."""
-        safe = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in self.model)
-        return f"{safe.strip('-.')}-seed{self.seed}-{self.id}"
+        """What its files are called: the model's name, the seed and the id."""
+        return f"{file_name(self.model)}-seed{self.seed}-{self.id}"
 
 
 @dataclass
@@ -99,8 +102,11 @@ class Bench:
     def file(self, role: str, generator: str, split: str, **recipe: Any) -> DataFile:
         """A data file, made if it is missing and checked if it is there, noted under the role it plays."""
         made: Recipe = make_recipe(generator, split=split, digits=self.digits, **recipe)
-        path = self.folder / "data" / f"{generator}-{split}-{made.spec.sha256[:12]}.h5"
-        generate_file(made, path)
+        path = self.folder / "data" / f"{file_name(generator)}-{split}-{made.spec.sha256[:12]}.h5"
+        try:
+            generate_file(made, path, wait=True)  # another run beside this one may be making it
+        except DataFileError:  # beyond repair, and its name says what it should be
+            generate_file(made, path, force=True, wait=True)
         file = open_dataset(path, digits=self.digits)
         self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
         return file
@@ -109,7 +115,7 @@ class Bench:
         """The cell's model, its initial weights drawn from the cell's seed."""
         build = registry.load("model", "capsbench.models:build")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.cell.seed)
+            torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
             model: torch.nn.Module = build(
                 self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **self.cell.parameters
             )
@@ -119,6 +125,11 @@ class Bench:
     def checkpoints(self) -> Path:
         """Where this cell's checkpoints go."""
         return self.folder / "checkpoints" / self.cell.name
+
+
+def file_name(name: str) -> str:
+    """A name as far as a file's can bear it: one part of a path, of 80 characters at most."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-80:].strip("-.")
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError, StorageError
+from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError, StorageError, UsageError
 from capsbench.parameters import split_assignments
 from capsbench.version import VERSION
 
@@ -242,7 +242,13 @@ def list_command(as_json: bool) -> None:
 @click.option("--suite", required=True, help="Which experiment; see `capsbench list`.")
 @click.option("--model", "models", multiple=True, help="A name, package.module:attr or file.py:attr; may be repeated.")
 @click.option("--preset", default="small", show_default=True, help="The protocol: smoke or small.")
-@set_option
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="K=V",
+    help="Set one thing of the preset, or MODEL.K=V of a model; may be repeated.",
+)
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="One run for each, such as 0,1,2.")
 @digits_option
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to train.")
@@ -258,9 +264,10 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     Example:
       capsbench run --suite affine
       capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
+      capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
     """
     from capsbench.parameters import convert
-    from capsbench.report import render, tables
+    from capsbench.report import render
     from capsbench.running import plan_run, run_plan
 
     numbers = convert("--seeds", seeds, tuple[int, ...])
@@ -268,13 +275,15 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     if plan.cells[0].digits == "embedded":
         _say_embedded(options["digits"])
     if dry_run:
-        for cell in plan.cells:
-            click.echo(f"{plan.path(cell)}: {'finished' if plan.finished(cell) else 'to do'}")
+        states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
+        lines = "\n".join(f"{path}: {state}" for path, state in states.items())
+        click.echo(json.dumps(states, indent=2) if as_json else lines)
         return
     outcome = run_plan(plan, lambda line: click.echo(line, err=True))
-    if outcome.results:
-        click.echo(render(tables(outcome.results), "json" if as_json else "simple"))
-    if not as_json:
+    if as_json:
+        click.echo(render(outcome.results, "json"))
+    elif outcome.results:
+        click.echo(render(outcome.results))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
     if outcome.failed:
         cells = "; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
@@ -294,13 +303,13 @@ def report(folders: Sequence[Path], style: str) -> None:
       capsbench report runs --format github
     """
     from capsbench.errors import UnknownNameError
-    from capsbench.report import FORMATS, render, tables
+    from capsbench.report import FORMATS, render
     from capsbench.results import load_results
 
     if style not in FORMATS:
         raise UnknownNameError("format", style, FORMATS)
     results = [result for folder in folders for result in load_results(folder)]
-    click.echo(render(tables(results), style))
+    click.echo(render(results, style))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -366,5 +375,8 @@ def _say_embedded(asked: str) -> None:
 def _entry(family: str, name: str) -> dict[str, Any]:
     from capsbench import registry
 
-    thing = registry.load(family, name)
+    try:
+        thing = registry.load(family, name)
+    except UsageError as error:  # a plug-in that fails must not hide the others
+        return {"name": name, "summary": f"cannot be loaded: {error}", "presets": []}
     return {"name": name, "summary": registry.summary(thing), "presets": sorted(getattr(thing, "presets", {}))}

@@ -213,7 +213,19 @@ class Model(Protocol):
 
 
 class Suite(Protocol):
-    """An experiment: what a cell of it does, and how its results are told."""
+    """An experiment: what a cell of it does, and how its results are told.
 
-    def models(self) -> Sequence[str]:
-        """Names of the models it runs by default."""
+    ``version`` changes whenever outcomes may. ``models`` are run where none are named; ``image_size`` is what they are
+    built for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.Preset`.
+    """
+
+    version: ClassVar[int]
+    models: ClassVar[Sequence[str]]
+    image_size: ClassVar[int | tuple[int, int]]
+    presets: ClassVar[Mapping[str, Any]]
+
+    def run(self, bench: Any) -> dict[str, Any]:
+        """Measures the cell of a `capsbench.bench.Bench`; the metrics, of plain JSON types."""
+
+    def table(self, results: Sequence[Any]) -> Any:
+        """A `capsbench.report.Table` of results of this suite, of one preset."""

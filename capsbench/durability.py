@@ -128,16 +128,20 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def lock(path: Path) -> Iterator[None]:
+def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds ``PATH.lock`` for one process at a time; the lock goes with the process, however it ends.
 
+    Args:
+        path: What is going to be written.
+        wait: Whether to wait for another process to let go of it.
+
     Raises:
-        StorageError: Another process holds it, or it cannot be made.
+        StorageError: Another process holds it and we are not to wait, or it cannot be made.
     """
     name = path.with_name(path.name + ".lock")
     with storage_errors(path):
         try:
-            handle = _open_locked(name, wait=False)
+            handle = _open_locked(name, wait=wait)
         except BlockingIOError:
             raise StorageError(f"Another run is writing {path}. Wait for it, or choose another place.") from None
     try:

@@ -80,13 +80,16 @@ class Generated:
     digest: str
 
 
-def generate_file(recipe: Recipe, path: Path, *, force: bool = False, report: Report = silent) -> Generated:
+def generate_file(
+    recipe: Recipe, path: Path, *, force: bool = False, wait: bool = False, report: Report = silent
+) -> Generated:
     """Makes the file of a recipe, or what is missing of it.
 
     Args:
         recipe: What to draw.
         path: The file; its folder is made if it is missing.
         force: Whether to start anew where a file of another spec stands, or one that cannot be read.
+        wait: Whether to wait for another run that is writing the file.
         report: Is told of the progress.
 
     Raises:
@@ -98,7 +101,7 @@ def generate_file(recipe: Recipe, path: Path, *, force: bool = False, report: Re
     make_folder(path.parent)
     if path.is_dir():
         raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place with --out.")
-    with lock(path):
+    with lock(path, wait=wait):
         if path.exists() and not force:
             drawn = _heal(_open_ours(path, recipe), recipe, report)
             if _spec_of_sidecar(path) != recipe.spec:
@@ -197,12 +200,12 @@ def _open_ours(path: Path, recipe: Recipe) -> DataFile:
 def _open_partial(recipe: Recipe, path: Path, force: bool) -> DataFile:
     """The partial file, as a killed run left it or fresh."""
     partial = path.with_name(path.name + ".partial")
-    readable = False
-    if partial.exists() and not force:
+    found = None
+    if partial.exists():
         with suppress(DataFileError):
-            DataFile(partial)
-            readable = True
-    if readable:
+            found = DataFile(partial)
+    # A run with --force that was killed goes on, too: what it left is of the spec that is asked for.
+    if found is not None and (found.spec == recipe.spec or not force):
         return _open_ours(partial, recipe)
     parts = columns_of(recipe.generator, recipe.spec)
     needed = file_bytes(parts, recipe.spec.count) + HEADER_BYTES

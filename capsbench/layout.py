@@ -6,7 +6,7 @@ SHA-256 of the spec as UTF-8 and then the block digests.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,28 @@ def block_range(block: int, count: int) -> tuple[int, int]:
 def file_bytes(columns: Iterable[Column], count: int) -> int:
     """The bytes of a file's data; its header adds some thousand."""
     return count * sum(column.sample_bytes for column in columns) + (block_count(count) + 1) * DIGEST_BYTES
+
+
+def checked_indices(indices: Sequence[int] | IndexArray, count: int) -> IndexArray:
+    """Which samples were asked for, as an array ``[n]``; a file and a stream refuse the same.
+
+    Args:
+        indices: Whole numbers, in any order, twice where they come twice.
+        count: How many samples there are.
+
+    Raises:
+        TypeError: They are no list of whole numbers: a mask or a fraction would quietly give other samples.
+        IndexError: There are not as many samples; a negative index does not count from the end.
+    """
+    chosen = np.asarray(indices)
+    if chosen.size and chosen.dtype.kind not in "iu":  # an empty list is of float64
+        way_out = "; of a mask take np.flatnonzero(mask)" if chosen.dtype.kind == "b" else ""
+        raise TypeError(f"Samples are asked for by whole numbers; found {chosen.dtype}{way_out}.")
+    if chosen.ndim != 1:
+        raise TypeError(f"Samples are asked for by a list of whole numbers; found an array of shape {chosen.shape}.")
+    if chosen.size and not 0 <= int(chosen.min()) <= int(chosen.max()) < count:
+        raise IndexError(f"Samples {chosen.min()}..{chosen.max()} were asked for; there are 0..{count - 1}.")
+    return chosen.astype(np.int64)
 
 
 def stored_arrays(columns: Iterable[Column], sampler: Sampler, indices: IndexArray) -> dict[str, npt.NDArray[Any]]:

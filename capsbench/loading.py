@@ -1,18 +1,29 @@
 """From a file or a generator to torch batches: both have one face, and give the same samples byte for byte."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from capsbench.contracts import ArrayBatch, Batch, DataSpec, IndexArray, TensorBatch, UInt8Array
+from capsbench.layout import (
+    block_count,
+    block_digest,
+    block_range,
+    checked_indices,
+    columns_of,
+    root_digest,
+    stored_arrays,
+)
 from capsbench.recipes import Recipe, make_recipe
 
 
 class Samples(Protocol):
-    """What a `capsbench.storage.DataFile` and a `Stream` have in common."""
+    """What training and evaluation need of a `capsbench.storage.DataFile` or a `Stream`."""
 
     @property
     def spec(self) -> DataSpec:
@@ -29,7 +40,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """A data set without a file: samples are drawn when they are asked for."""
+    """A data set without a file, with a file's face but for ``images``: samples are drawn when they are asked for."""
 
     recipe: Recipe
 
@@ -41,19 +52,61 @@ class Stream:
     def __len__(self) -> int:
         return self.recipe.spec.count
 
-    def batch(self, indices: IndexArray) -> ArrayBatch:
+    @property
+    def labels(self) -> UInt8Array:
+        """``[N]`` or ``[N, 2]`` uint8; the first use of this or the next three draws every sample once."""
+        return self._facts["labels"]
+
+    @property
+    def source(self) -> npt.NDArray[np.int32]:
+        """``[N]`` or ``[N, 2]`` int32, the index of each digit in its split."""
+        return self._facts["source"]
+
+    @property
+    def shift(self) -> npt.NDArray[np.int8] | None:
+        """``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), where the generator shifts."""
+        return self._facts.get("shift")
+
+    @property
+    def transform(self) -> npt.NDArray[np.float32] | None:
+        """``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), where the generator warps."""
+        return self._facts.get("transform")
+
+    @cached_property
+    def digest(self) -> str:
+        """The root digest that a file of this spec has, in hexadecimal; its first use draws every sample once."""
+        columns = columns_of(self.recipe.generator, self.spec)
+        digests = b"".join(
+            block_digest(stored_arrays(columns, self.recipe.sampler, indices)) for indices in self._blocks()
+        )
+        return root_digest(self.spec.to_json(), digests).hex()
+
+    def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``."""
-        return self.recipe.sampler.batch(self._checked(indices))
+        return self.recipe.sampler.batch(checked_indices(indices, len(self)))
 
-    def layers(self, indices: IndexArray) -> UInt8Array:
+    def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
         """``[n, k, H, W]`` uint8: each digit alone."""
-        return self.recipe.sampler.layers(self._checked(indices))
+        return self.recipe.sampler.layers(checked_indices(indices, len(self)))
 
-    def _checked(self, indices: IndexArray) -> IndexArray:
-        indices = np.asarray(indices, np.int64)
-        if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
-            raise IndexError(f"Samples {indices.min()}..{indices.max()} were asked for; there are 0..{len(self) - 1}.")
-        return indices
+    @cached_property
+    def _facts(self) -> dict[str, npt.NDArray[Any]]:
+        """All that a file holds of every sample but pixels, read-only as a file's maps are."""
+        columns = [
+            column for column in columns_of(self.recipe.generator, self.spec) if column.name not in ("images", "layers")
+        ]
+        facts = {column.name: np.empty((len(self), *column.shape), column.dtype) for column in columns}
+        for indices in self._blocks():
+            for name, array in stored_arrays(columns, self.recipe.sampler, indices).items():
+                facts[name][indices] = array
+        for array in facts.values():
+            array.flags.writeable = False  # what one caller wrote, all others would read
+        return facts
+
+    def _blocks(self) -> Iterator[IndexArray]:
+        """The indices of each block's samples: a block's pixels are all that is in memory at a time."""
+        for block in range(block_count(len(self))):
+            yield np.arange(*block_range(block, len(self)))
 
 
 def stream(

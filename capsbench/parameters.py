@@ -11,6 +11,9 @@ from capsbench.errors import ParameterError, UnknownNameError
 Range = tuple[float, float]
 """The two ends of a uniform distribution; equal ends fix the value."""
 
+EXACT = 2**53
+"""Below this a float holds every whole number, and no other is rounded to one."""
+
 T = TypeVar("T")
 
 
@@ -81,14 +84,34 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
             return truth[str(text).lower()]
     elif not isinstance(text, bool):
         try:
-            result = kind(text)
+            result = _whole(text) if kind is int else kind(text)
         except (TypeError, ValueError, OverflowError):
             result = None
-        lossless = kind is not int or isinstance(text, str) or result == text
-        if result is not None and lossless:
+        if kind is float and result is not None:
+            result += 0.0  # -0.0 and 0.0 are one number, and must be one spec
+        if result is not None:
             return result
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
     raise ParameterError(f"{name}={value} was asked for; it takes {expected}.")
+
+
+def _whole(value: Any) -> int:
+    """A whole number, of text as of a float: 20 and 20.0 alike.
+
+    Raises:
+        ValueError: It is none, or its text may have been rounded to another.
+    """
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            value = float(value)
+            if abs(value) >= EXACT:
+                raise
+    result = int(value)
+    if result != value:
+        raise ValueError(f"{value} is not whole")
+    return result
 
 
 def literal(text: str) -> Any:
@@ -110,7 +133,12 @@ def check_number(name: str, value: float, low: float, high: float) -> None:
         ParameterError: It is not; NaN never is.
     """
     if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
-        raise ParameterError(f"{name}={value} was asked for; it must be in {low:g}..{high:g}.")
+        raise ParameterError(f"{name}={value} was asked for; it must be in {_limit(low)}..{_limit(high)}.")
+
+
+def _limit(value: float) -> str:
+    """A limit to be read by people: 1,099,511,627,776 rather than 1.09951e+12."""
+    return f"{int(value):,}" if abs(value) <= EXACT and value == int(value) else f"{value:g}"
 
 
 def check_range(name: str, value: Range, low: float, high: float) -> None:

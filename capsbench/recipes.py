@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from capsbench import registry
@@ -76,7 +77,7 @@ def make_recipe(
     count = convert("count", count, int)
     check_number("count", count, 1, LARGEST_COUNT)
     spec = DataSpec(
-        generator=name,
+        generator=name if "/" not in name else Path(name).name,  # of a user's file no path stands in a spec
         version=kind.version,
         split=split,
         seed=seed,

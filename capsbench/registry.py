@@ -8,7 +8,10 @@ user's own thing says where it is: ``package.module:attribute`` or ``path/to/fil
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -51,26 +54,54 @@ def load(family: str, name: str) -> Any:
         raise UnknownNameError(f"{family} in {place}", attribute, public) from None
 
 
+def source_hash(family: str, name: str) -> str:
+    """SHA-256 of the file that a user's or a plug-in's object is in; empty for what ships with capsbench."""
+    thing = load(family, name)
+    if getattr(thing, "__module__", "").partition(".")[0] == "capsbench":
+        return ""
+    try:
+        file = inspect.getsourcefile(inspect.unwrap(thing))
+    except TypeError:  # nothing that is written in Python
+        return ""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+
+
 def summary(thing: Any) -> str:
     """The first line of an object's docstring, without its full stop."""
     return (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".")
 
 
 def _module_by_name(family: str, name: str) -> ModuleType:
-    try:
+    with _import_errors(family, name):
         return importlib.import_module(name)
+
+
+@contextmanager
+def _import_errors(family: str, place: str) -> Iterator[None]:
+    """Whatever a user's code does while it is imported becomes a line that says so."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"The {family} {name!r} was asked for, but there is no module {error.name!r} to import."
+            f"The {family} {place!r} was asked for, but there is no module {error.name!r} to import."
         ) from None
+    except (Exception, SystemExit) as error:
+        first = (str(error).splitlines() or ["no message"])[0]
+        raise UsageError(
+            f"The {family} {place!r} was asked for, but importing it fails: {type(error).__name__}: {first}"
+        ) from error
 
 
 def _module_from_file(family: str, place: str) -> ModuleType:
     path = Path(place).expanduser().resolve()
     if not path.is_file():
         raise UsageError(f"The {family} {place!r} was asked for, but {path} is not a file.")
-    # Two files of one stem must not meet in sys.modules, and workers must find the same one again.
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    # Two files of one stem must not meet in sys.modules, nor two editions of one file.
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The {family} {place!r} was asked for, but it cannot be read: {error.strerror}.") from None
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     specification = importlib.util.spec_from_file_location(name, path)
@@ -78,7 +109,8 @@ def _module_from_file(family: str, place: str) -> ModuleType:
     module = importlib.util.module_from_spec(specification)
     sys.modules[name] = module
     try:
-        specification.loader.exec_module(module)
+        with _import_errors(family, place):
+            specification.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

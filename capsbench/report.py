@@ -4,12 +4,13 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tabulate import tabulate
 
 from capsbench import registry
+from capsbench.errors import DataFileError
 from capsbench.results import Result
 from capsbench.statistics import mean_and_deviation
 
@@ -35,13 +36,16 @@ class Table:
 
 def tables(results: Sequence[Result]) -> list[Table]:
     """One table for each suite, preset, source of digits and device, so that none mixes what cannot be compared."""
-    groups: dict[tuple[str, ...], list[Result]] = {}
+    groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        key = (result.suite, result.preset, result.digits, str(result.environment["device"]))
+        key = (result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?"))
         groups.setdefault(key, []).append(result)
     made = []
-    for (suite, preset, digits, device), members in groups.items():
-        table: Table = registry.load("suite", suite)().table(members)
+    for (suite, _, preset, digits, device), members in groups.items():
+        try:
+            table: Table = registry.load("suite", suite)().table(members)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise DataFileError(f"A result of suite {suite!r} is not one that it wrote: {error!r}.") from None
         source = "5,000 embedded digits of MNIST" if digits == "embedded" else "full MNIST"
         seeds = ", ".join(map(str, seeds_of(members)))
         title = f"{suite}, preset {preset}, {source}, {device}, seeds {seeds}"
@@ -49,25 +53,40 @@ def tables(results: Sequence[Result]) -> list[Table]:
     return made
 
 
-def render(tables: Sequence[Table], style: str = "simple") -> str:
-    """Tables as text.
+def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each network, over its seeds, under its label; editions of one user's file apart."""
+    editions: dict[str, set[str]] = {}
+    for result in results:
+        editions.setdefault(result.label, set()).add(result.source)
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        edition = f" [{result.source[:6]}]" if len(editions[result.label]) > 1 else ""
+        groups.setdefault(result.label + edition, []).append(result)
+    return groups
+
+
+def render(results: Sequence[Result], style: str = "simple") -> str:
+    """Results as text.
 
     Args:
-        tables: What to show.
-        style: One of `FORMATS`; csv has the rows alone, preceded by their table's title.
+        results: What to show.
+        style: One of `FORMATS`: tables, the tables' rows alone (csv), or the results themselves (json).
+
+    Raises:
+        DataFileError: A result is not one that its suite wrote.
     """
     if style == "json":
-        return json.dumps([vars(table) for table in tables], indent=2)
-    if style == "csv":
-        return _csv(tables)
-    return "\n\n".join(_text(table, style) for table in tables)
+        return json.dumps([asdict(result) for result in results], indent=2)
+    made = tables(results)
+    return _csv(made) if style == "csv" else "\n\n".join(_text(table, style) for table in made)
 
 
 def _text(table: Table, style: str) -> str:
     rows = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in table.rows]
     alignment = ["left" if isinstance(value, str) and not value[:1].isdigit() else "right" for value in table.rows[0]]
     body = tabulate(rows, table.headers, tablefmt=style, disable_numparse=True, colalign=alignment)
-    return "\n".join([table.title, "", body, "", *table.notes])
+    mark = "% " if style.startswith("latex") else ""  # there, titles and notes are comments
+    return "\n".join([mark + table.title, "", body, "", *(mark + note for note in table.notes)])
 
 
 def _csv(tables: Sequence[Table]) -> str:

@@ -3,10 +3,10 @@
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from capsbench.durability import write_atomically
 from capsbench.errors import DataFileError
@@ -22,7 +22,10 @@ class Result:
     Attributes:
         suite: The suite's name.
         preset: The preset it was run in, and which of its settings differed.
+        version: The suite's version.
         model: The model's name as it was asked for.
+        label: The same, with what was changed of its parameters: what a table calls it.
+        source: SHA-256 of the file that the model is in, where it does not ship with capsbench; else empty.
         seed: Of the initial weights, the order of the samples and dropout.
         cell: The cell's identity, see `capsbench.bench.Cell.id`.
         settings: The suite's settings, all of them.
@@ -36,8 +39,11 @@ class Result:
     """
 
     suite: str
+    version: int
     preset: str
     model: str
+    label: str
+    source: str
     seed: int
     cell: str
     settings: dict[str, Any]
@@ -83,9 +89,14 @@ def load_result(path: Path) -> Result:
     if version != SCHEMA_VERSION:
         raise DataFileError(f"{path} is of schema version {version}; this capsbench reads version {SCHEMA_VERSION}.")
     try:
-        return Result(**content)
+        result = Result(**content)
     except TypeError as error:
         raise DataFileError(f"{path} is not a result of capsbench: {error}.") from None
+    for one in fields(Result):
+        kind: Any = get_origin(one.type) or one.type
+        if not isinstance(getattr(result, one.name), (int, float) if kind is float else kind):
+            raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")
+    return result
 
 
 def load_results(folder: str | Path) -> list[Result]:
@@ -109,8 +120,11 @@ def load_results(folder: str | Path) -> list[Result]:
 
 def _is_result(path: Path) -> bool:
     """A folder of results also holds the sidecars of data files, which are JSON too."""
-    with path.open("rb") as file:
-        return b'"schema_version"' in file.read(256)
+    try:
+        with path.open("rb") as file:
+            return b'"schema_version"' in file.read(256)
+    except OSError:
+        return False
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -3,15 +3,15 @@
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from capsbench import registry
-from capsbench.bench import Bench, Cell
+from capsbench.bench import Bench, Cell, file_name
+from capsbench.contracts import CLASSES, Suite
 from capsbench.digits import load_digits
-from capsbench.durability import make_folder, write_atomically
+from capsbench.durability import lock, make_folder, write_atomically
 from capsbench.errors import CapsbenchError, DataFileError, ParameterError, UnknownNameError, UsageError
 from capsbench.parameters import construct, literal
 from capsbench.randomness import check_seed
@@ -36,7 +36,7 @@ class Plan:
 
     def path(self, cell: Cell) -> Path:
         """Where a cell's result goes."""
-        return self.folder / cell.suite / f"{cell.name}.json"
+        return self.folder / file_name(cell.suite) / f"{cell.name}.json"
 
     def finished(self, cell: Cell) -> Result | None:
         """A cell's result, if it is there and readable."""
@@ -88,31 +88,30 @@ def plan_run(
         UsageError: A name, a key or a value makes no sense.
         DigitsError: The digits are missing or damaged.
     """
-    kind = registry.load("suite", suite)
+    kind = _load_suite(suite)
     if preset not in kind.presets:
         raise UnknownNameError(f"preset of suite {suite!r}", preset, kind.presets)
     names = list(dict.fromkeys(models or kind.models))
     changes = dict(changes or {})
     protocol = kind.presets[preset]
-    stated = {name: dict(protocol.models.get(name, {})) for name in names}
-    for key in [key for key in changes if "." in key]:
-        model, _, field_name = key.rpartition(".")
-        if model not in stated:
-            raise UnknownNameError(f"model in this run (--set {key})", model, stated)
-        stated[model][field_name] = literal(changes.pop(key))
-    parameters = {name: _spelled_out(name, stated[name]) for name in names}
+    own = _changes_of_models(changes, names)
+    parameters = {name: _spelled_out(name, {**protocol.models.get(name, {}), **own[name]}) for name in names}
     owner = f"suite {suite!r}"
     settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=owner)
+    changed = {key: value for key, value in vars(settings).items() if value != getattr(protocol.settings, key)}
     if not seeds or len(set(seeds)) < len(seeds):
         raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
+    for name in names:
+        _try_to_build(name, kind.image_size, parameters[name])
     origin = load_digits("test", digits, full=preset == "paper").origin
     cells = [
         Cell(
             suite=suite,
             version=kind.version,
-            preset=_preset_name(preset, protocol.settings, settings),
+            preset=_named(preset, changed),
             model=name,
-            source=_source(name),
+            label=_named(name, own[name]),
+            source=registry.source_hash("model", name),
             parameters=parameters[name],
             seed=check_seed(seed),
             settings=settings,
@@ -144,7 +143,9 @@ def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
             report(f"{label}: finished before")
         else:
             try:
-                result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"))  # type: ignore[misc]
+                make_folder(plan.path(cell).parent)
+                with lock(plan.path(cell)):  # of two runs, one trains a cell
+                    result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"))  # type: ignore[misc]
             except Exception as error:  # a user's model can fail in any way
                 report(f"{label}: failed: {_explain(error, plan.path(cell))}")
                 outcome.failed.append((cell, _explain(error, plan.path(cell))))
@@ -160,8 +161,11 @@ def _run_cell(cell: Cell, plan: Plan, report: Report) -> Result:
     metrics = registry.load("suite", cell.suite)().run(bench)
     result = Result(
         suite=cell.suite,
+        version=cell.version,
         preset=cell.preset,
         model=cell.model,
+        label=cell.label,
+        source=cell.source,
         seed=cell.seed,
         cell=cell.id,
         settings=asdict(cell.settings),
@@ -186,10 +190,26 @@ def _explain(error: Exception, path: Path) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} (whole story: {log})"
 
 
-def _preset_name(name: str, stated: Any, settings: Any) -> str:
-    """The preset's name, with what was changed of it: ``small (epochs=5)``."""
-    changed = [f"{key}={value}" for key, value in vars(settings).items() if value != getattr(stated, key)]
-    return f"{name} ({', '.join(changed)})" if changed else name
+def _load_suite(name: str) -> type[Suite]:
+    kind: type[Suite] = registry.load("suite", name)
+    parts = ("version", "models", "image_size", "presets", "run", "table")
+    missing = [part for part in parts if not hasattr(kind, part)]
+    if missing:
+        raise UsageError(f"The suite {name!r} was asked for, but that is none: it lacks {', '.join(missing)}.")
+    return kind
+
+
+def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Takes the changes ``MODEL.KEY`` out of all changes: for each model its own."""
+    own: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for change in [change for change in changes if "." in change]:
+        model, _, key = change.rpartition(".")
+        if model not in own:
+            raise UnknownNameError(f"model in this run (--set {change})", model, own)
+        if key in ("image_size", "classes", "pairs"):
+            raise ParameterError(f"--set {change} was asked for, but {key} is the suite's to set.")
+        own[model][key] = literal(changes.pop(change))
+    return own
 
 
 def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,10 +221,28 @@ def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     return {**presets.get(preset, {}), **{key: value for key, value in stated.items() if key != "preset"}}
 
 
-def _source(model: str) -> str:
-    """The hash of the file that a user's model is in, so that an edited model is measured again."""
-    place = Path(model.rpartition(":")[0]).expanduser()
-    return sha256(place.read_bytes()).hexdigest() if place.suffix == ".py" else ""
+def _try_to_build(name: str, image_size: Any, parameters: Mapping[str, Any]) -> None:
+    """Finds a parameter that is not, or a value that will not do, before the first cell is trained.
+
+    Raises:
+        UsageError: What `capsbench.models.build` says to it.
+    """
+    import torch
+
+    build = registry.load("model", "capsbench.models:build")
+    try:
+        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes alone, no numbers
+            build(name, image_size=image_size, classes=CLASSES, **parameters)
+    except UsageError:
+        raise
+    except Exception:  # a user's model that needs numbers to be built, or fails: its cell will tell
+        return
+
+
+def _named(name: str, changes: Mapping[str, Any]) -> str:
+    """A name, with what was changed: ``small (epochs=5)``."""
+    changed = ", ".join(f"{key}={value}" for key, value in changes.items())
+    return f"{name} ({changed})" if changed else name
 
 
 def _device(name: str) -> str:

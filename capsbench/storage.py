@@ -15,7 +15,7 @@ import numpy.typing as npt
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
 from capsbench.errors import DataFileError
 from capsbench.header import Place, read_header
-from capsbench.layout import KINDS, block_digest, block_range, columns_of, root_digest
+from capsbench.layout import KINDS, block_digest, block_range, checked_indices, columns_of, root_digest
 from capsbench.recipes import Recipe, recipe_of
 
 
@@ -89,7 +89,7 @@ class DataFile:
 
     def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``, copied out of the file."""
-        chosen = self._checked(indices)
+        chosen = checked_indices(indices, len(self))
         return Batch(**{name: self._maps[name][chosen] for name in KINDS if name in self._maps and name != "layers"})
 
     def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
@@ -99,7 +99,7 @@ class DataFile:
             DigitsError: They must be drawn, and the digits are not here.
             DataFileError: They must be drawn, and the spec cannot be drawn here.
         """
-        chosen = self._checked(indices)
+        chosen = checked_indices(indices, len(self))
         if "layers" in self._maps:
             stored: UInt8Array = self._maps["layers"][chosen]
             return stored if stored.ndim == 4 else stored[:, None]
@@ -171,13 +171,6 @@ class DataFile:
             return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
         except (OSError, ValueError) as error:  # it went away, or was cut, since its header was read
             raise DataFileError(f"{self.path} cannot be mapped: {error}.") from None
-
-    def _checked(self, indices: Sequence[int] | IndexArray) -> IndexArray:
-        """The indices as an array ``[n]``: NumPy would take a tuple for one index into many axes."""
-        chosen = np.asarray(indices, np.int64)
-        if chosen.size and not (chosen.min() >= 0 and chosen.max() < len(self)):
-            raise IndexError(f"Samples {chosen.min()}..{chosen.max()} were asked for; there are 0..{len(self) - 1}.")
-        return chosen
 
 
 def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto") -> DataFile:

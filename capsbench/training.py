@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from capsbench.contracts import TensorBatch
-from capsbench.durability import write_atomically
+from capsbench.durability import storage_errors, write_atomically
 from capsbench.errors import ParameterError, TrainingError, UnknownNameError
 from capsbench.evaluation import predict
 from capsbench.loading import Samples, batches
@@ -127,6 +127,8 @@ class Trainer:
         device: str = "cpu",
         folder: Path | None = None,
     ) -> None:
+        if "test" in (data.spec.split, validation.spec.split):
+            raise ParameterError("Test digits were given to train or to select on; they are for testing alone.")
         if len(data) % config.epochs:
             raise ParameterError(
                 f"{len(data)} training samples were given; {config.epochs} epochs must share them evenly."
@@ -209,14 +211,14 @@ class Trainer:
         }
         save_checkpoint(self._folder / f"epoch-{self.trained.epochs:05d}.pt", content)
         for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT_CHECKPOINTS]:
-            old.unlink()
-            old.with_suffix(".pt.sha256").unlink(missing_ok=True)
+            _remove_checkpoint(old)
 
     def _resume(self, report: Callable[[str], None]) -> None:
         for path in sorted(self._folder.glob("epoch-*.pt"), reverse=True) if self._folder else []:
             content = load_checkpoint(path)
             if content is None or content.get("identity") != self._identity:
-                report(f"{path} is damaged or of another run, and is left aside")
+                report(f"{path} is damaged or of another run, and is removed")
+                _remove_checkpoint(path)  # else it would be taken for newer than what this run is going to write
                 continue
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
@@ -253,6 +255,12 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RuntimeError, pickle.UnpicklingError):
         return None
     return loaded if isinstance(loaded, dict) and loaded.get("format") == CHECKPOINT_FORMAT else None
+
+
+def _remove_checkpoint(path: Path) -> None:
+    with storage_errors(path):
+        path.unlink()
+        path.with_suffix(".pt.sha256").unlink(missing_ok=True)
 
 
 def _scheduler(

@@ -8,7 +8,7 @@ import numpy as np
 
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.errors import DigitsError
-from capsbench.geometry import CHUNK, DIGIT, ShiftTable, saturating_add
+from capsbench.geometry import CHUNK, DIGIT, LARGEST_CANVAS, ShiftTable, saturating_add
 from capsbench.parameters import check_number
 from capsbench.randomness import integers, stream_number, words
 
@@ -18,7 +18,7 @@ DIGIT_BOX = 20
 INK = 128
 """From this grey level on (0.5 of white) a pixel counts as ink of its digit."""
 
-LARGEST_MARGIN = 50
+LARGEST_MARGIN = (LARGEST_CANVAS - DIGIT) // 2
 
 
 @dataclass(frozen=True, kw_only=True)

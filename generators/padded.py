@@ -8,13 +8,12 @@ import numpy as np
 
 from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.errors import ParameterError
-from capsbench.geometry import DIGIT, ShiftTable
+from capsbench.geometry import DIGIT, LARGEST_CANVAS, ShiftTable
 from capsbench.parameters import check_number
 from capsbench.randomness import integers, stream_number, words
 
-# A shift is stored in 8 bits; half of the digit's frame stays on the canvas.
-LARGEST_CANVAS = 128
 FRAME_LEFT_OVER = DIGIT // 2
+"""How much of the digit's frame stays on the canvas at the largest shift."""
 
 
 @dataclass(frozen=True, kw_only=True)

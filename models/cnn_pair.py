@@ -31,7 +31,7 @@ class PairCNN(nn.Module):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
-        # 365 k parameters at 36x36.
+        # 361 k parameters at 36x36.
         "small": {"channels": (32, 32), "hidden": (128,)},
     }
 

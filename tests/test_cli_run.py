@@ -28,7 +28,9 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.
 
 @pytest.mark.parametrize(("name", "command"), list(commands(cli)))
 def test_every_command_has_help_an_example_and_its_place_in_the_documents(name: str, command: click.Command) -> None:
-    assert command.help and "Example:" in command.help
+    assert command.help
+    shown = command.get_help(click.Context(command, info_name=f"capsbench {name}"))
+    assert "Example:\n    capsbench" in shown and "\\b" not in shown
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
@@ -53,7 +55,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert "| cnn-pool" in capsys.readouterr().out
 
     assert run_cli(*arguments, "--json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["rows"]
+    assert json.loads(capsys.readouterr().out)[0]["metrics"]["checkpoints"]["last"]
 
     assert run_cli(*arguments, "--dry-run", "--seeds", "0,1") == 0
     lines = capsys.readouterr().out.splitlines()
@@ -77,6 +79,8 @@ def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "--suite", "affine", "--set", "epochs"], 2, "key=value"),
         (["run", "--suite", "affine", "--set", "epochs=0"], 2, "epochs=0"),
         (["run", "--suite", "affine", "--set", "target=nan"], 2, "target=nan"),
+        (["run", "--suite", "os:path"], 2, "that is none"),
+        (["run", "--suite", "affine", "--set", "capsnet.iteration=1"], 2, "Did you mean 'iterations'"),
         (["run", "--suite", "affine", "--seeds", "zero"], 2, "--seeds=zero"),
         (["run", "--suite", "affine", "--digits", "nowhere"], 3, "nowhere"),
         (["run", "--suite", "affine", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),

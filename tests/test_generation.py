@@ -286,6 +286,14 @@ def test_force_keeps_the_old_file_until_the_new_one_is_whole() -> None:
     open_dataset("x.h5")
 
 
+def test_a_forced_run_that_was_stopped_goes_on() -> None:
+    generate_file(recipe(), Path("x.h5"))
+    other = recipe(seed=1, count=MANY)
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(other, Path("x.h5"), force=True, report=stop_after(4096))
+    assert generate_file(other, Path("x.h5"), force=True).kept == 4096
+
+
 def test_force_draws_a_whole_file_anew() -> None:
     whole = generate_file(recipe(), Path("x.h5")).path.read_bytes()
     assert generate_file(recipe(), Path("x.h5"), force=True).drawn == 100

@@ -1,6 +1,7 @@
 """Placement against plain slicing, addition against integers, and warping against the convention and scipy."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from scipy import ndimage
 from capsbench.contracts import Digits, FloatArray, UInt8Array
 from capsbench.digits import load_digits
 from capsbench.geometry import (
+    DIGIT,
+    LARGEST_CANVAS,
     WARP_CHUNK,
     InkPoints,
     ShiftTable,
@@ -94,6 +97,18 @@ def test_placing_is_slicing(noise: UInt8Array, size: int, past_margin: int, data
 def test_placing_nothing_gives_nothing(noise: UInt8Array) -> None:
     none = np.zeros(0, np.int64)
     assert ShiftTable(noise, size=40, shift=6).place(none, none, none).shape == (0, 40, 40)
+
+
+def test_largest_canvas_keeps_60000_digits_below_a_gigabyte(digits: Digits) -> None:
+    tracemalloc.start()
+    try:
+        table = ShiftTable(digits.images, size=LARGEST_CANVAS, shift=LARGEST_CANVAS // 2)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert table.place(np.zeros(1, np.int64), np.array([32]), np.array([-32])).any()
+    assert (LARGEST_CANVAS - DIGIT) // 2 + DIGIT // 2 == LARGEST_CANVAS // 2  # the largest shift that is offered
+    assert held / len(digits) * 60_000 < 0.9e9
 
 
 def test_placed_canvases_are_no_views_of_the_table(noise: UInt8Array) -> None:

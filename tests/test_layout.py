@@ -11,6 +11,7 @@ from capsbench.layout import (
     block_count,
     block_digest,
     block_range,
+    checked_indices,
     columns_of,
     file_bytes,
     root_digest,
@@ -94,3 +95,40 @@ def test_a_blocks_digest_takes_its_arrays_in_the_order_of_the_format() -> None:
 
 def test_the_root_digest_takes_the_spec_and_then_the_digests() -> None:
     assert root_digest("spec ü", b"abc") == hashlib.sha256("spec üabc".encode()).digest()
+
+
+@pytest.mark.parametrize("asked", [[3, 0, 3], (3, 0, 3), np.array([3, 0, 3], np.uint8), np.array([3, 0, 3], ">i4")])
+def test_samples_are_asked_for_by_whole_numbers(asked: Any) -> None:
+    chosen = checked_indices(asked, 4)
+    assert chosen.dtype == np.int64 and chosen.dtype.isnative
+    assert chosen.tolist() == [3, 0, 3]
+
+
+@pytest.mark.parametrize("asked", [[], (), np.zeros(0, np.int64)])
+def test_no_samples_may_be_asked_for(asked: Any) -> None:
+    chosen = checked_indices(asked, 4)
+    assert chosen.dtype == np.int64 and chosen.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ([1.9], r"found float64\."),
+        (np.array([1.0], np.float32), r"found float32\."),
+        ([True, False], r"found bool; of a mask take np\.flatnonzero\(mask\)\."),
+        (["1"], "found <U1"),
+        ([None], "found object"),
+        (slice(3), "found object"),
+        (2, r"shape \(\)"),
+        ([[0, 1], [2, 3]], r"shape \(2, 2\)"),
+    ],
+)
+def test_what_is_no_list_of_whole_numbers_is_refused(asked: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        checked_indices(asked, 4)
+
+
+@pytest.mark.parametrize("asked", [[4], [-1], [0, 4], [2**63], [-(2**63)]])
+def test_samples_that_are_not_there_are_an_index_error(asked: Any) -> None:
+    with pytest.raises(IndexError, match=r"were asked for; there are 0\.\.3\."):
+        checked_indices(asked, 4)

@@ -1,18 +1,20 @@
 """Batches from a stream and from a file: the same samples, in the order asked for, as a model takes them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from capsbench.contracts import Batch, DataSpec, IndexArray
+from capsbench.contracts import ArrayBatch, Batch, DataSpec, IndexArray
 from capsbench.errors import ParameterError
 from capsbench.generation import generate_file
-from capsbench.loading import Samples, Stream, batches, stream, to_tensors
+from capsbench.layout import BLOCK
+from capsbench.loading import Stream, batches, stream, to_tensors
 from capsbench.randomness import permutation
 from capsbench.recipes import make_recipe
-from capsbench.storage import open_dataset
+from capsbench.storage import DataFile, open_dataset
 
 COUNT = 4200  # more than one block of a file
 NAMES = ("padded", "affnist", "multimnist")
@@ -23,7 +25,7 @@ def embedded(name: str, count: int = COUNT) -> Stream:
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Samples, Samples]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Stream, DataFile]:
     """A stream, and the same samples in a file that keeps layers."""
     path = tmp_path_factory.mktemp("loading") / "data.h5"
     made = make_recipe(request.param, split="test", count=COUNT, layers=True, digits="embedded")
@@ -54,8 +56,9 @@ def test_sample_past_the_end_is_an_index_error(indices: list[int]) -> None:
 def test_indices_may_come_as_any_whole_numbers() -> None:
     data = embedded("padded")
     expected = data.batch(np.array([3, 5])).images
-    for indices in ([3, 5], (3, 5), np.array([3, 5], np.uint8)):
-        np.testing.assert_array_equal(data.batch(indices).images, expected)  # type: ignore[arg-type]
+    many: tuple[Any, ...] = ([3, 5], (3, 5), np.array([3, 5], np.uint8))
+    for indices in many:
+        np.testing.assert_array_equal(data.batch(indices).images, expected)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,7 +70,7 @@ def test_no_samples_are_an_empty_batch(name: str) -> None:
     assert data.layers(np.zeros(0, np.int64)).shape == (0, 2 if name == "multimnist" else 1, side, side)
 
 
-def test_file_and_stream_give_the_same_bytes(pair: tuple[Samples, Samples]) -> None:
+def test_file_and_stream_give_the_same_bytes(pair: tuple[Stream, DataFile]) -> None:
     from_stream, from_file = pair
     assert len(from_stream) == len(from_file) == COUNT
     assert from_stream.spec == from_file.spec
@@ -83,7 +86,51 @@ def test_file_and_stream_give_the_same_bytes(pair: tuple[Samples, Samples]) -> N
     np.testing.assert_array_equal(from_stream.layers(order), from_file.layers(order))
 
 
-def test_file_and_stream_give_the_same_tensors(pair: tuple[Samples, Samples]) -> None:
+def test_file_and_stream_have_one_face(pair: tuple[Stream, DataFile]) -> None:
+    ours, theirs = pair
+    for name in ("labels", "source", "shift", "transform"):
+        first, second = getattr(ours, name), getattr(theirs, name)
+        if second is None:
+            assert first is None, name
+            continue
+        np.testing.assert_array_equal(first, second, err_msg=name, strict=True)
+        assert not first.flags.writeable and not second.flags.writeable
+        assert getattr(ours, name) is first, "drawn once"
+    assert (ours.shift is None) == (ours.recipe.generator.motion != "shift")
+    assert ours.digest == theirs.digest
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_digest_without_layers_is_that_of_the_file_without_them(name: str, tmp_path: Path) -> None:
+    data = embedded(name)
+    generate_file(data.recipe, tmp_path / "data.h5")
+    assert data.digest == open_dataset(tmp_path / "data.h5").digest
+
+
+def test_what_is_known_of_a_stream_is_drawn_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = embedded("padded", 2 * BLOCK + 1)
+    sizes: list[int] = []
+    draw = data.recipe.sampler.batch
+
+    def watched(indices: IndexArray) -> ArrayBatch:
+        sizes.append(len(indices))
+        return draw(indices)
+
+    monkeypatch.setattr(data.recipe.sampler, "batch", watched)
+    assert len(data.labels) == len(data.source) == 2 * BLOCK + 1
+    assert data.shift is not None
+    assert sizes == [BLOCK, BLOCK, 1]
+
+
+@pytest.mark.parametrize("indices", [[1.9], [True, False], np.ones(COUNT, bool)])
+def test_file_and_stream_refuse_masks_and_fractions(pair: tuple[Stream, DataFile], indices: Any) -> None:
+    for data in pair:
+        for read in (data.batch, data.layers):
+            with pytest.raises(TypeError, match=r"by whole numbers; found (float64|bool)"):
+                read(indices)
+
+
+def test_file_and_stream_give_the_same_tensors(pair: tuple[Stream, DataFile]) -> None:
     order = permutation(300, seed=2, epoch=0)
     for ours, theirs in zip(*(batches(data, order, 128, layers=True) for data in pair), strict=True):
         assert torch.equal(ours.images, theirs.images)

@@ -51,6 +51,8 @@ def test_assignment_given_twice_is_refused() -> None:
         ("shift", "4", 4),
         ("shift", " 4 ", 4),
         ("shift", 4.0, 4),
+        ("shift", "4.0", 4),
+        ("shift", " 1e1 ", 10),
         ("rate", "1e-3", 0.001),
         ("rate", "20", 20.0),
         ("rate", 20, 20.0),
@@ -86,6 +88,23 @@ def test_float_survives_its_text(value: float) -> None:
     assert convert("rate", repr(value), float) == value
 
 
+@pytest.mark.parametrize("value", [-0.0, "-0.0", "-0", 0, "0"])
+def test_zero_has_one_sign_so_that_it_is_one_spec(value: Any) -> None:
+    for found in (convert("rate", value, float), *convert("rotation", value, Range)):
+        assert type(found) is float and math.copysign(1, found) == 1
+
+
+@given(value=st.integers(1 - 2**53, 2**53 - 1))
+def test_whole_number_is_read_from_the_text_of_a_float(value: int) -> None:
+    assert convert("shift", f"{value}.0", int) == value
+
+
+@pytest.mark.parametrize("text", ["9007199254740993.0", "1e17"])
+def test_text_of_a_float_that_may_have_been_rounded_is_no_whole_number(text: str) -> None:
+    with pytest.raises(ParameterError, match="it takes a whole number"):
+        convert("shift", text, int)
+
+
 @given(value=st.integers())
 def test_integer_survives_its_text(value: int) -> None:
     assert convert("shift", str(value), int) == value
@@ -95,6 +114,10 @@ def test_integer_survives_its_text(value: int) -> None:
     ("name", "text", "words"),
     [
         ("shift", "four", "shift=four was asked for; it takes a whole number."),
+        ("shift", "nan", "it takes a whole number."),
+        ("shift", "inf", "it takes a whole number."),
+        ("shift", "-1e400", "it takes a whole number."),
+        ("shift", "9007199254740993.5", "it takes a whole number."),
         ("shift", "4.5", "shift=4.5 was asked for; it takes a whole number."),
         ("shift", 4.5, "it takes a whole number."),
         ("shift", math.nan, "it takes a whole number."),
@@ -167,6 +190,22 @@ def test_text_without_a_type_stands_for_what_it_looks_like(text: str, value: Any
 def test_number_outside_its_range_is_refused(value: Any) -> None:
     with pytest.raises(ParameterError, match=r"rate=.* was asked for; it must be in 0\.\.1\."):
         check_number("rate", value, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (1, 2**40, "1..1,099,511,627,776"),
+        (-(10**6), 10**6, "-1,000,000..1,000,000"),
+        (1e-12, 1e3, "1e-12..1,000"),
+        (0.25, 4, "0.25..4"),
+        (-math.inf, -1e300, "-inf..-1e+300"),
+    ],
+)
+def test_limits_are_told_in_full_where_they_are_whole(low: float, high: float, words: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        check_number("count", math.nan, low, high)
+    assert str(caught.value) == f"count=nan was asked for; it must be in {words}."
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, 0.5])

@@ -145,10 +145,18 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_file_that_fails_is_not_kept(tmp_path: Path) -> None:
     path = tmp_path / "broken.py"
     path.write_text("Own = 1\nraise RuntimeError('not yet')\n")
-    with pytest.raises(RuntimeError, match="not yet"):
+    with pytest.raises(UsageError, match="importing it fails: RuntimeError: not yet"):
         registry.load("model", f"{path}:Own")
     path.write_text("Own = 2  # mended: another size, so that no cached bytecode passes for it\n")
     assert registry.load("model", f"{path}:Own") == 2
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "def", "import nowhere", "raise SystemExit(3)", "\udcff"])
+def test_code_that_cannot_be_imported_is_a_usage_error(tmp_path: Path, code: str) -> None:
+    path = tmp_path / "broken.py"
+    path.write_bytes(code.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match="was asked for, but"):
+        registry.load("model", f"{path}:Own")
 
 
 @pytest.mark.parametrize("name", [":Own", ":", ".relative:Own", "own.py", "os.path"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from capsbench.report import Table, percent, render, spread, tables
+from capsbench.errors import DataFileError
+from capsbench.report import by_network, percent, render, spread, tables
 from capsbench.results import Result
 
 
@@ -15,14 +16,26 @@ def point(share: float) -> dict[str, Any]:
     return {"share": share, "interval": [share - 0.01, share + 0.01]}
 
 
-def result(model: str, seed: int, affine: float, *, target: bool = True, digits: str = "embedded") -> Result:
+def result(
+    model: str,
+    seed: int,
+    affine: float,
+    *,
+    target: bool = True,
+    digits: str = "embedded",
+    source: str = "",
+    **change: Any,
+) -> Result:
     measured = {"clean": point(0.98), "centered": point(0.99), "affine": point(affine), "gap": point(0.98 - affine)}
     checkpoint = {"epoch": 10, "validation": 0.98, **measured}
     names = ("target", "best", "last") if target else ("best", "last")
     return Result(
         suite="affine",
+        version=1,
         preset="small",
         model=model,
+        label=change.get("label", model),
+        source=source,
         seed=seed,
         cell="0123456789ab",
         settings={"variants": 4, "target": 0.97},
@@ -71,20 +84,44 @@ def test_the_paper_stands_beside_ours() -> None:
 
 @pytest.mark.parametrize("style", ["simple", "github", "latex_booktabs"])
 def test_text_has_title_rows_and_notes(style: str) -> None:
-    text = render(tables([result("cnn-pool", 0, 0.8)]), style)
+    text = render([result("cnn-pool", 0, 0.8)], style)
     assert "affine, preset small" in text and "12,345" in text and "best validation" in text and "paper" in text
 
 
 def test_csv_and_json_can_be_read_back() -> None:
-    made = tables([result("cnn-pool", 0, 0.8)])
+    made = [result("cnn-pool", 0, 0.8)]
     rows = list(csv.reader(io.StringIO(render(made, "csv"))))
     assert rows[0][:3] == ["table", "model", "parameters"] and len(rows) == 4
-    assert json.loads(render(made, "json"))[0]["rows"][0][0] == "cnn-pool"
+    assert json.loads(render(made, "json"))[0]["metrics"]["checkpoints"]["last"]["affine"]["share"] == 0.8
 
 
-def test_a_missing_value_keeps_its_column_in_line() -> None:
-    text = render([Table(headers=["a", "b"], rows=[["x", 1], ["y", ""]])])
-    assert "x" in text and "y" in text
+def test_titles_and_notes_are_comments_in_latex() -> None:
+    for line in render([result("cnn-pool", 0, 0.8)], "latex_booktabs").splitlines():
+        assert line.startswith(("%", "\\", " ")) or "&" in line or not line, line
+
+
+def test_other_parameters_and_other_editions_are_other_networks() -> None:
+    results = [
+        result("capsnet", 0, 0.8),
+        result("capsnet", 0, 0.7, label="capsnet (iterations=1)"),
+        result("mine.py:Net", 0, 0.6, source="abcdef1"),
+        result("mine.py:Net", 1, 0.5, source="1234567"),
+    ]
+    assert list(by_network(results)) == [
+        "capsnet",
+        "capsnet (iterations=1)",
+        "mine.py:Net [abcdef]",
+        "mine.py:Net [123456]",
+    ]
+    (table,) = tables(results)
+    assert [row[2] for row in table.rows] == [1] * 12
+
+
+def test_a_result_that_its_suite_did_not_write_is_refused() -> None:
+    broken = result("capsnet", 0, 0.8)
+    broken.metrics.clear()
+    with pytest.raises(DataFileError, match="not one that it wrote"):
+        tables([broken])
 
 
 def test_spread_and_percent_by_hand() -> None:

@@ -15,7 +15,10 @@ def result(**changes: Any) -> Result:
     content: dict[str, Any] = {
         "suite": "affine",
         "preset": "smoke",
+        "version": 1,
         "model": "capsnet",
+        "label": "capsnet",
+        "source": "",
         "seed": 0,
         "cell": "0123456789ab",
         "settings": {"epochs": 1},
@@ -47,6 +50,7 @@ def test_a_folder_is_read_whole_and_other_json_passed_over(tmp_path: Path) -> No
     for seed in (1, 0):
         save_result(result(seed=seed), tmp_path / "deep" / f"seed{seed}.json")
     (tmp_path / "sidecar.json").write_text('{"spec": {}}')
+    (tmp_path / "folder.json").mkdir()
     assert [one.seed for one in load_results(tmp_path)] == [0, 1]
     assert [one.seed for one in load_results(tmp_path / "deep" / "seed1.json")] == [1]
 
@@ -59,6 +63,7 @@ def test_a_folder_is_read_whole_and_other_json_passed_over(tmp_path: Path) -> No
         ("[1]", "not a result"),
         ('{"schema_version": 9}', "schema version 9; this capsbench reads version 1"),
         ('{"schema_version": 1, "suite": "affine"}', "not a result of capsbench"),
+        (json.dumps({"schema_version": 1, **asdict(result()), "metrics": []}), "its metrics is of a wrong type"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -1,14 +1,19 @@
 """Cells: planned, run, skipped when finished, and failing alone."""
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import capsbench
+from capsbench.durability import lock
 from capsbench.errors import CellsFailedError, DigitsError, ParameterError, UnknownNameError, UsageError
 from capsbench.face import run
 from capsbench.running import Plan, plan_run, run_plan
+from capsbench.training import Trainer
 
 LINEAR = """
 import torch
@@ -64,23 +69,60 @@ def test_a_result_names_everything_that_determined_it(tmp_path: Path, linear: st
     assert content["environment"]["torch"] and content["date"] and content["seconds"] > 0
 
 
-def test_selection_never_sees_test_digits(tmp_path: Path, linear: str) -> None:
+def test_neither_training_nor_selection_sees_test_digits(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    class Watched(Trainer):
+        def __init__(self, model: Any, data: Any, validation: Any, *rest: Any, **options: Any) -> None:
+            given.extend((data.spec.split, validation.spec.split))
+            super().__init__(model, data, validation, *rest, **options)
+
+    monkeypatch.setattr("capsbench.suites.affine.Trainer", Watched)
     (result,) = run_plan(plan(tmp_path, models=[linear])).results
-    splits = {role: data["spec"]["split"] for role, data in result.data.items()}
-    assert splits == {
-        "training": "train",
-        "validation": "validation",
-        "clean": "test",
-        "centered": "test",
-        "affine": "test",
-    }
+    assert given == ["train", "validation"]
+    assert {result.data[role]["spec"]["split"] for role in ("clean", "centered", "affine")} == {"test"}
 
 
-def test_an_edited_model_is_measured_again(tmp_path: Path, linear: str) -> None:
-    before = plan(tmp_path, models=[linear]).cells[0]
-    path = Path(linear.rpartition(":")[0])
-    path.write_text(path.read_text() + "\n# changed\n")
-    assert plan(tmp_path, models=[linear]).cells[0].id != before.id
+@pytest.mark.parametrize("by_module", [False, True], ids=["file.py:attr", "package.module:attr"])
+def test_an_edited_model_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_module: bool) -> None:
+    path = tmp_path / "edited_model.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "edited_model:Linear" if by_module else f"{path}:Linear"
+    parameters = []
+    ids = []
+    for classes in ("classes", "classes + 1"):
+        path.write_text(LINEAR.replace("image_size**2, classes)", f"image_size**2, {classes})"))
+        sys.modules.pop("edited_model", None)  # as a new process would have it
+        importlib.invalidate_caches()
+        ids.append(plan(tmp_path, models=[name]).cells[0].id)
+        parameters.append(sum(p.numel() for p in capsbench.models.build(name, image_size=4).parameters()))
+    assert ids[0] != ids[1]
+    assert parameters == [170, 187]
+
+
+def test_two_runs_do_not_train_one_cell_at_once(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear])
+    made.path(made.cells[0]).parent.mkdir(parents=True)
+    with lock(made.path(made.cells[0])):
+        ((_, why),) = run_plan(made).failed
+    assert "Another run" in why
+
+
+def test_a_data_file_beyond_repair_is_made_anew(tmp_path: Path, linear: str) -> None:
+    assert not run_plan(plan(tmp_path, models=[linear])).failed
+    for path in (tmp_path / "runs" / "data").glob("*.h5"):
+        path.write_bytes(b"no longer HDF5")
+    outcome = run_plan(plan(tmp_path, models=[linear], seeds=[1]))
+    assert not outcome.failed
+
+
+def test_results_stay_in_their_folder(tmp_path: Path) -> None:
+    path = tmp_path / "suite.py"
+    path.write_text("from capsbench.suites.affine import Affine\n")
+    made = plan_run(f"{path}:Affine", preset="smoke", digits="embedded", device="cpu", out=tmp_path / "runs")
+    assert {made.path(cell).parent.parent for cell in made.cells} == {tmp_path / "runs"}
 
 
 def test_every_setting_and_parameter_makes_another_cell(tmp_path: Path) -> None:
@@ -96,6 +138,7 @@ def test_every_setting_and_parameter_makes_another_cell(tmp_path: Path) -> None:
     ]
     assert len({base.id, *(cell.id for cell in others)}) == 5
     assert others[1].preset == "smoke (epochs=2)"
+    assert others[2].label == "capsnet (iterations=1)"
     assert others[2].parameters["iterations"] == 1 and others[2].parameters["types"] == 8  # the small preset's
 
 
@@ -131,6 +174,12 @@ def test_from_python_a_failed_cell_is_an_error(tmp_path: Path, linear: str) -> N
         ({"changes": {"epochs": "-1"}}, ParameterError, "epochs=-1"),
         ({"changes": {"cnn.dropout": "0"}}, UnknownNameError, "model in this run"),
         ({"changes": {"capsnet.preset": "smal"}}, UnknownNameError, "Did you mean 'small'"),
+        ({"changes": {"capsnet.iteration": "1"}}, UnknownNameError, "Did you mean 'iterations'"),
+        ({"changes": {"capsnet.iterations": "0"}}, ParameterError, "iterations=0"),
+        ({"changes": {"capsnet.image_size": "28"}}, ParameterError, "the suite's to set"),
+        ({"changes": {"data_seed": "-1"}}, ParameterError, "seed of -1"),
+        ({"models": ["os:path"]}, UsageError, "should be a class"),
+        ({"models": ["torch.nn:Linear"]}, ParameterError, "in_features"),
         ({"seeds": []}, ParameterError, "seeds"),
         ({"seeds": [1, 1]}, ParameterError, "give each once"),
         ({"seeds": [-1]}, ParameterError, "seed of -1"),

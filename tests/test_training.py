@@ -106,8 +106,10 @@ trainer(Path({out!r})).run(lambda line: print(line, flush=True))
 """
 
 
-def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    torch.set_num_threads(1)
+def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the process below: the sums of two threads are others
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
     unbroken = trainer(None)
     unbroken.run()
     code = DRIVER.format(folder=str(Path(__file__).parent), out=str(tmp_path))
@@ -148,6 +150,25 @@ def test_a_checkpoint_of_another_protocol_is_not_taken_up(tmp_path: Path) -> Non
     lines: list[str] = []
     trainer(tmp_path, TrainConfig(epochs=3, batch_size=64, target=0.5)).run(lines.append)
     assert not any("going on" in line for line in lines)
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["epoch-00002.pt", "epoch-00003.pt"]
+
+
+def test_checkpoints_of_another_protocol_do_not_crowd_out_new_ones(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch"):
+            raise StoppedError
+
+    other = TrainConfig(epochs=3, batch_size=64, target=0.5)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, other).run(stop)
+    lines: list[str] = []
+    trainer(tmp_path, other).run(lines.append)
+    assert lines[0] == "going on after epoch 1"
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -228,6 +249,14 @@ def test_layers_come_along_where_the_model_asks_for_them() -> None:
     pairs = stream("multimnist", split="validation", digits="embedded", margin=0, shift=2)
     single = stream("padded", split="validation", digits="embedded", size=28, shift=2)
     Trainer(Pairs(), pairs, single, config, seed=0).run()
+
+
+@pytest.mark.parametrize("role", [0, 1], ids=["training", "validation"])
+def test_test_digits_are_refused(role: int) -> None:
+    given = list(data())
+    given[role] = stream("padded", split="test", digits="embedded", size=28, shift=2, variants=3)
+    with pytest.raises(ParameterError, match="Test digits"):
+        Trainer(Net(), given[0], given[1], CONFIG, seed=0)
 
 
 def test_samples_that_epochs_cannot_share_are_refused() -> None:

@@ -1,9 +1,11 @@
 """Writes the generated parts of the documents, or with --check tells which are behind; also checks their links.
 
 Generated are docs/cli.md, from the commands' own help, and what stands between ``<!-- results: FOLDER -->`` and
-``<!-- end -->`` in any document, from the result files in that folder.
+``<!-- end -->`` in any document, from the result files in that folder. What stands after ``<!-- digests -->`` is the
+table of results/digests.json, which tools/digests.py writes.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -12,11 +14,12 @@ from pathlib import Path
 import click
 
 from capsbench.cli import cli
-from capsbench.report import render, tables
+from capsbench.report import render
 from capsbench.results import load_results
 from capsbench.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
+DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
@@ -24,7 +27,9 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
     """Every command's full name with its help, groups before their members."""
     for key, command in sorted(group.commands.items()):
-        context = click.Context(command, info_name=f"{name} {key}", max_content_width=100, terminal_width=100)
+        context = click.Context(
+            command, info_name=f"{name} {key}", terminal_width=100, help_option_names=["-h", "--help"]
+        )
         yield f"{name} {key}", command.get_help(context)
         if isinstance(command, click.Group):
             yield from commands(command, f"{name} {key}")
@@ -41,9 +46,23 @@ def with_results(text: str) -> str:
     """A document with its tables of results made anew."""
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}{render(tables(load_results(ROOT / match[2])), 'github')}\n{match[3]}"
+        return f"{match[1]}{render(load_results(ROOT / match[2]), 'github')}\n{match[3]}"
 
     return RESULTS.sub(table, text)
+
+
+def with_digests(text: str) -> str:
+    """A document with its table of root digests made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = ["| digits | data set | split | root digest |", "|---|---|---|---|"]
+        for digits, digests in json.loads((ROOT / "results" / "digests.json").read_text()).items():
+            for name, digest in digests.items():
+                title, split = name.split("/")
+                rows.append(f"| {digits} | {title} | `{split}` | `{digest}` |")
+        return "\n".join([match[1].rstrip(), *rows, match[2]])
+
+    return DIGESTS.sub(table, text)
 
 
 def documents() -> list[Path]:
@@ -60,7 +79,7 @@ def broken_links(path: Path) -> Iterator[str]:
 
 def main() -> int:
     """Writes, or with --check compares; the exit code."""
-    wanted = {path: with_results(path.read_text()) for path in documents()}
+    wanted = {path: with_digests(with_results(path.read_text())) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" not in sys.argv:

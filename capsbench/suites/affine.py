@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from capsbench.bench import Bench, Preset, count_parameters
 from capsbench.evaluation import Predictions, accuracy, gap, predict
 from capsbench.parameters import check_number
-from capsbench.report import Table, percent, seeds_of, spread
+from capsbench.randomness import check_seed
+from capsbench.report import Table, by_network, percent, seeds_of, spread
 from capsbench.results import Result
 from capsbench.training import TrainConfig, Trainer
 
@@ -35,6 +36,7 @@ class AffineSettings(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_number("variants", self.variants, 1, 1000)
+        check_seed(self.data_seed)
 
 
 SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool")}
@@ -50,6 +52,7 @@ class Affine:
 
     version: ClassVar[int] = 1
     models: ClassVar[Sequence[str]] = ("cnn-pool", "capsnet")
+    image_size: ClassVar[int] = 40
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
             AffineSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", target=0.5), SMALL_MODELS
@@ -71,7 +74,7 @@ class Affine:
             "centered": bench.file("centered", "padded", "test", seed=seed, preset="centered"),
             "affine": bench.file("affine", "affnist", "test", seed=seed, variants=settings.variants),
         }
-        model = bench.model(image_size=40)
+        model = bench.model(self.image_size)
         trainer = Trainer(
             model, training, validation, settings, seed=bench.cell.seed, device=device, folder=bench.checkpoints
         )
@@ -93,8 +96,7 @@ class Affine:
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each model and checkpoint: means over seeds, and standard deviations where there are several."""
         rows = []
-        for model in dict.fromkeys(result.model for result in results):
-            cells = [result for result in results if result.model == model]
+        for model, cells in by_network(results).items():
             for name, title in SELECTIONS.items():
                 reached = [cell.metrics["checkpoints"][name] for cell in cells if name in cell.metrics["checkpoints"]]
                 rows.append(_row(model, cells, title, reached))

@@ -49,7 +49,7 @@ def test_plain_mnist_with_the_papers_augmentation_cuts_what_leaves_the_frame(dig
     np.testing.assert_array_equal(batch.images[still], digits.images[np.arange(3000) % 1000][still])
 
 
-@pytest.mark.parametrize(("size", "shift"), [(28, 14), (40, 20), (128, 64)])
+@pytest.mark.parametrize(("size", "shift"), [(28, 14), (40, 20), (64, 32)])
 def test_largest_shift_leaves_half_of_the_frame(digits: Digits, size: int, shift: int) -> None:
     batch = draw(digits, 1000, size=size, shift=shift)
     assert batch.shift is not None
@@ -61,7 +61,7 @@ def test_largest_shift_leaves_half_of_the_frame(digits: Digits, size: int, shift
         np.testing.assert_array_equal(image, wide[shift : shift + size, shift : shift + size])
 
 
-@pytest.mark.parametrize("size", [29, 41, 127])
+@pytest.mark.parametrize("size", [29, 41, 63])
 def test_odd_canvas_is_refused(size: int) -> None:
     with pytest.raises(ParameterError, match=f"size={size} was asked for; it must be even"):
         Padded(size=size)
