@@ -10,7 +10,11 @@
     │   └── DataFileError           3   a data file is damaged, hostile or not ours
     ├── StorageError                4   disk, permission, lock
     └── CellsFailedError            5   some cells of a run failed
-        TrainingError (CapsbenchError, 1) stops one cell; the run goes on and ends in CellsFailedError
+
+    One of these stops a cell; the run goes on and ends in CellsFailedError:
+
+    ├── ModelError                  1   a model returns what no model may return
+    └── TrainingError               1   training cannot go on
 
 A message is one or two lines: what was asked, what was found, the way out. Ctrl-C ends in exit code 130.
 """
@@ -79,6 +83,10 @@ class StorageError(CapsbenchError):
     """The disk is full, a permission is missing, or another run holds the lock."""
 
     exit_code = 4
+
+
+class ModelError(CapsbenchError):
+    """A model returns what no model may return."""
 
 
 class TrainingError(CapsbenchError):

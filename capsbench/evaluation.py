@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from capsbench.contracts import UInt8Array
+from capsbench.contracts import CLASSES, Output, UInt8Array
+from capsbench.errors import ModelError
 from capsbench.loading import Samples, to_tensors
 from capsbench.statistics import Interval, digit_means, resampled_interval
 
@@ -38,7 +39,7 @@ def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Pr
     """The model's answers to all samples, in evaluation mode; its mode is put back after.
 
     Raises:
-        ValueError: The scores are not of the shape ``[B, classes]``, or not numbers.
+        ModelError: What the model returns is no `Output`, or its scores are not ``[B, classes]`` numbers.
     """
     was_training = model.training
     model.eval()
@@ -47,13 +48,8 @@ def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Pr
         with torch.inference_mode():
             for start in range(0, len(data), EVALUATION_BATCH):
                 batch = data.batch(np.arange(start, min(start + EVALUATION_BATCH, len(data))))
-                output = model(to_tensors(batch, None, device).images).scores
-                if output.ndim != 2 or len(output) != len(batch.images):
-                    raise ValueError(
-                        f"The model gave scores of shape {list(output.shape)} for {len(batch.images)} images; "
-                        "[B, classes] is needed."
-                    )
-                scores.append(output.float().cpu().numpy())
+                output = checked_output(model(to_tensors(batch, None, device).images), len(batch.images))
+                scores.append(output.scores.float().cpu().numpy())
                 labels.append(batch.labels)
                 assert batch.source is not None
                 source.append(batch.source)
@@ -61,8 +57,27 @@ def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Pr
         model.train(was_training)
     result = Predictions(np.concatenate(scores), np.concatenate(labels), np.concatenate(source))
     if not np.isfinite(result.scores).all():
-        raise ValueError("The model gave scores that are not numbers.")
+        raise ModelError("The model gave scores that are not numbers.")
     return result
+
+
+def checked_output(output: Any, images: int) -> Output:
+    """What a model returned, if it is what a model must return.
+
+    Raises:
+        ModelError: It is no `Output`, or its scores are not ``[B, 10]``.
+    """
+    if not isinstance(output, Output):
+        raise ModelError(
+            f"The model's forward returned a {type(output).__name__}; "
+            "it must return capsbench.contracts.Output(scores=...)."
+        )
+    if tuple(output.scores.shape) != (images, CLASSES):
+        raise ModelError(
+            f"The model gave scores of shape {list(output.scores.shape)} for {images} images; "
+            f"[{images}, {CLASSES}] is needed."
+        )
+    return output
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capsbench.errors import CellsFailedError, ParameterError
 from capsbench.generation import Generated, Report, generate_file, silent
 from capsbench.recipes import make_recipe
-from capsbench.results import Result
-from capsbench.running import plan_run, run_plan
+
+if TYPE_CHECKING:
+    from capsbench.results import Result
 
 DEFAULT_SPLITS = ("train", "validation", "test")
 
@@ -78,7 +79,7 @@ def _file_stem(name: str) -> str:
     return name.rpartition(":")[2].lower()
 
 
-def run(suite: str, **options: Any) -> list[Result]:
+def run(suite: str, **options: Any) -> "list[Result]":
     """Runs a suite; finished cells are not run again.
 
     Args:
@@ -87,13 +88,15 @@ def run(suite: str, **options: Any) -> list[Result]:
             `capsbench.running.plan_run`.
 
     Returns:
-        A result for each model and seed.
+        A `capsbench.results.Result` for each model and seed.
 
     Raises:
         UsageError: A name, a key or a value makes no sense.
         DataError: The digits are missing or damaged.
         CellsFailedError: Some cells failed; the others' results are on the disk.
     """
+    from capsbench.running import plan_run, run_plan  # which import torch: making files must not wait for it
+
     outcome = run_plan(plan_run(suite, **options))
     if outcome.failed:
         raise CellsFailedError("; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed))

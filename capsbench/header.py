@@ -8,7 +8,10 @@ import errno
 import math
 import os
 import re
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +71,40 @@ def create_header(path: Path, spec_text: str, columns: Sequence[Column], count: 
     """
     if len(spec_text.encode()) > LARGEST_ATTRIBUTE:
         raise ParameterError(f"The spec has {len(spec_text.encode()):,} bytes; a file takes {LARGEST_ATTRIBUTE:,}.")
+    with _interrupt_later():
+        _create(path, spec_text, columns, count)
+
+
+def read_header(path: Path) -> Header:
+    """Reads and checks a file's header; not a byte of data is read.
+
+    Raises:
+        DataFileError: The file is missing, cannot be read, is not HDF5, not ours, newer than this, cut, or holds what
+            none of ours holds: soft or external links, external or virtual storage, other names, types or sizes.
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():  # to open a pipe would be to wait for ever
+            raise DataFileError(f"{path} is a folder or a device, not a file.")
+        with path.open("rb") as file:
+            start = file.read(len(SIGNATURE))
+    except FileNotFoundError:
+        raise DataFileError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
+    if start != SIGNATURE:
+        raise DataFileError(f"{path} is not an HDF5 file{' (it is empty)' if size == 0 else ''}.")
+    try:
+        with _interrupt_later():
+            return _read(path, size)
+    except DataFileError:
+        raise
+    except Exception as error:  # libhdf5's words for a damaged header come as any of six types
+        reason = " ".join(str(error).split())
+        raise DataFileError(f"{path} has a damaged header, which cannot be mended in place ({reason}).") from None
+
+
+def _create(path: Path, spec_text: str, columns: Sequence[Column], count: int) -> None:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     # From 1.10 on HDF5 puts checksums on its metadata; without them a flipped bit can read as other data.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
@@ -91,34 +128,21 @@ def create_header(path: Path, spec_text: str, columns: Sequence[Column], count: 
         _close(file)
 
 
-def read_header(path: Path) -> Header:
-    """Reads and checks a file's header; not a byte of data is read.
-
-    Raises:
-        DataFileError: The file is missing, cannot be read, is not HDF5, not ours, newer than this, cut, or holds what
-            none of ours holds: soft or external links, external or virtual storage, other names, types or sizes.
-    """
+@contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Lets Ctrl-C wait until h5py is done: raised in one of its destructors it would be lost, and the run go on."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield  # Python interrupts no other thread
+        return
+    asked: list[tuple[Any, ...]] = []
+    signal.signal(signal.SIGINT, lambda *arguments: asked.append(arguments))
     try:
-        size = path.stat().st_size
-        if not path.is_file():  # to open a pipe would be to wait for ever
-            raise DataFileError(f"{path} is a folder or a device, not a file.")
-        with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
-    except FileNotFoundError:
-        raise DataFileError(f"There is no file {path}.") from None
-    except OSError as error:
-        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
-    if start != SIGNATURE:
-        raise DataFileError(f"{path} is not an HDF5 file{' (it is empty)' if size == 0 else ''}.")
-    try:
-        # HDF5 locks what it opens; finished files are never written, and a partial one has a lock of ours.
-        with h5py.File(path, "r", locking=False) as file:
-            return _checked_header(path, file, size)
-    except DataFileError:
-        raise
-    except Exception as error:  # libhdf5's words for a damaged header come as any of six types
-        reason = " ".join(str(error).split())
-        raise DataFileError(f"{path} has a damaged header, which cannot be mended in place ({reason}).") from None
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            before(*asked[0])
 
 
 def _close(file: Any) -> None:
@@ -129,6 +153,12 @@ def _close(file: Any) -> None:
         found = re.search(r"errno = (\d+)", str(error))
         number = int(found[1]) if found else errno.EIO
         raise OSError(number, os.strerror(number)) from error
+
+
+def _read(path: Path, size: int) -> Header:
+    # HDF5 locks what it opens; finished files are never written, and a partial one has a lock of ours.
+    with h5py.File(path, "r", locking=False) as file:
+        return _checked_header(path, file, size)
 
 
 def _digest_shapes(count: int) -> dict[str, tuple[int, ...]]:

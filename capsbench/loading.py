@@ -52,6 +52,9 @@ class Stream:
     def __len__(self) -> int:
         return self.recipe.spec.count
 
+    def __repr__(self) -> str:
+        return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, drawn when asked for>"
+
     @property
     def labels(self) -> UInt8Array:
         """``[N]`` or ``[N, 2]`` uint8; the first use of this or the next three draws every sample once."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.contracts import SPLITS, DataSpec, Digits, Generator, Sampler
-from capsbench.digits import digits_by_hash, load_digits
+from capsbench.digits import digits_by_hash, load_digits, name_of
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError
 from capsbench.parameters import check_number, construct, convert
 from capsbench.randomness import check_seed
@@ -148,7 +148,7 @@ def _preset(owner: str, kind: Any, preset: str | None) -> Mapping[str, Any]:
 
 def _flat(spec: DataSpec) -> dict[str, Any]:
     content = spec.to_dict()
-    content["digits"] = content["digits"][:12]
+    content["digits"] = f"{name_of(spec.digits) or 'others'} ({spec.digits[:12]})"
     parameters: dict[str, Any] = content.pop("parameters")
     return content | parameters
 

@@ -159,6 +159,11 @@ class DataFile:
         """
         bad = self.bad_blocks()
         way_out = f"Mend it with: capsbench verify {shlex.quote(str(self.path))} --repair"
+        if bad and self.path.suffix == ".partial":
+            raise DataFileError(
+                f"{self.path} is unfinished: {len(bad):,} of its {len(self._maps['digests']):,} blocks are missing. "
+                "Run the command that was making it again; it goes on."
+            )
         if bad:
             raise DataFileError(f"{self.path} is damaged in {_name_blocks(bad, len(self))}. {way_out}")
         if not self.root_holds():

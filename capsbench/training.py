@@ -17,7 +17,7 @@ import torch
 from capsbench.contracts import TensorBatch
 from capsbench.durability import storage_errors, write_atomically
 from capsbench.errors import ParameterError, TrainingError, UnknownNameError
-from capsbench.evaluation import predict
+from capsbench.evaluation import checked_output, predict
 from capsbench.loading import Samples, batches
 from capsbench.parameters import check_number
 from capsbench.randomness import permutation
@@ -153,6 +153,7 @@ class Trainer:
 
         Raises:
             TrainingError: The loss is not a number.
+        ModelError: The model returns what no model may return.
         """
         with _private_randomness(self._seed, self._device):
             self._resume(report)
@@ -189,7 +190,8 @@ class Trainer:
 
     def _step(self, batch: TensorBatch) -> torch.Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        loss: torch.Tensor = self.model.loss(self.model(batch.images), batch)  # type: ignore[operator]  # a Model
+        output = checked_output(self.model(batch.images), len(batch.images))
+        loss: torch.Tensor = self.model.loss(output, batch)  # type: ignore[operator]  # a Model
         torch.autograd.backward(loss)
         self._optimizer.step()
         self._scheduler.step()

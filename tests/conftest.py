@@ -2,7 +2,7 @@
 
 import os
 
-# As the command line does: on a busy machine threads that spin while they wait make torch many times slower.
+# On a busy machine threads that spin while they wait make torch many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from pathlib import Path

@@ -247,7 +247,7 @@ def test_verify_tells_that_a_file_is_right(capsys: Capture) -> None:
     assert run("verify", "x.h5") == 0
     out, err = capsys.readouterr()
     assert err == "" and out.count("\n") == 1
-    assert "2 blocks of 5,000 samples" in out and DataFile(path).digest in out
+    assert "all 2 blocks of 5,000 samples right" in out and DataFile(path).digest in out
 
 
 def test_verify_names_the_block_and_repair_restores_it(capsys: Capture) -> None:
@@ -327,7 +327,7 @@ def test_sample_without_the_digits_is_an_error_after_the_digests_were_right(caps
     Path("empty").mkdir()
     assert run("verify", "x.h5", "--sample", "5", "--digits", "empty") == 3
     out, err = capsys.readouterr()
-    assert "2 blocks of 5,000 samples are right" in out and "--digits embedded" in err
+    assert "all 2 blocks of 5,000 samples right" in out and "--digits embedded" in err
 
 
 def test_sample_passes_on_a_file_that_is_right(capsys: Capture) -> None:

@@ -27,7 +27,7 @@ def test_the_python_of_the_readme_runs() -> None:
     (script,) = (block for block in BLOCKS if block.startswith("import capsbench"))
     names: dict[str, object] = {}
     exec(compile(script, "README.md", "exec"), names)
-    assert len(names["endless"]) == 3200 * 32  # type: ignore[arg-type]
+    assert len(names["lazy"]) == 3200 * 32  # type: ignore[arg-type]
     assert len(names["results"]) == 1  # type: ignore[arg-type]
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from capsbench.contracts import Output
+from capsbench.errors import ModelError
 from capsbench.evaluation import Predictions, accuracy, gap, predict
 from capsbench.loading import Samples, stream
 
@@ -55,10 +56,17 @@ def test_predict_evaluates_and_puts_the_mode_back(digits: Samples) -> None:
 
 
 def test_scores_of_a_wrong_shape_or_not_numbers_are_refused(digits: Samples) -> None:
-    with pytest.raises(ValueError, match=r"scores of shape \[250, 10, 1\] for 250 images"):
+    with pytest.raises(ModelError, match=r"scores of shape \[250, 10, 1\] for 250 images"):
         predict(Scripted(torch.rand(1000, 10, 1)), digits)
-    with pytest.raises(ValueError, match="not numbers"):
+    with pytest.raises(ModelError, match=r"scores of shape \[250, 7\] for 250 images; \[250, 10\] is needed"):
+        predict(Scripted(torch.rand(1000, 7)), digits)
+    with pytest.raises(ModelError, match="not numbers"):
         predict(Scripted(torch.full((1000, 10), torch.nan)), digits)
+
+
+def test_a_model_that_forgets_its_output_is_told_so(digits: Samples) -> None:
+    with pytest.raises(ModelError, match=r"returned a Tensor; it must return .*Output\(scores"):
+        predict(torch.nn.Flatten(), digits)
 
 
 def test_the_gap_is_clean_minus_transformed() -> None:

@@ -286,6 +286,13 @@ def test_force_keeps_the_old_file_until_the_new_one_is_whole() -> None:
     open_dataset("x.h5")
 
 
+def test_a_partial_file_is_said_to_be_unfinished_and_not_damaged() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(4096))
+    with pytest.raises(DataFileError, match=r"x\.h5\.partial is unfinished: 2 of its 3 blocks are missing"):
+        open_dataset("x.h5.partial")
+
+
 def test_a_forced_run_that_was_stopped_goes_on() -> None:
     generate_file(recipe(), Path("x.h5"))
     other = recipe(seed=1, count=MANY)

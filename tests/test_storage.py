@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -473,6 +474,43 @@ def test_a_file_that_is_cut_after_its_header_was_read_is_refused(monkeypatch: py
     path.unlink()
     with pytest.raises(DataFileError, match="cannot be mapped"):
         DataFile(path)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # an interrupt between a file's opening and its `with`
+def test_an_interrupt_while_a_header_is_made_or_read_is_not_lost() -> None:
+    path = made()
+    one = recipe()
+    parts, text = columns_of(one.generator, one.spec), one.spec.to_json()
+    create_header(Path("new.h5"), text, parts, COUNT)
+    fired = raised = 0
+
+    def interrupt(*_: object) -> None:
+        nonlocal fired
+        fired += 1
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for step in range(600):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + step % 300))
+                if step < 300:
+                    read_header(path)
+                else:
+                    create_header(Path("new.h5"), text, parts, COUNT)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                raised += 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert raised == fired > 50
+    read_header(path)
+
+
+def test_a_thread_that_is_not_the_main_one_reads_headers_too() -> None:
+    path = made()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(read_header, path).result().spec == recipe().spec
 
 
 MUTATE = """

@@ -1,8 +1,9 @@
 """Writes the generated parts of the documents, or with --check tells which are behind; also checks their links.
 
-Generated are docs/cli.md, from the commands' own help, and what stands between ``<!-- results: FOLDER -->`` and
-``<!-- end -->`` in any document, from the result files in that folder. What stands after ``<!-- digests -->`` is the
-table of results/digests.json, which tools/digests.py writes.
+Generated are docs/cli.md, from the commands' own help, and in any document what stands between a line of these and
+``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder;
+``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
+results/digests.json, which tools/digests.py writes.
 """
 
 import json
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import click
 
+from capsbench import registry
 from capsbench.cli import cli
 from capsbench.report import render
 from capsbench.results import load_results
 from capsbench.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
+PRESETS = re.compile(r"(<!-- presets: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
@@ -51,6 +54,20 @@ def with_results(text: str) -> str:
     return RESULTS.sub(table, text)
 
 
+def with_presets(text: str) -> str:
+    """A document with its tables of presets made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        presets = registry.load("suite", match[2]).presets
+        rows = [f"| key | {' | '.join(presets)} |", f"|---|{'---|' * len(presets)}"]
+        for key in vars(next(iter(presets.values())).settings):
+            values = [getattr(preset.settings, key) for preset in presets.values()]
+            rows.append(f"| `{key}` | {' | '.join(map(str, values))} |")
+        return "\n".join([match[1].rstrip(), *rows, match[3]])
+
+    return PRESETS.sub(table, text)
+
+
 def with_digests(text: str) -> str:
     """A document with its table of root digests made anew."""
 
@@ -79,7 +96,7 @@ def broken_links(path: Path) -> Iterator[str]:
 
 def main() -> int:
     """Writes, or with --check compares; the exit code."""
-    wanted = {path: with_digests(with_results(path.read_text())) for path in documents()}
+    wanted = {path: with_presets(with_digests(with_results(path.read_text()))) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" not in sys.argv:
