@@ -102,7 +102,7 @@ class Affine:
                 rows.append(_row(model, cells, title, reached))
         settings = results[0].settings
         notes = [
-            f"Clean: digits at random places; affine: {settings['variants']} x each test digit. "
+            f"Clean: digits at random places; affine: each test digit under maps, {settings['variants']} times. "
             f"First at target: the first epoch with {settings['target']:.2%} of the validation digits right.",
             PAPER,
         ]
