@@ -93,7 +93,8 @@ def generate_file(
         report: Is told of the progress.
 
     Raises:
-        SpecMismatchError: A file of another spec, finished or partial, stands there.
+        SpecMismatchError: A file of another spec, finished or partial, stands there, or something else where the
+            sidecar goes.
         DataFileError: What stands there cannot be read.
         StorageError: The disk is full, a permission is missing, or another run is writing the file.
     """
@@ -107,6 +108,11 @@ def generate_file(
             if _spec_of_sidecar(path) != recipe.spec:
                 _write_sidecar(recipe, path)
         else:
+            if _sidecar(path).exists() and _spec_of_sidecar(path) is None and not force:
+                raise SpecMismatchError(
+                    f"{_sidecar(path)} stands where the sidecar of {path.name} goes, and is none. "
+                    "Add --force to write over it, or choose another place with --out."
+                )
             partial = _open_partial(recipe, path, force)
             drawn = _heal(partial, recipe, report)
             _write_sidecar(recipe, path)

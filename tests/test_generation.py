@@ -509,6 +509,17 @@ def test_the_choice_of_samples_follows_its_seed() -> None:
     assert chosen[0] == chosen[1] and len(set(chosen)) == 4
 
 
+@pytest.mark.parametrize("content", ["my own notes", '{"spec": {"mine": 1}}', "[]"])
+def test_a_users_own_file_where_the_sidecar_goes_is_not_lost(content: str) -> None:
+    Path("x.json").write_text(content)
+    with pytest.raises(SpecMismatchError, match=r"x\.json stands where the sidecar of x\.h5 goes.*--force"):
+        generate_file(recipe(), Path("x.h5"))
+    assert Path("x.json").read_text() == content
+    assert names() == ["x.json"]
+    generate_file(recipe(), Path("x.h5"), force=True)
+    assert json.loads(Path("x.json").read_text())["spec"] == recipe().spec.to_dict()
+
+
 def test_what_is_not_reproducible_stands_in_the_sidecar() -> None:
     one = recipe("multimnist")
     generate_file(one, Path("x.h5"))
