@@ -1,0 +1,75 @@
+"""A derivative written by hand, as autograd sees it: one function for every implementation that has one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from capsbench.errors import UsageError
+
+Forward = Callable[[Tensor, Tensor, Tensor | None, int, bool], tuple[Tensor, tuple[Tensor, ...]]]
+Backward = Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, int, bool], tuple[Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class HandWritten:
+    """An implementation of routing with its derivative; both are called without autograd, on checked arguments.
+
+    Attributes:
+        name: Of the implementation.
+        forward: ``(u, weight, bias, iterations, exact)`` to ``(v, saved)``: the output capsules ``[B, J, O]``, and the
+            tensors that `backward` wants beside ``u`` and ``weight``.
+        backward: ``(u, weight, saved, dv, iterations, exact)`` to ``(du, dweight, dbias)``, of the shapes of u, of
+            weight and ``[J, O]``, of any dtype.
+    """
+
+    name: str
+    forward: Forward
+    backward: Backward
+
+    def __call__(self, u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
+        """Routes; see `capsbench.models.routing.route`, which checks the arguments."""
+        v: Tensor = _Routing.apply(u, weight, bias, iterations, gradient == "exact", self)
+        return v
+
+
+class _Routing(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, exact: bool, written: HandWritten
+    ) -> Tensor:
+        v, saved = written.forward(u, weight, bias, iterations, exact)
+        ctx.save_for_backward(u, weight, *saved)
+        ctx.options = iterations, exact
+        ctx.written = written
+        ctx.bias_dtype = None if bias is None else bias.dtype
+        return v
+
+    @staticmethod
+    def backward(ctx: Any, dv: Tensor) -> tuple[Tensor | None, ...]:
+        u, weight, *saved = ctx.saved_tensors
+        with torch.no_grad():
+            found = ctx.written.backward(u, weight, tuple(saved), dv, *ctx.options)
+        dtypes = u.dtype, weight.dtype, ctx.bias_dtype or dv.dtype
+        du, dweight, dbias = (gradient.to(dtype) for gradient, dtype in zip(found, dtypes, strict=True))
+        if torch.is_grad_enabled():  # create_graph=True: someone may want to differentiate again
+            du, dweight, dbias = (_Once.apply(one, ctx.written.name, dv, u, weight) for one in (du, dweight, dbias))
+        return du, dweight, dbias if ctx.bias_dtype else None, None, None, None
+
+
+class _Once(torch.autograd.Function):
+    """Passes a gradient on; it depends on the inputs in a way that nobody has written down."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, name: str, *inputs: Tensor) -> Tensor:
+        ctx.name = name
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        raise UsageError(
+            f"A second derivative was asked of routing's implementation {ctx.name!r}, which has only the first. "
+            "Use implementation='reference'."
+        )
