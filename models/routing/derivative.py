@@ -31,6 +31,9 @@ class HandWritten:
 
     def __call__(self, u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
         """Routes; see `capsbench.models.routing.route`, which checks the arguments."""
+        inputs = [tensor for tensor in (u, weight, bias) if tensor is not None]
+        if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
+            return self.forward(u, weight, bias, iterations, False)[0]  # nothing to keep for a backward pass
         v: Tensor = _Routing.apply(u, weight, bias, iterations, gradient == "exact", self)
         return v
 

@@ -13,7 +13,7 @@ from capsbench.models.routing.reference import combine, couplings, predict, rout
 EPS = torch.finfo(torch.float64).eps
 
 
-def inputs(B: int, I: int, J: int, O: int, D: int, *, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:  # noqa: E741, N803
+def inputs(B: int, I: int, J: int, O: int, D: int, *, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     u, weight, bias = (torch.randn(shape, generator=generator).double() for shape in ((B, I, D), (I, J, O, D), (J, O)))
     return u, scale * weight, bias

@@ -15,7 +15,7 @@ WEIGHT = torch.randn(6, 4, 5, 3, generator=GENERATOR)
 BIAS = torch.randn(4, 5, generator=GENERATOR)
 
 
-@pytest.mark.parametrize("implementation", ["auto", "reference"])
+@pytest.mark.parametrize("implementation", ["auto", "reference", "blocked"])
 @pytest.mark.parametrize("gradient", ["exact", "detached"])
 def test_route_is_the_reference(implementation: str, gradient: str) -> None:
     v = route(U, WEIGHT, 2, bias=BIAS, gradient=gradient, implementation=implementation)
