@@ -5,6 +5,7 @@
     capsbench.stream("affnist", split="train", variants=32)      the same samples without a file
     capsbench.run("affine", models=["capsnet"])                  runs a suite
     capsbench.load_results("runs")                               reads what it measured
+    capsbench.check("mine.py:routing")                           checks a capsule layer against the paper
     capsbench.models.build("capsnet", image_size=40)             builds a network
 
 What is named here is loaded when it is first used, so that the command line starts at once.
@@ -18,6 +19,7 @@ from capsbench import version
 __version__ = version.VERSION
 
 _PLACES = {
+    "check": "capsbench.conformance",
     "generate": "capsbench.face",
     "load_results": "capsbench.results",
     "open_dataset": "capsbench.storage",
@@ -25,7 +27,7 @@ _PLACES = {
     "stream": "capsbench.loading",
 }
 
-__all__ = ["__version__", "generate", "load_results", "open_dataset", "run", "stream"]
+__all__ = ["__version__", "check", "generate", "load_results", "open_dataset", "run", "stream"]
 
 
 def __getattr__(name: str) -> Any:

@@ -198,11 +198,20 @@ class Output:
     reconstruct: "Callable[[torch.Tensor], torch.Tensor] | None" = None
 
 
+class Routing(Protocol):
+    """A capsule layer as a function, with B images, I input capsules of D dimensions, J output capsules of O."""
+
+    def __call__(self, u: "torch.Tensor", weight: "torch.Tensor", iterations: int, /) -> "torch.Tensor":
+        """Input capsules ``[B, I, D]``, matrices ``[I, J, O, D]`` and a number from 1 on to ``[B, J, O]``."""
+
+
 class Model(Protocol):
     """Any network on the bench; a `torch.nn.Module` in all but name.
 
     It is built with those of ``image_size``, ``classes`` and ``pairs`` that its constructor takes. ``needs_layers``
-    says that `loss` reads ``batch.layers``; leaving it out means that it does not.
+    says that `loss` reads ``batch.layers``; leaving it out means that it does not. A network of capsules may offer its
+    `Routing` as an attribute ``routing``; `capsbench.check` then looks into it, and holds its loss against the margin
+    loss.
     """
 
     def __call__(self, images: "torch.Tensor") -> Output:

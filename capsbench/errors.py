@@ -9,7 +9,8 @@
     │   ├── DigitsError             3   the source digits are missing or damaged
     │   └── DataFileError           3   a data file is damaged, hostile or not ours
     ├── StorageError                4   disk, permission, lock
-    └── CellsFailedError            5   some cells of a run failed
+    ├── CellsFailedError            5   some cells of a run failed
+    └── ChecksFailedError           5   a capsule layer failed a conformance check
 
     One of these stops a cell; the run goes on and ends in CellsFailedError:
 
@@ -95,5 +96,11 @@ class TrainingError(CapsbenchError):
 
 class CellsFailedError(CapsbenchError):
     """Some cells of a run failed; the others are finished and their results are kept."""
+
+    exit_code = 5
+
+
+class ChecksFailedError(CapsbenchError):
+    """A capsule layer or a network failed conformance checks."""
 
     exit_code = 5
