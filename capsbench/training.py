@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from capsbench.contracts import TensorBatch
 from capsbench.durability import storage_errors, write_atomically
 from capsbench.errors import ParameterError, TrainingError, UnknownNameError
-from capsbench.evaluation import checked_output, predict
+from capsbench.evaluation import predict
 from capsbench.loading import Samples, batches
 from capsbench.parameters import check_number
 from capsbench.randomness import permutation
+from capsbench.stepping import PRECISIONS, TrainingStep, adam
 
 SCHEDULES = ("exponential", "one-cycle")
 CHECKPOINT_FORMAT = 1
@@ -39,6 +39,8 @@ class TrainConfig:
         learning_rate: Adam's; the peak of a one-cycle schedule.
         schedule: ``exponential``, times 0.96 every 2,000 steps, or ``one-cycle`` (Smith and Topin 2018), which gets
             there sooner when epochs are few.
+        precision: ``fp32``, or ``bf16`` for products of matrices in bfloat16, with sums, weights and gradients in
+            float32; testing is in float32 either way.
         target: The clean validation accuracy 0..1 at which networks are compared.
     """
 
@@ -46,6 +48,7 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: str = "exponential"
+    precision: str = "fp32"
     target: float = 0.9923
 
     def __post_init__(self) -> None:
@@ -55,6 +58,8 @@ class TrainConfig:
         check_number("target", self.target, 0, 1)
         if self.schedule not in SCHEDULES:
             raise UnknownNameError("schedule", self.schedule, SCHEDULES)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
 
 
 @dataclass
@@ -142,8 +147,7 @@ class Trainer:
         self._device = device
         self._folder = folder
         self._samples = len(data) // config.epochs
-        # The fused form makes one pass over the weights.
-        self._optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
+        self._optimizer = adam(model, config.learning_rate, device)
         self._scheduler = _scheduler(self._optimizer, config, math.ceil(self._samples / config.batch_size))
         what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
         self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
@@ -157,9 +161,18 @@ class Trainer:
         """
         with _private_randomness(self._seed, self._device):
             self._resume(report)
+            step = TrainingStep(
+                self.model,
+                self._optimizer,
+                precision=self._config.precision,
+                device=self._device,
+                # One-cycle changes Adam's momentum, too, which a captured step would never learn of.
+                graph=self._device == "cuda" and self._config.schedule == "exponential",
+                report=report,
+            )
             while self.trained.epochs < self._config.epochs:
                 begun = time.perf_counter()
-                loss = self._epoch(self.trained.epochs)
+                loss = self._epoch(self.trained.epochs, step)
                 trained_at = time.perf_counter()
                 accuracy = float(predict(self.model, self._validation, device=self._device).correct.mean())
                 state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
@@ -172,14 +185,15 @@ class Trainer:
                 )
         return self.trained
 
-    def _epoch(self, epoch: int) -> float:
+    def _epoch(self, epoch: int, step: TrainingStep) -> float:
         """One pass; the mean loss."""
         self.model.train()
         order = epoch * self._samples + permutation(self._samples, seed=self._seed, epoch=epoch)
         layers = bool(getattr(self.model, "needs_layers", False))
         total = torch.zeros((), device=self._device)
         for batch in batches(self._data, order, self._config.batch_size, device=self._device, layers=layers):
-            total += self._step(batch) * len(batch.images)
+            total += step(batch) * len(batch.images)
+            self._scheduler.step()
         loss = float(total) / self._samples  # the only look at the loss: a look a step would halt the device
         if not math.isfinite(loss):
             raise TrainingError(
@@ -187,15 +201,6 @@ class Trainer:
                 f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
             )
         return loss
-
-    def _step(self, batch: TensorBatch) -> torch.Tensor:
-        self._optimizer.zero_grad(set_to_none=True)
-        output = checked_output(self.model(batch.images), len(batch.images))
-        loss: torch.Tensor = self.model.loss(output, batch)  # type: ignore[operator]  # a Model
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        self._scheduler.step()
-        return loss.detach()
 
     def _save(self) -> None:
         if self._folder is None:

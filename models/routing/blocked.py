@@ -180,7 +180,8 @@ def _cut(capsules: Tensor, n: int) -> Tensor:
     if capsules.dim() == 3:
         capsules = capsules.transpose(0, 1)
     padding = [0, 0] * (capsules.dim() - 1) + [0, -len(capsules) % n]
-    return F.pad(capsules, padding).unflatten(0, (-1, n)).movedim(1, -1).contiguous()
+    padded = F.pad(capsules, padding)
+    return padded.view(-1, n, *padded.shape[1:]).movedim(1, -1).contiguous()
 
 
 route_blocked = HandWritten("blocked", _forward, _backward)

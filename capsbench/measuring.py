@@ -1,0 +1,127 @@
+"""Speed and memory: minima of alternating runs, peaks, and what the machine could do at best."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+MIN_ROUNDS = 3  # a minimum of fewer is luck
+SCRATCH_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of the copy; several times any cache
+GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a machine reaches where nothing stands in its way.
+
+    Attributes:
+        flops: Multiplications and additions a second, in a product of two large matrices.
+        bytes: Bytes a second, read and written, in a copy of a large tensor.
+    """
+
+    flops: float
+    bytes: float
+
+
+def minima(
+    contestants: Mapping[str, Callable[[], object]], *, seconds: float, device: str, rounds: int = 1000
+) -> dict[str, float]:
+    """The shortest time of each contestant in seconds; they take turns after a warm-up.
+
+    Args:
+        contestants: What to time.
+        seconds: How long to go on; each has `MIN_ROUNDS` turns in any case.
+        device: ``"cpu"`` or ``"cuda"``; a turn lasts until the device is done.
+        rounds: As many turns at most.
+    """
+    for contestant in contestants.values():
+        contestant()
+    shortest = dict.fromkeys(contestants, float("inf"))
+    begun = time.perf_counter()
+    for turn in range(rounds):
+        if turn >= MIN_ROUNDS and time.perf_counter() - begun > seconds:
+            break
+        for name, contestant in contestants.items():
+            shortest[name] = min(shortest[name], seconds_of(contestant, device))
+    return shortest
+
+
+def seconds_of(function: Callable[[], object], device: str) -> float:
+    """How long one call takes, until the device is done with it."""
+    finish(device)
+    begun = time.perf_counter()
+    function()
+    finish(device)
+    return time.perf_counter() - begun
+
+
+def finish(device: str) -> None:
+    """Waits until the device has done all that it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def peak_memory(function: Callable[[], object], device: str) -> int:
+    """Bytes that tensors take at most during a call, beyond those that are there before it.
+
+    What libraries below torch take for themselves is not counted.
+    """
+    if device == "cuda":
+        finish(device)
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        function()
+        finish(device)
+        return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it logs to stderr that there is no GPU
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        function()
+    assert profile.profiler is not None and profile.profiler.kineto_results is not None
+    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    taken = highest = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        taken += event.nbytes()
+        highest = max(highest, taken)
+    return highest
+
+
+def available_memory(device: str) -> int:
+    """Bytes that tensors can still take; on a CPU more than that is not refused, but ends the process."""
+    if device == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    with suppress(OSError, ValueError, IndexError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def machine_rates(device: str, dtype: torch.dtype, *, seconds: float = 1.0) -> Rates:
+    """Measures what the machine reaches with the threads that torch has.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: Of the matrices; the copy is of bytes.
+        seconds: How long to measure each of the two.
+    """
+    side = GEMM_SIDE[device]
+    left, right, product = (torch.randn(side, side, device=device).to(dtype) for _ in range(3))
+    source = torch.ones(SCRATCH_BYTES[device] // 8, dtype=torch.float64, device=device)
+    target = torch.empty_like(source)
+
+    def multiply() -> Tensor:
+        return torch.mm(left, right, out=product)
+
+    gemm = minima({"gemm": multiply}, seconds=seconds, device=device)["gemm"]
+    copy = minima({"copy": lambda: target.copy_(source)}, seconds=seconds, device=device)["copy"]
+    return Rates(flops=2 * side**3 / gemm, bytes=2 * source.nbytes / copy)

@@ -1,0 +1,137 @@
+"""How fast and how lean routing is: forward and backward, three iterations, against the paper in plain einsum.
+
+Gates are ratios of minima of alternating runs on one thread, with room for a noisy machine below what was measured.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from capsbench.contracts import Batch
+from capsbench.measuring import peak_memory
+from capsbench.models import build
+from capsbench.models.routing import route
+from capsbench.models.routing.reference import route_reference
+from capsbench.stepping import TrainingStep, adam
+
+Alternate = Callable[[Mapping[str, Callable[[int], object]]], dict[str, float]]
+
+OUTPUTS, OUTPUT_DIM, INPUT_DIM = 10, 16, 8  # the paper's
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A size and what is to be reached there.
+
+    Attributes:
+        batch: Images.
+        inputs: Input capsules: 1,152 at 28x28, 4,608 at 40x40.
+        gradient: ``"exact"`` or ``"detached"``.
+        reference: How many times as fast as the reference.
+        compiled: How many times as fast as torch.compile of the reference; None does not ask.
+    """
+
+    batch: int
+    inputs: int
+    gradient: str
+    reference: float
+    compiled: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"routing, B={self.batch}, I={self.inputs}, {self.gradient}"
+
+
+CONTESTS = [
+    Contest(128, 1152, "detached", 4.0, 2.4),
+    Contest(128, 1152, "exact", 5.0, 1.7),
+    Contest(128, 4608, "detached", 4.5),
+    Contest(128, 4608, "exact", 4.5),
+]
+
+
+def prepare(batch: int, inputs: int, gradient: str) -> Callable[[Callable[..., Tensor]], Callable[[int], object]]:
+    """Capsules and matrices for a contestant, other ones each turn, in more memory than caches have."""
+    random = torch.Generator().manual_seed(0)
+    sets = [
+        (
+            torch.rand(batch, inputs, INPUT_DIM, generator=random).sub_(0.5).requires_grad_(),
+            torch.randn(inputs, OUTPUTS, OUTPUT_DIM, INPUT_DIM, generator=random).mul_(0.1).requires_grad_(),
+        )
+        for _ in range(3)
+    ]
+    upstream = torch.randn(batch, OUTPUTS, OUTPUT_DIM, generator=random)
+
+    def make(routing: Callable[..., Tensor]) -> Callable[[int], object]:
+        def run(turn: int) -> object:
+            u, weight = sets[turn % len(sets)]
+            return torch.autograd.grad(routing(u, weight, 3, None, gradient), (u, weight), upstream)
+
+        return run
+
+    return make
+
+
+def named(implementation: str) -> Callable[..., Tensor]:
+    def routing(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
+        return route(u, weight, iterations, bias=bias, gradient=gradient, implementation=implementation)
+
+    return routing
+
+
+@pytest.mark.parametrize("contest", CONTESTS, ids=lambda contest: contest.name)
+def test_routing(benchmark: Any, alternate: Alternate, contest: Contest) -> None:
+    if not benchmark.enabled:
+        contest = Contest(8, 36, contest.gradient, 0)
+    make = prepare(contest.batch, contest.inputs, contest.gradient)
+    contestants = {"auto": make(named("auto")), "reference": make(route_reference)}
+    if contest.compiled:
+        contestants["compiled reference"] = make(torch.compile(route_reference))
+    describe(benchmark, contest.name, contest.batch, "float32")
+    minima = alternate(contestants)
+    benchmark.extra_info["images_per_s"] = {name: round(contest.batch / seconds) for name, seconds in minima.items()}
+    benchmark.extra_info["peak_bytes"] = peaks = {
+        name: peak_memory(lambda name=name: contestants[name](0), "cpu")  # type: ignore[misc]
+        for name in ("auto", "reference")
+    }
+    if benchmark.enabled:
+        assert minima["reference"] / minima["auto"] >= contest.reference
+        assert minima.get("compiled reference", 0) / minima["auto"] >= (contest.compiled or 0)
+        assert peaks["auto"] <= peaks["reference"] / 5
+
+
+@pytest.mark.parametrize("gradient", ["detached", "exact"])
+@pytest.mark.parametrize("batch", [1, 8, 32])
+def test_auto_is_the_best_of_ours(benchmark: Any, alternate: Alternate, batch: int, gradient: str) -> None:
+    make = prepare(batch, 1152 if benchmark.enabled else 36, gradient)
+    describe(benchmark, f"routing, B={batch}, I=1152, {gradient}", batch, "float32")
+    minima = alternate({name: make(named(name)) for name in ("auto", "blocked", "reference")})
+    if benchmark.enabled:
+        assert minima["auto"] <= 1.1 * min(minima.values())
+
+
+@pytest.mark.parametrize(("precision", "gate"), [("fp32", 1.3), ("bf16", 2.3)])
+def test_training_step(benchmark: Any, alternate: Alternate, precision: str, gate: float) -> None:
+    """The paper's CapsNet on 28x28, against the same with reference routing in float32."""
+    images, preset = (128, "paper") if benchmark.enabled else (4, "small")
+    batch = Batch(images=torch.rand(images, 1, 28, 28), labels=torch.arange(images) % 10)
+
+    def step(implementation: str, precision: str) -> Callable[[int], object]:
+        model = build("capsnet", preset=preset, implementation=implementation)
+        train = TrainingStep(model, adam(model, 1e-3, "cpu"), precision=precision)
+        return lambda turn: train(batch)
+
+    describe(benchmark, f"training step of capsnet 28x28, {precision}", images, precision)
+    minima = alternate({"auto": step("auto", precision), "reference, fp32": step("reference", "fp32")})
+    benchmark.extra_info["images_per_s"] = {name: images / seconds for name, seconds in minima.items()}
+    if benchmark.enabled and (precision == "fp32" or torch.cpu._is_avx512_bf16_supported()):
+        assert minima["reference, fp32"] / minima["auto"] >= gate
+
+
+def describe(benchmark: Any, group: str, batch: int, dtype: str) -> None:
+    benchmark.group = group
+    benchmark.extra_info.update(batch=batch, device="cpu", dtype=dtype)
