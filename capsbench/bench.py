@@ -45,7 +45,7 @@ class Cell:
         parameters: What the model is built with.
         seed: Of the initial weights, the order of the samples and dropout.
         settings: An instance of the suite's settings.
-        digits: ``"embedded"`` or ``"mnist"``.
+        digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
         device: ``"cpu"`` or ``"cuda"``.
     """
 
@@ -111,13 +111,14 @@ class Bench:
         self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
         return file
 
-    def model(self, image_size: int | tuple[int, int], *, pairs: bool = False) -> torch.nn.Module:
-        """The cell's model, its initial weights drawn from the cell's seed."""
+    def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
+        """The cell's model, its initial weights drawn from the cell's seed; ``changes`` win over its parameters."""
         build = registry.load("model", "capsbench.models:build")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
+            parameters = {**self.cell.parameters, **changes}
             model: torch.nn.Module = build(
-                self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **self.cell.parameters
+                self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters
             )
         return model
 

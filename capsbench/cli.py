@@ -268,13 +268,14 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
       capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
       capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
     """
+    from capsbench.charts import save_chart
     from capsbench.parameters import convert
-    from capsbench.report import render
+    from capsbench.report import charts, render
     from capsbench.running import plan_run, run_plan
 
     numbers = convert("--seeds", seeds, tuple[int, ...])
     plan = plan_run(changes=split_assignments(sets), seeds=numbers, **options)
-    if plan.cells[0].digits == "embedded":
+    if plan.cells[0].digits == "embedded":  # a suite may show none
         _say_embedded(options["digits"])
     if dry_run:
         states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
@@ -286,7 +287,9 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         click.echo(render(outcome.results, "json"))
     elif outcome.results:
         click.echo(render(outcome.results))
+        pictures = [save_chart(chart, outcome.paths[0].parent)[0] for chart in charts(outcome.results)]
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
+        click.echo("".join(f"chart: {path}\n" for path in pictures), nl=False)
     if outcome.failed:
         cells = "; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed: {cells}")
@@ -324,21 +327,26 @@ def check(model: str, sets: tuple[str, ...], as_json: bool) -> None:
 @click.option(
     "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
 )
-def report(folders: Sequence[Path], style: str) -> None:
-    """Make tables from results.
+@click.option("--charts", "pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw charts there.")
+def report(folders: Sequence[Path], style: str, pictures: Path | None) -> None:
+    """Make tables, and with --charts pictures with their numbers as CSV, from results.
 
     \b
     Example:
       capsbench report runs --format github
     """
+    from capsbench.charts import save_chart
     from capsbench.errors import UnknownNameError
-    from capsbench.report import FORMATS, render
+    from capsbench.report import FORMATS, charts, render
     from capsbench.results import load_results
 
     if style not in FORMATS:
         raise UnknownNameError("format", style, FORMATS)
     results = [result for folder in folders for result in load_results(folder)]
     click.echo(render(results, style))
+    if pictures:
+        for chart in charts(results):
+            save_chart(chart, pictures)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -348,6 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # beside a busy process 420 (some 100 where it spins for long, 800 if it never does).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler warns of what is not our user's concern
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a file's name need not be Unicode

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 MIN_ROUNDS = 3  # a minimum of fewer is luck
+PROBE = 8  # images of which memory is measured before so many are tried that there might not be enough
+ENOUGH = 0.8  # of the memory that is there may be asked for: what was measured of a few images is an estimate
 SCRATCH_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of the copy; several times any cache
 GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 
@@ -26,6 +28,58 @@ class Rates:
 
     flops: float
     bytes: float
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What came out for one contestant.
+
+    Attributes:
+        batch: Images at a time that memory sufficed for; 0 where it did not even suffice for one.
+        seconds: The shortest time; 0 where there is none.
+        peak_bytes: What tensors took at most, beyond those that were made ready.
+    """
+
+    batch: int
+    seconds: float
+    peak_bytes: int
+
+
+def contest(
+    contestants: Sequence[Callable[[int], Callable[[], object]]], *, batch: int, seconds: float, device: str
+) -> list[Timed]:
+    """Times things beside one another, each with as many images as memory suffices for.
+
+    Args:
+        contestants: Each makes what is timed ready for a number of images.
+        batch: Images at a time; halved for a contestant that has not memory enough.
+        seconds: How long to go on.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+    fitting = [fit(prepare, batch, device) for prepare in contestants]
+    ready = {str(number): run for number, (run, _, _) in enumerate(fitting) if run}
+    shortest = minima(ready, seconds=seconds, device=device)
+    return [Timed(size, shortest.get(str(number), 0.0), peak) for number, (_, size, peak) in enumerate(fitting)]
+
+
+def fit(
+    prepare: Callable[[int], Callable[[], object]], batch: int, device: str
+) -> tuple[Callable[[], object] | None, int, int]:
+    """What is made ready, for how many images, and the bytes that it takes; halves the images until they fit."""
+    if batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
+        each = peak_memory(prepare(PROBE), device) / PROBE
+        while batch > 1 and each * batch > ENOUGH * available_memory(device):
+            batch //= 2
+    while batch:
+        try:
+            run = prepare(batch)
+            run()  # what is made once and kept, such as an optimizer's state, does not count
+            return run, batch, peak_memory(run, device)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        batch //= 2
+    return None, 0, 0
 
 
 def minima(

@@ -3,17 +3,19 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tabulate import tabulate
 
 from capsbench import registry
+from capsbench.charts import Chart
 from capsbench.errors import DataFileError
 from capsbench.results import Result
 from capsbench.statistics import mean_and_deviation
 
+SOURCES = {"embedded": "5,000 embedded digits of MNIST", "mnist": "full MNIST", "none": ""}
 FORMATS = ("simple", "github", "latex_booktabs", "csv", "json")
 
 
@@ -35,22 +37,41 @@ class Table:
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """One table for each suite, preset, source of digits and device, so that none mixes what cannot be compared."""
+    """One table for each group of results that can be compared."""
+    made = []
+    for suite, members in _groups(results):
+        table: Table = _told(suite, members, registry.load("suite", suite)().table)
+        first = members[0]
+        seeds = ", ".join(map(str, seeds_of(members)))
+        device = first.environment.get("device", "?")
+        parts = [suite, f"preset {first.preset}", SOURCES.get(first.digits, first.digits), device, f"seeds {seeds}"]
+        made.append(replace(table, title=", ".join(part for part in parts if part)))
+    return made
+
+
+def charts(results: Sequence[Result]) -> list[Chart]:
+    """The charts of each group of results that can be compared, of the suites that have some."""
+    made: list[Chart] = []
+    for suite, members in _groups(results):
+        draw = getattr(registry.load("suite", suite)(), "charts", None)
+        made += _told(suite, members, draw) if draw else []
+    return made
+
+
+def _groups(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+    """Results by suite, preset, source of digits and device, so that no table mixes what cannot be compared."""
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         key = (result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?"))
         groups.setdefault(key, []).append(result)
-    made = []
-    for (suite, _, preset, digits, device), members in groups.items():
-        try:
-            table: Table = registry.load("suite", suite)().table(members)
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
-            raise DataFileError(f"A result of suite {suite!r} is not one that it wrote: {error!r}.") from None
-        source = "5,000 embedded digits of MNIST" if digits == "embedded" else "full MNIST"
-        seeds = ", ".join(map(str, seeds_of(members)))
-        title = f"{suite}, preset {preset}, {source}, {device}, seeds {seeds}"
-        made.append(Table(headers=table.headers, rows=table.rows, notes=table.notes, title=title))
-    return made
+    return [(key[0], members) for key, members in groups.items()]
+
+
+def _told(suite: str, members: Sequence[Result], tell: Callable[[Sequence[Result]], Any]) -> Any:
+    try:
+        return tell(members)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataFileError(f"A result of suite {suite!r} is not one that it wrote: {error!r}.") from None
 
 
 def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:

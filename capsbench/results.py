@@ -30,7 +30,7 @@ class Result:
         cell: The cell's identity, see `capsbench.bench.Cell.id`.
         settings: The suite's settings, all of them.
         parameters: What the model was built with.
-        digits: ``"embedded"`` or ``"mnist"``.
+        digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
         data: For each data set used: its spec, and the root digest of its file where it was one.
         metrics: What the suite reports.
         seconds: Time spent.

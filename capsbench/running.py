@@ -103,7 +103,8 @@ def plan_run(
         raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
     for name in names:
         _try_to_build(name, kind.image_size, parameters[name])
-    origin = load_digits("test", digits, full=preset == "paper").origin
+    shows_digits = getattr(kind, "needs_digits", True)
+    origin = load_digits("test", digits, full=preset == "paper").origin if shows_digits else "none"
     cells = [
         Cell(
             suite=suite,

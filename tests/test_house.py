@@ -15,14 +15,14 @@ LAYERS = [
     {"version"},
     {"errors"},
     {"contracts", "durability", "registry"},
-    {"measuring", "parameters", "progress", "statistics"},
+    {"charts", "measuring", "parameters", "progress", "statistics"},
     {"geometry", "randomness", "digits", "results"},
     {"fetching", "layout", "recipes", "report"},
     {"header", "loading"},
     {"storage", "evaluation"},
     {"generation", "routing_checks", "stepping"},
     {"training"},
-    {"inspection", "network_checks"},
+    {"inspection", "network_checks", "timing"},
     {"bench", "conformance", "describing"},
     {"suites"},
     {"running"},
@@ -49,6 +49,11 @@ def toolkit_files() -> list[Path]:
     return [*(ROOT / "capsbench").glob("*.py"), *(ROOT / "capsbench" / "suites").glob("*.py")]
 
 
+def allowed(path: Path, name: str) -> bool:
+    """The one exception: the suite that measures routing imports it."""
+    return path.name == "throughput.py" and name.startswith("capsbench.models.routing.")
+
+
 def room(path: Path) -> str:
     return "suites" if path.parent.name == "suites" else path.stem
 
@@ -58,7 +63,7 @@ def test_imports_of_the_toolkit_run_one_way(path: Path) -> None:
     height = {name: number for number, layer in enumerate(LAYERS) for name in layer}
     for name in imports(path):
         parts = name.split(".")
-        if parts[0] == "capsbench" and len(parts) > 1 and path.name != "__init__.py":
+        if parts[0] == "capsbench" and len(parts) > 1 and path.name != "__init__.py" and not allowed(path, name):
             assert parts[1] in height, f"{path.name} imports {name}, which has no layer"
             assert height[parts[1]] < height[room(path)], f"{path.name} imports {name}, which is not below it"
 
@@ -66,7 +71,9 @@ def test_imports_of_the_toolkit_run_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", toolkit_files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_toolkit_imports_neither_generators_nor_models(path: Path) -> None:
     for name in imports(path):
-        assert not name.startswith(("capsbench.generators", "capsbench.models", "generators", "models")), name
+        assert allowed(path, name) or not name.startswith(
+            ("capsbench.generators", "capsbench.models", "generators", "models")
+        ), name
 
 
 @pytest.mark.parametrize("folder", ["generators", "models"])

@@ -2,4 +2,5 @@
 
 CATALOG = {
     "affine": "capsbench.suites.affine:Affine",
+    "throughput": "capsbench.suites.throughput:Throughput",
 }

@@ -1,20 +1,19 @@
 """The one door to routing: checks what comes in and chooses the implementation."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from capsbench.errors import ParameterError, UnknownNameError
+from capsbench.errors import ParameterError, UnknownNameError, UsageError
 from capsbench.models.checks import whole
+from capsbench.models.routing import fused
 from capsbench.models.routing.blocked import route_blocked
+from capsbench.models.routing.equality import Implementation
 from capsbench.models.routing.reference import route_reference
-
-Implementation = Callable[[Tensor, Tensor, int, Tensor | None, str], Tensor]
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": route_reference,
     "blocked": route_blocked,
+    "fused": fused.route_fused,
 }
 """Functions of (u, weight, iterations, bias, gradient) with arguments that are already checked."""
 
@@ -41,7 +40,8 @@ def route(
 
     ``u_hat_ij = W_ij u_i``; then, starting from ``b_ij = 0``, each iteration takes ``c_i = softmax_j(b_i)``,
     ``s_j = sum_i c_ij u_hat_ij + bias_j``, ``v_j = squash(s_j)`` and ``b_ij += u_hat_ij . v_j``. The update of b after
-    the last iteration would change nothing and is left out. All sums are of float32 at least, under autocast too.
+    the last iteration would change nothing and is left out. All sums are of float32 at least. Under autocast u and
+    weight are rounded to half precision on a GPU; on a CPU, where that gains nothing, they are left as they are.
 
     Args:
         u: ``[B, I, D]`` float, the input capsules.
@@ -59,22 +59,37 @@ def route(
     Raises:
         ParameterError: A shape, dtype, device or number of iterations that does not fit.
         UnknownNameError: No such gradient or implementation.
+        UsageError: ``"fused"`` was asked for where it cannot run.
     """
     check_options(iterations, gradient, implementation)
     _check_tensors(u, weight, bias)
+    if u.is_cuda and torch.is_autocast_enabled("cuda"):  # on a CPU half precision gained nothing
+        u, weight = (one.to(torch.get_autocast_dtype("cuda")) for one in (u, weight))
+    if implementation == "auto" or not u.numel():  # a batch of no images needs no speed
+        implementation = choose(u, weight)
+    elif implementation == "fused" and (reason := fused.refusal(u, weight)):
+        raise UsageError(f"Routing with implementation='fused' was asked for, but it cannot: {reason}. Use 'auto'.")
     with torch.autocast(u.device.type, enabled=False):
-        if implementation == "auto" or not u.numel():  # a batch of no images needs no speed
-            implementation = choose(u)
         return IMPLEMENTATIONS[implementation](u, weight, iterations, bias, gradient)
 
 
-def choose(u: Tensor) -> str:
+def choose(u: Tensor, weight: Tensor) -> str:
     """The fastest implementation that fits: what ``"auto"`` is.
+
+    On a GPU that is the fused one wherever it can run, which no measurement has confirmed yet.
 
     Args:
         u: ``[B, I, D]``, the input capsules.
+        weight: ``[I, J, O, D]``.
     """
+    if u.is_cuda and u.numel() and fused.refusal(u, weight) is None:
+        return "fused"
     return "reference" if len(u) < FEW_IMAGES else "blocked"
+
+
+def able(u: Tensor, weight: Tensor) -> list[str]:
+    """The implementations that can route such capsules here."""
+    return [name for name in IMPLEMENTATIONS if name != "fused" or fused.refusal(u, weight) is None]
 
 
 def check_options(iterations: int, gradient: str, implementation: str) -> None:

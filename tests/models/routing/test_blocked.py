@@ -8,6 +8,7 @@ import torch
 from capsbench.errors import UsageError
 from capsbench.models.routing import blocked, route
 from capsbench.models.routing.blocked import route_blocked
+from capsbench.models.routing.equality import worst_error
 from capsbench.models.routing.reference import route_reference
 
 SIZES = [(1, 1, 1, 1, 1), (1, 37, 3, 5, 2), (3, 100, 10, 16, 8), (17, 33, 2, 7, 3), (5, 257, 11, 4, 8)]
@@ -28,16 +29,14 @@ def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("iterations", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("sizes", SIZES)
-def test_error_is_that_of_the_reference(
-    worst_error: Any, sizes: tuple[int, int, int, int, int], iterations: int, gradient: str
-) -> None:
+def test_error_is_that_of_the_reference(sizes: tuple[int, int, int, int, int], iterations: int, gradient: str) -> None:
     assert worst_error(route_blocked, sizes, iterations, gradient, bias=iterations != 4) <= 1
 
 
 @pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(worst_error: Any, dtype: torch.dtype, gradient: str) -> None:
+def test_half_precision(dtype: torch.dtype, gradient: str) -> None:
     assert worst_error(route_blocked, (3, 100, 10, 16, 8), 3, gradient, dtype=dtype) <= 1
 
 

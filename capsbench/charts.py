@@ -1,0 +1,101 @@
+"""Charts of results: a picture and, beside it, its numbers as CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from capsbench.durability import make_folder, write_atomically
+
+Point = tuple[float | str, float]
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+"""Okabe and Ito's (2008): told apart by every kind of colour vision."""
+MARKERS = "os^DvPX"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """Some series over one axis.
+
+    Attributes:
+        name: What its files are called.
+        title: A line above it.
+        x_label: What runs along, with its unit.
+        y_label: What runs up, with its unit.
+        series: The name of each series to its points; where x is text, bars are drawn.
+        log: Whether y is logarithmic.
+        note: A line below it.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    log: bool = False
+    note: str = ""
+
+
+def save_chart(chart: Chart, folder: Path) -> list[Path]:
+    """Draws a chart and writes its numbers.
+
+    Args:
+        chart: What to draw.
+        folder: Where ``NAME.png`` and ``NAME.csv`` go.
+
+    Raises:
+        StorageError: They cannot be written.
+    """
+    make_folder(folder)
+    paths = [folder / f"{chart.name}.png", folder / f"{chart.name}.csv"]
+    write_atomically(paths[0], _drawn(chart))
+    write_atomically(paths[1], _numbers(chart))
+    return paths
+
+
+def _drawn(chart: Chart) -> bytes:
+    from matplotlib.figure import Figure  # takes half a second to import
+
+    figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    places = list(dict.fromkeys(x for points in chart.series.values() for x, _ in points))
+    bars = any(isinstance(x, str) for x in places)
+    for number, (label, points) in enumerate(chart.series.items()):
+        color = COLORS[number % len(COLORS)]
+        if bars:
+            width = 0.8 / len(chart.series)
+            left = [places.index(x) + (number - (len(chart.series) - 1) / 2) * width for x, _ in points]
+            axes.bar(left, [y for _, y in points], width, label=label, color=color)
+        else:
+            axes.plot(*zip(*points, strict=True), label=label, color=color, marker=MARKERS[number % len(MARKERS)])
+    if bars:
+        axes.set_xticks(range(len(places)), [str(place) for place in places])
+    elif len(places) <= 12:
+        axes.set_xticks(sorted(places))
+    if chart.log:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_title(chart.title)
+    axes.set_xlabel(chart.x_label)
+    axes.set_ylabel(chart.y_label)
+    axes.grid(axis="y", alpha=0.3)
+    figure.legend(frameon=False, loc="outside right center")
+    if chart.note:
+        figure.supxlabel(chart.note, fontsize="small")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _numbers(chart: Chart) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["series", chart.x_label, chart.y_label])
+    rows: list[list[Any]] = [[label, x, y] for label, points in chart.series.items() for x, y in points]
+    writer.writerows(rows)
+    return buffer.getvalue().encode()

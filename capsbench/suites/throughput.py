@@ -1,0 +1,294 @@
+"""How fast networks are: routing alone, each part of a network, and the whole training step."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache, partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from capsbench.bench import Bench, Preset, count_parameters
+from capsbench.charts import Chart
+from capsbench.errors import ModelError, UnknownNameError
+from capsbench.measuring import PROBE, Rates, machine_rates
+from capsbench.models.routing.equality import Implementation as Routing
+from capsbench.models.routing.equality import worst_error
+from capsbench.models.routing.reference import route_reference
+from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, able
+from capsbench.parameters import check_number
+from capsbench.report import Table, by_network
+from capsbench.results import Result
+from capsbench.stepping import PRECISIONS
+from capsbench.timing import DTYPES, Place, Row, Run, count_flops, part_rows, step_rows
+
+COMPILED = "compiled reference"
+USUAL_ITERATIONS = 3  # the paper's; the table shows it, the chart the others
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThroughputSettings:
+    """What is timed, and for how long.
+
+    Attributes:
+        image_sizes: Sides of the images in pixels.
+        batches: Images at a time; halved where memory does not suffice, and the table says so.
+        precisions: ``fp32``, ``bf16``, or both.
+        iterations: Of routing alone; parts and steps have the network's own.
+        compiled: Whether torch.compile of the reference takes part, at the paper's three iterations.
+        seconds: For each comparison; every contestant has three turns in any case.
+        threads: Of torch on the CPU; 0 leaves as many as it has. One is the steadier measure: several wait for the
+            slowest of them, after every operation.
+    """
+
+    image_sizes: tuple[int, ...] = (28,)
+    batches: tuple[int, ...] = (32, 128)
+    precisions: tuple[str, ...] = PRECISIONS
+    iterations: tuple[int, ...] = (1, 3, 5)
+    compiled: bool = True
+    seconds: float = 1.0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("image_sizes", "batches", "iterations"):
+            for value in getattr(self, name):
+                check_number(name, value, 1, 1_000_000)
+        for precision in self.precisions:
+            if precision not in PRECISIONS:
+                raise UnknownNameError("precision", precision, PRECISIONS)
+        check_number("seconds", self.seconds, 0, 3600)
+        check_number("threads", self.threads, 0, 4096)
+
+
+class Throughput:
+    """How fast networks are: routing alone, each part of a network, and the whole training step.
+
+    First every implementation of routing is held against float64; one that is not as near to it as the reference is
+    ends the cell before anything is timed. What is compared takes turns, and the shortest times count.
+    """
+
+    version: ClassVar[int] = 1
+    needs_digits: ClassVar[bool] = False
+    models: ClassVar[Sequence[str]] = ("capsnet",)
+    image_size: ClassVar[int] = 28
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "smoke": Preset(
+            ThroughputSettings(batches=(4,), iterations=(1, 3), compiled=False, seconds=0.0),
+            {"capsnet": {"preset": "small"}},
+        ),
+        "small": Preset(ThroughputSettings(), {}),
+        "paper": Preset(
+            ThroughputSettings(
+                image_sizes=(28, 36, 40, 64, 96, 128),
+                batches=(32, 128, 1024),
+                iterations=(1, 2, 3, 4, 5),
+                threads=0,
+            ),
+            {},
+        ),
+    }
+
+    def run(self, bench: Bench) -> dict[str, Any]:
+        """Times the cell's model; the metrics of the cell."""
+        settings: ThroughputSettings = bench.cell.settings
+        device = bench.cell.device
+        with _threads(settings.threads) as threads:
+            rates = {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions}
+            model = bench.model(self.image_size)
+            equality = _equality(model, settings, device) if _routes(model) else {}
+            rows = [asdict(row) for row in _rows(bench, settings, rates)]
+        return {
+            "parameters": count_parameters(model),
+            "threads": threads,
+            "rates": {precision: asdict(rate) for precision, rate in rates.items()},
+            "equality": equality,
+            "rows": rows,
+        }
+
+    def table(self, results: Sequence[Result]) -> Table:
+        """What was timed at the paper's number of iterations, beside the reference."""
+        rows, notes = [], []
+        for model, cells in by_network(results).items():
+            measured = [Row(**row) for cell in cells for row in cell.metrics["rows"]]
+            rows += [_line(model, row, measured) for row in measured if row.iterations in (0, USUAL_ITERATIONS)]
+            notes += [note for cell in cells for note in _notes(cell)]
+        return Table(
+            headers=[
+                "model", "part", "what", "gradient", "implementation", "px", "batch", "precision",
+                "ms", "images/s", "x reference", "peak MB", "% of GEMM", "% of copy",
+            ],
+            rows=rows,
+            notes=list(dict.fromkeys(notes)),
+        )  # fmt: skip
+
+    def charts(self, results: Sequence[Result]) -> list[Chart]:
+        """Routing against its iterations, for each size that was timed."""
+        charts = []
+        for result in results:
+            rows = [Row(**row) for row in result.metrics["rows"]]
+            rows = [row for row in rows if row.part == "routing" and row.what != "forward" and row.batch]
+            for size, batch, precision in dict.fromkeys((row.image_size, row.asked, row.precision) for row in rows):
+                series: dict[str, list[tuple[float | str, float]]] = {}
+                for row in rows:
+                    if (row.image_size, row.asked, row.precision) == (size, batch, precision):
+                        name = f"{row.implementation}, {row.gradient}"
+                        series.setdefault(name, []).append((row.iterations, 1e3 * row.seconds * row.asked / row.batch))
+                charts.append(
+                    Chart(
+                        name=f"routing-{size}px-batch{batch}-{precision}",
+                        title=f"Routing, forward and backward, {size}x{size}, {batch} images, {precision}",
+                        x_label="routing iterations",
+                        y_label="milliseconds",
+                        series=series,
+                        log=True,
+                        note=_machine(result),
+                    )
+                )
+        return charts
+
+
+def _rows(bench: Bench, settings: ThroughputSettings, rates: Mapping[str, Rates]) -> Iterator[Row]:
+    device = bench.cell.device
+    for size in settings.image_sizes:
+        model = bench.model(size).to(device)
+        networks = {"": model}
+        if _routes(model):
+            networks = {name: bench.model(size, implementation=name).to(device) for name in ("auto", "reference")}
+        for batch in settings.batches:
+            for precision in settings.precisions:
+                place = Place(size, batch, precision, device, settings.seconds, rates[precision])
+                bench.report(f"{size}x{size}, {batch} images, {precision}")
+                if _routes(model):
+                    yield from _routing_rows(model, settings, place)
+                yield from part_rows(model, place)
+                yield from step_rows(networks, place)
+
+
+def _routes(model: Any) -> bool:
+    """Whether a network has capsules whose routing can be timed alone."""
+    return hasattr(model, "routing") and isinstance(getattr(model, "weight", None), Tensor) and model.weight.dim() == 4
+
+
+def _routing_rows(model: Any, settings: ThroughputSettings, place: Place) -> Iterator[Row]:
+    dtype = DTYPES[place.precision]
+    weight = model.weight.detach().to(dtype).requires_grad_()
+    inputs, outputs, output_dim, input_dim = weight.shape
+
+    @cache
+    def capsules(batch: int) -> tuple[Tensor, Tensor]:
+        random = torch.Generator().manual_seed(0)
+        u = torch.rand(batch, inputs, input_dim, generator=random).sub_(0.5).to(place.device, dtype).requires_grad_()
+        return u, torch.randn(batch, outputs, output_dim, generator=random).to(place.device)
+
+    def prepare(routing: Routing, iterations: int, gradient: str, batch: int) -> Run:
+        u, upstream = capsules(batch)
+
+        def forward() -> object:
+            with torch.no_grad():
+                return routing(u, weight, iterations, None, "exact")
+
+        def both() -> object:
+            return torch.autograd.grad(routing(u, weight, iterations, None, gradient), (u, weight), upstream)
+
+        return both if gradient else forward
+
+    for iterations in settings.iterations:
+        routings: dict[str, Routing] = {name: IMPLEMENTATIONS[name] for name in able(capsules(PROBE)[0], weight)}
+        if settings.compiled and iterations == USUAL_ITERATIONS:
+            torch.compiler.reset()  # sizes of before would count against the limit of recompilations
+            routings[COMPILED] = torch.compile(route_reference, dynamic=False)
+        for gradient in ("", *GRADIENTS):
+            yield from place.rows(
+                {name: partial(prepare, routing, iterations, gradient) for name, routing in routings.items()},
+                flops=count_flops(prepare(route_reference, iterations, gradient, PROBE)),
+                elements=inputs * input_dim + weight.numel() / place.asked + outputs * output_dim,
+                backward=bool(gradient),
+                part="routing",
+                what="forward + backward" if gradient else "forward",
+                gradient=gradient,
+                iterations=iterations,
+            )
+
+
+def _equality(model: Any, settings: ThroughputSettings, device: str) -> dict[str, float]:
+    """The worst error of each implementation, dtype and gradient, as a multiple of what is allowed.
+
+    Raises:
+        ModelError: One is not as near to float64 as it must be.
+    """
+    inputs, outputs, output_dim, input_dim = model.weight.shape
+    sizes = (PROBE + 3, min(inputs, 291), outputs, output_dim, input_dim)  # odd, so that no block is full
+    found = {}
+    for precision in settings.precisions:
+        dtype = DTYPES[precision]
+        names = able(torch.empty(1, *sizes[1::3], device=device, dtype=dtype), model.weight.detach().to(device, dtype))
+        for name in names:
+            for gradient in GRADIENTS:
+                iterations = max(settings.iterations)
+                error = worst_error(IMPLEMENTATIONS[name], sizes, iterations, gradient, dtype=dtype, device=device)
+                if error > 1:
+                    raise ModelError(
+                        f"Routing with implementation {name!r}, {gradient}, {precision}, is {error:.1f} times as far "
+                        "from float64 as it may be; nothing was timed."
+                    )
+                found[f"{name}, {gradient}, {precision}"] = error
+    return found
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[int]:
+    """Torch's threads on the CPU, put back after; 0 leaves them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield number or before
+    finally:
+        torch.set_num_threads(before)
+
+
+def _line(model: str, row: Row, measured: Sequence[Row]) -> list[Any]:
+    """A row of the table."""
+    line = [model, row.part, row.what, row.gradient, row.implementation, row.image_size]
+    if not row.batch:
+        return [*line, f"0 of {row.asked}", row.precision, "out of memory", "", "", "", "", ""]
+    each = row.seconds / row.batch
+    beside = [one for one in measured if _same(one, row) and one.implementation == "reference" and one.batch]
+    ratio = f"{beside[0].seconds / beside[0].batch / each:.2f}" if beside else ""
+    return [
+        *line,
+        row.batch if row.batch == row.asked else f"{row.batch} of {row.asked}",
+        row.precision,
+        f"{1e3 * row.seconds:.2f}",
+        round(1 / each),
+        ratio,
+        f"{row.peak_bytes / 1e6:.1f}",
+        f"{100 * row.flops_share:.1f}",
+        f"{100 * row.bytes_share:.1f}",
+    ]
+
+
+def _same(one: Row, other: Row) -> bool:
+    """Whether two rows differ in the implementation at most."""
+    names = ("part", "what", "gradient", "iterations", "image_size", "asked", "precision")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+def _machine(result: Result) -> str:
+    device = result.environment["device"]
+    if device == "cpu":
+        threads = result.metrics["threads"]
+        device = f"{result.environment['processor']}, {threads} thread{'s' * (threads > 1)}"
+    return f"{device}, torch {result.environment['torch']}"
+
+
+def _notes(cell: Result) -> list[str]:
+    rates = [
+        f"{precision} {rate['flops'] / 1e9:,.0f} GFLOP/s, copy {rate['bytes'] / 1e9:,.0f} GB/s"
+        for precision, rate in cell.metrics["rates"].items()
+    ]
+    return [
+        f"{_machine(cell)}. What products of large matrices and copies reach here: {'; '.join(rates)}.",
+        f"Routing alone: {USUAL_ITERATIONS} iterations; the others are in the result and in its charts.",
+        "Shares count what the reference must compute, and what must cross memory once, whoever computes it.",
+    ]

@@ -1,0 +1,203 @@
+"""What is timed of a network: each of its parts, its answers, and its training step; any network has these."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from capsbench.contracts import CLASSES, Batch, TensorBatch
+from capsbench.measuring import PROBE, Rates, contest
+from capsbench.stepping import TrainingStep, adam
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One thing that was timed.
+
+    Attributes:
+        part: ``routing``, ``step``, or the name of a part of the network.
+        what: ``forward``, ``forward + backward`` or ``training step``.
+        implementation: Of routing; empty where there is none.
+        gradient: Through routing.
+        iterations: Of routing.
+        image_size: Side of the images in pixels.
+        asked: Images at a time that were asked for.
+        batch: Images at a time that memory sufficed for; 0 where it did not even suffice for one.
+        precision: ``fp32`` or ``bf16``.
+        seconds: The shortest time.
+        peak_bytes: That tensors took at most, beyond weights and inputs.
+        flops_share: Of the machine's rate of multiplying matrices of this dtype: what the reference must compute, by
+            the time that was taken.
+        bytes_share: Of the machine's rate of copying: inputs, weights and outputs once, and with the backward pass
+            twice more, by the time that was taken.
+    """
+
+    part: str
+    what: str
+    implementation: str = ""
+    gradient: str = ""
+    iterations: int = 0
+    image_size: int
+    asked: int
+    batch: int
+    precision: str
+    seconds: float
+    peak_bytes: int
+    flops_share: float
+    bytes_share: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all rows of a comparison have in common.
+
+    Attributes:
+        image_size: Side of the images in pixels.
+        asked: Images at a time.
+        precision: ``fp32`` or ``bf16``.
+        device: ``"cpu"`` or ``"cuda"``.
+        seconds: For each comparison.
+        rates: Of the machine, in this precision.
+    """
+
+    image_size: int
+    asked: int
+    precision: str
+    device: str
+    seconds: float
+    rates: Rates
+
+    def rows(
+        self,
+        prepare: Mapping[str, Callable[[int], Run]],
+        *,
+        flops: float,
+        elements: float,
+        backward: bool = True,
+        **labels: Any,
+    ) -> Iterator[Row]:
+        """Times contestants, by implementation; flops and elements that cross memory are those of one image."""
+        timed = contest(list(prepare.values()), batch=self.asked, seconds=self.seconds, device=self.device)
+        moved = elements * DTYPES[self.precision].itemsize * (3 if backward else 1)
+        for implementation, one in zip(prepare, timed, strict=True):
+            each = one.seconds / one.batch if one.batch else float("inf")
+            yield Row(
+                **labels,
+                implementation=implementation,
+                image_size=self.image_size,
+                asked=self.asked,
+                batch=one.batch,
+                precision=self.precision,
+                seconds=one.seconds,
+                peak_bytes=one.peak_bytes,
+                flops_share=flops / each / self.rates.flops,
+                bytes_share=moved / each / self.rates.bytes,
+            )
+
+    def autocast(self) -> torch.autocast:
+        """What a network runs under here."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def part_rows(model: nn.Module, place: Place) -> Iterator[Row]:
+    """Each part of the network that has weights, forward and backward."""
+    for name, part, given, made in _parts(model, place):
+        parameters = list(part.parameters())
+
+        def prepare(batch: int, part: nn.Module = part, given: Tensor = given, parameters: Any = parameters) -> Run:
+            x = torch.rand(batch, *given.shape[1:], device=place.device).requires_grad_(given.requires_grad)
+            wanted = [*parameters, *([x] if x.requires_grad else [])]
+
+            def run() -> None:
+                with place.autocast():
+                    y = part(x)
+                torch.autograd.backward(y, torch.ones_like(y), inputs=wanted)
+                for one in wanted:
+                    one.grad = None
+
+            return run
+
+        elements = (given.numel() + made.numel()) / PROBE + sum(one.numel() for one in parameters) / place.asked
+        flops = count_flops(prepare(PROBE))
+        yield from place.rows({"": prepare}, flops=flops, elements=elements, part=name, what="forward + backward")
+
+
+def _parts(model: nn.Module, place: Place) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+    """Each child of the network that maps one tensor to one, with what it is given and makes of `PROBE` images."""
+    found: dict[str, tuple[str, nn.Module, Tensor, Tensor]] = {}
+
+    def note(name: str, part: nn.Module, given: tuple[Any, ...], made: Any) -> None:
+        if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(made, Tensor):
+            found[name] = (name, part, given[0], made)
+
+    hooks = [
+        child.register_forward_hook(lambda part, given, made, name=name: note(name, part, given, made))
+        for name, child in model.named_children()
+        if next(child.parameters(), None) is not None
+    ]
+    batch = _batch(PROBE, place)
+    output = model(batch.images)
+    if output.reconstruct is not None:
+        output.reconstruct(batch.labels)
+    for hook in hooks:
+        hook.remove()
+    return list(found.values())
+
+
+def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
+    """The whole network: answers alone, and the training step.
+
+    Args:
+        networks: By the implementation of routing that each has; the last one's products of matrices are counted.
+        place: Where, and for how many images.
+    """
+
+    def answer(network: nn.Module, batch: int) -> Run:
+        images = _batch(batch, place).images
+
+        def run() -> object:
+            with torch.no_grad(), place.autocast():
+                return network(images).scores
+
+        return run
+
+    def step(network: nn.Module, batch: int) -> Run:
+        samples = _batch(batch, place)
+        optimizer = adam(network, 1e-3, place.device)
+        graph = place.device == "cuda"
+        train = TrainingStep(network, optimizer, precision=place.precision, device=place.device, graph=graph)
+        return lambda: train(samples)
+
+    *_, last = networks.values()
+    weights = sum(one.numel() for one in last.parameters()) / place.asked
+    pixels = place.image_size**2
+    for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
+        yield from place.rows(
+            {name: partial(prepare, network) for name, network in networks.items()},
+            flops=count_flops(prepare(last, PROBE)),
+            elements=pixels + moved,  # Adam's two averages are as large as the weights
+            backward=what != "forward",
+            part="network",
+            what=what,
+        )
+
+
+def _batch(number: int, place: Place) -> TensorBatch:
+    size = place.image_size
+    images = torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0))
+    return Batch(images=images.to(place.device), labels=(torch.arange(number) % CLASSES).to(place.device))
+
+
+def count_flops(run: Run) -> float:
+    """Multiplications and additions of products of matrices for each of `PROBE` images, as torch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops()) / PROBE

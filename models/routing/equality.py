@@ -1,0 +1,71 @@
+"""Whether an implementation is as near to the truth as the reference, which is what a fast one is held to."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from capsbench.models.routing.reference import route_reference
+
+Implementation = Callable[[Tensor, Tensor, int, Tensor | None, str], Tensor]
+
+
+def worst_error(
+    implementation: Implementation,
+    sizes: tuple[int, int, int, int, int],
+    iterations: int,
+    gradient: str,
+    *,
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> float:
+    """The largest error of the output and of each gradient against float64, as a multiple of what is allowed.
+
+    Allowed is twice the reference's own error in the same dtype, or 4 eps of the dtype times the largest value,
+    whichever is larger. Inputs are random, of the size that networks have, and the same each time.
+
+    Args:
+        implementation: A function of (u, weight, iterations, bias, gradient).
+        sizes: B, I, J, O and D.
+        iterations: Of routing.
+        gradient: ``"exact"`` or ``"detached"``.
+        bias: Whether there is one.
+        dtype: Of u, weight and bias.
+        device: Where to compute; the truth is always computed on the CPU.
+
+    Returns:
+        At most 1 where all is well; infinite where a value is not a number.
+    """
+    tensors = [tensor.to(dtype) for tensor in _draw(*sizes)][: 4 if bias else 3]
+    exact = _results(route_reference, [tensor.double() for tensor in tensors], iterations, gradient)
+    there = [tensor.to(device) for tensor in tensors]
+    plain, ours = (_results(one, there, iterations, gradient) for one in (route_reference, implementation))
+    return max(_share(*three, torch.finfo(dtype).eps) for three in zip(ours, plain, exact, strict=True))
+
+
+def _draw(B: int, I: int, J: int, O: int, D: int) -> list[Tensor]:
+    """u, weight, the gradient of the output, and a bias."""
+    random = torch.Generator().manual_seed(B * 1009 + I)
+    shapes = [(B, I, D), (I, J, O, D), (B, J, O), (J, O)]
+    scales = [0.5, 4 / (I * D) ** 0.5, 1.0, 0.1]  # outputs are then neither short nor saturated
+    return [scale * torch.randn(shape, generator=random) for shape, scale in zip(shapes, scales, strict=True)]
+
+
+def _results(implementation: Implementation, tensors: list[Tensor], iterations: int, gradient: str) -> list[Tensor]:
+    """The output, and the gradients with respect to u, weight and, where there is one, bias."""
+    u, weight, upstream, *bias = (tensor.clone() for tensor in tensors)
+    leaves = [leaf.requires_grad_() for leaf in (u, weight, *bias)]
+    v = implementation(u, weight, iterations, bias[0] if bias else None, gradient)
+    return [one.detach().cpu() for one in (v, *torch.autograd.grad(v, leaves, upstream.to(v.dtype)))]
+
+
+def _share(ours: Tensor, plain: Tensor, exact: Tensor, eps: float) -> float:
+    if ours.shape != plain.shape or ours.dtype != plain.dtype or not ours.isfinite().all():
+        return float("inf")
+    allowed = max(2 * _distance(plain, exact), 4 * eps * exact.abs().max().item())
+    return _distance(ours, exact) / allowed if allowed else float(_distance(ours, exact) > 0)
+
+
+def _distance(one: Tensor, exact: Tensor) -> float:
+    return (one.double() - exact).abs().max().item()
