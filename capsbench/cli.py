@@ -7,17 +7,16 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError, StorageError, UsageError
+from capsbench.errors import CellsFailedError, DataFileError, UsageError
+from capsbench.exits import exit_code
 from capsbench.parameters import split_assignments
 from capsbench.version import VERSION
-
-INTERRUPTED = 130
 
 digits_option = click.option(
     "--digits",
@@ -350,7 +349,7 @@ def report(folders: Sequence[Path], style: str, pictures: Path | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs a command and ends the process with its exit code: the one place where errors become lines."""
+    """Runs a command and ends the process with its exit code."""
     # For GNU's OpenMP, which reads it when torch starts its threads: how long a thread that waits spins before it
     # sleeps. Measured, small CapsNet on two cores: idle 1,500 images/s (1,350 by default, 1,120 if it never spins);
     # beside a busy process 420 (some 100 where it spins for long, 800 if it never does).
@@ -360,45 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a file's name need not be Unicode
-    sys.exit(_exit_code(lambda: cli.main(arguments, prog_name="capsbench", standalone_mode=False)))
-
-
-def _exit_code(command: Callable[[], Any]) -> int:
-    try:
-        command()
-        if sys.stdout is not None:  # it may have been closed before we began
-            sys.stdout.flush()
-    except CapsbenchError as error:
-        return _complain(str(error), error.exit_code)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return error.exit_code
-    except click.UsageError as error:
-        place = error.ctx.command_path if error.ctx else "capsbench"
-        return _complain(f"{error.format_message()}\nTry '{place} --help'.", error.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("Interrupted. What is done is kept: run the same command again to go on.", err=True)
-        return INTERRUPTED
-    except OSError as error:  # every other file's has been explained by now: this is the output's
-        _silence_output()
-        if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `head` does
-            return 0
-        return _complain(f"The output could not be written: {error.strerror}.", StorageError.exit_code)
-    return 0
-
-
-def _complain(message: str, code: int) -> int:
-    click.echo(f"Error: {message}", err=True)
-    return code
-
-
-def _silence_output() -> None:
-    """What is still in the buffer must not be tried again when the interpreter ends."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+    sys.exit(exit_code(lambda: cli.main(arguments, prog_name="capsbench", standalone_mode=False)))
 
 
 def _note_embedded(files: Sequence[Any]) -> None:

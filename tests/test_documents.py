@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,7 +13,8 @@ from capsbench.running import plan_run, run_plan
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
+BLOCKS = BLOCK.findall(README)
 
 
 def test_the_network_of_the_readme_runs(tmp_path: Path) -> None:
@@ -29,6 +31,17 @@ def test_the_python_of_the_readme_runs() -> None:
     exec(compile(script, "README.md", "exec"), names)
     assert len(names["lazy"]) == 3200 * 32  # type: ignore[arg-type]
     assert len(names["results"]) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/routing.md"])
+def test_the_routing_of_the_documents_runs(document: str) -> None:
+    script = "\n".join(block for block in BLOCK.findall((ROOT / document).read_text()) if "route(" in block)
+    names: dict[str, Any] = {}
+    exec(compile(script, document, "exec"), names)
+    v = names["route"](names["u"], names["weight"])
+    assert v.shape == (32, 10, 16)
+    if "DigitCapsules" in names:
+        assert names["DigitCapsules"](1152, 10, 16, 8)(names["u"]).shape == v.shape
 
 
 @pytest.mark.parametrize("line", sorted(set(re.findall(r"^\$ capsbench (.*)$", README, re.MULTILINE))))

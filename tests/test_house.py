@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = [
     {"version"},
     {"errors"},
-    {"contracts", "durability", "registry"},
+    {"contracts", "durability", "exits", "registry"},
     {"charts", "measuring", "parameters", "progress", "statistics"},
     {"geometry", "randomness", "digits", "results"},
     {"fetching", "layout", "recipes", "report"},

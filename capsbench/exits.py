@@ -1,0 +1,51 @@
+"""How a command ends: the one place where errors become lines and exit codes."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from capsbench.errors import CapsbenchError, StorageError
+
+INTERRUPTED = 130
+
+
+def exit_code(command: Callable[[], Any]) -> int:
+    """Runs a command; what goes wrong becomes a line on stderr and the exit code that is returned."""
+    try:
+        command()
+        if sys.stdout is not None:  # it may have been closed before we began
+            sys.stdout.flush()
+    except CapsbenchError as error:
+        return _complain(str(error), error.exit_code)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
+    except click.UsageError as error:
+        place = error.ctx.command_path if error.ctx else "capsbench"
+        return _complain(f"{error.format_message()}\nTry '{place} --help'.", error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        click.echo("Interrupted. What is done is kept: run the same command again to go on.", err=True)
+        return INTERRUPTED
+    except OSError as error:  # every other file's has been explained by now: this is the output's
+        _silence_output()
+        if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `head` does
+            return 0
+        return _complain(f"The output could not be written: {error.strerror}.", StorageError.exit_code)
+    return 0
+
+
+def _complain(message: str, code: int) -> int:
+    click.echo(f"Error: {message}", err=True)
+    return code
+
+
+def _silence_output() -> None:
+    """What is still in the buffer must not be tried again when the interpreter ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
