@@ -152,11 +152,17 @@ def to_tensors(batch: ArrayBatch, layers: UInt8Array | None, device: str) -> Ten
     """A batch as a model takes it: images ``[n, 1, H, W]`` float32 in 0..1, labels int64, layers like images."""
     return Batch(
         images=_pixels(batch.images, device)[:, None],
-        labels=torch.from_numpy(batch.labels.astype(np.int64)).to(device),
+        labels=_moved(batch.labels.astype(np.int64), device),
         layers=None if layers is None else _pixels(layers, device),
     )
 
 
 def _pixels(images: UInt8Array, device: str) -> torch.Tensor:
     # One byte a pixel crosses to the device; it becomes a float there.
-    return torch.from_numpy(np.ascontiguousarray(images)).to(device).float().div_(255)
+    return _moved(np.ascontiguousarray(images), device).float().div_(255)
+
+
+def _moved(array: npt.NDArray[Any], device: str) -> torch.Tensor:
+    tensor = torch.from_numpy(array)
+    # From pinned memory the copy runs beside what the device still has to do, and nobody waits for it.
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor

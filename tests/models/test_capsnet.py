@@ -213,3 +213,18 @@ def test_blank_image_has_finite_gradients() -> None:
 def test_refusals(parameters: dict[str, Any], error: type[CapsbenchError], message: str) -> None:
     with pytest.raises(error, match=message):
         CapsNet(**parameters)
+
+
+@pytest.mark.parametrize("gradient", ["exact", "detached"])
+def test_a_training_step_with_blocked_routing_is_that_with_the_reference(gradient: str) -> None:
+    batch = batch_of([3, 1, 4, 1, 5, 9, 2, 6])
+    gradients = {}
+    for implementation in ("reference", "auto", "blocked"):
+        model = tiny(implementation=implementation, gradient=gradient)
+        torch.autograd.backward(model.loss(model(batch.images), batch))
+        gradients[implementation] = {name: p.grad for name, p in model.named_parameters()}
+    for implementation in ("auto", "blocked"):
+        for name, expected in gradients["reference"].items():
+            ours = gradients[implementation][name]
+            assert expected is not None and ours is not None
+            assert (ours - expected).norm() <= 1e-5 * expected.norm(), name

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
-from capsbench.models.routing import route
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError
+from capsbench.models.routing import fused, route
 from capsbench.models.routing.reference import route_reference
+from capsbench.models.routing.route import IMPLEMENTATIONS, able, choose
 
 GENERATOR = torch.Generator().manual_seed(0)
 U = torch.randn(2, 6, 3, generator=GENERATOR)
@@ -53,8 +54,33 @@ def test_autocast_changes_nothing() -> None:
     assert torch.equal(inside, route(U, WEIGHT, bias=BIAS))
 
 
-def test_empty_batch_passes() -> None:
-    assert route(U[:0], WEIGHT).shape == (0, 4, 5)
+@pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
+def test_empty_batch_passes(implementation: str) -> None:
+    assert route(U[:0], WEIGHT, implementation=implementation).shape == (0, 4, 5)
+
+
+@pytest.mark.parametrize(("images", "chosen"), [(1, "reference"), (7, "reference"), (8, "blocked"), (128, "blocked")])
+def test_choice_on_a_cpu(images: int, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose(torch.empty(images, 6, 3), WEIGHT) == chosen
+    monkeypatch.setitem(IMPLEMENTATIONS, chosen, lambda u, *rest: u.new_tensor(42))
+    assert route(torch.empty(images, 6, 3), WEIGHT) == 42
+
+
+def test_choice_on_a_gpu_is_fused_where_it_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnGPU(torch.Tensor):
+        is_cuda = True
+
+    u = torch.empty(128, 6, 3).as_subclass(OnGPU)
+    assert choose(u, WEIGHT) == "blocked"
+    monkeypatch.setattr(fused, "refusal", lambda u, weight: None)
+    assert choose(u, WEIGHT) == "fused"
+
+
+def test_fused_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert able(U, WEIGHT) == ["reference", "blocked"]
+    with pytest.raises(UsageError, match=r"'fused' was asked for, but it cannot: it needs a CUDA device"):
+        route(U, WEIGHT, implementation="fused")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,277 @@
+"""Routing in Triton for NVIDIA's GPUs, with a derivative written by hand: no prediction vector is ever stored.
+
+Forward, one pass over the weights for each iteration: a program sums the votes of a tile of images over a split of the
+input capsules, and `squash` adds up the splits. Backward, from the last iteration to the first: the couplings ``c`` and
+the gradients ``db`` of the logits are computed once and stored, [iterations, J, I, B] each, because with them the
+gradients of u and of the weights couple nothing over J, and every element of either is written by one program, once.
+All sums are in float32 and in an order that depends on the sizes and the GPU alone, so that runs agree bit for bit.
+
+Nothing here waits for the GPU or looks at a value, so that a step can be captured in a CUDA graph. Triton is imported
+when something is routed. Under TRITON_INTERPRET=1 the kernels run on the CPU, slowly, for tests.
+"""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from capsbench.models.routing.derivative import HandWritten
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What one program works on at a time.
+
+    Attributes:
+        images: How many.
+        columns: Input capsules times their dimensions, padded to a power of two; a product's depth or width, at least
+            16, so that a tile has at least ``columns / dimensions`` capsules and at least one.
+        warps: Of the program; fewer images than 16 a warp would be computed twice.
+        fence: Whether a barrier keeps ptxas from loading for all output capsules at once, in `kernels.gather`.
+    """
+
+    images: int
+    columns: int
+    warps: int
+    fence: bool = False
+
+
+TILES: dict[torch.dtype, dict[str, Tile]] = {
+    torch.float32: {
+        "uniform": Tile(64, 32, 4),
+        "routed": Tile(64, 16, 4, fence=True),
+        "stored": Tile(64, 32, 4),
+        "couple": Tile(64, 16, 4),
+        "weight_gradient": Tile(32, 128, 8),
+        "input_gradient": Tile(64, 64, 4),
+    },
+    torch.bfloat16: {
+        "uniform": Tile(64, 32, 4),
+        "routed": Tile(64, 16, 4),
+        "stored": Tile(64, 32, 4),
+        "couple": Tile(64, 16, 4),
+        "weight_gradient": Tile(32, 128, 4),
+        "input_gradient": Tile(64, 64, 4),
+    },
+}
+"""For each dtype that can be routed, the tiles of the three modes of `kernels.gather` and of the other kernels.
+
+Compiled for sm_90 with 10 output capsules of 16 dimensions and inputs of 8, none spills a register; most that are twice
+as large do, or halve the programs that a multiprocessor has room for. None was timed on a GPU.
+"""
+
+TUNED_FOR = ("3.6", "3.7", "3.8", "3.9")
+"""Versions of Triton of which that was seen; it depends on them."""
+
+PRECISION = {torch.float32: "tf32x3", torch.bfloat16: "ieee"}
+"""How products are formed: of three in tf32, as accurate as one in float32; a single one is a thousand times off."""
+
+MOST_OUTPUTS, MOST_DIMENSIONS = 16, 32
+"""Blocks of all output capsules are held in registers; beyond this they would not fit by far."""
+
+ROWS, CHUNK, SQUASH_WARPS = 4, 16, 4
+"""Vectors that a program of the squash kernels works on, splits that it loads together, and its warps."""
+
+
+def refusal(u: Tensor, weight: Tensor) -> str | None:
+    """Why `route_fused` cannot route such capsules here, as a clause, or None where it can.
+
+    Args:
+        u: ``[B, I, D]``.
+        weight: ``[I, J, O, D]`` of u's dtype and device.
+    """
+    _, J, O, D = weight.shape
+    if u.dtype not in TILES:
+        return f"{str(u.dtype).removeprefix('torch.')} capsules; it takes float32 and bfloat16"
+    if not 1 <= J <= MOST_OUTPUTS:
+        return f"{J} output capsules; it takes 1 to {MOST_OUTPUTS}"
+    if not (1 <= D <= MOST_DIMENSIONS and 1 <= O <= MOST_DIMENSIONS):
+        return f"capsules of {D} and {O} dimensions; it takes 1 to {MOST_DIMENSIONS}"
+    return _refusal_of_device(u.device)
+
+
+def _refusal_of_device(device: torch.device) -> str | None:
+    interpreting = os.environ.get("TRITON_INTERPRET") == "1"
+    if device.type != "cuda" and not (device.type == "cpu" and interpreting):
+        return "it needs a CUDA device"
+    if device.type == "cuda" and (torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0)):
+        return "it needs an NVIDIA GPU of compute capability 8.0 or above"
+    try:
+        kernels = _kernels()
+    except ImportError:
+        return "Triton is not installed"
+    if device.type == "cpu" and not kernels.INTERPRETED:
+        return "Triton was imported before TRITON_INTERPRET=1 was set"
+    return None
+
+
+def _kernels() -> ModuleType:
+    """Imported late: Triton may be absent, takes time to import, and reads TRITON_INTERPRET while it is imported."""
+    from capsbench.models.routing import kernels
+
+    return kernels
+
+
+@cache
+def _multiprocessors(device: torch.device) -> int:
+    """Of a GPU; elsewhere as many as an H100 or H200 has."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 132
+
+
+class _Call:
+    """The sizes of one call, and the kernels on tensors of these sizes, all contiguous.
+
+    Output capsules and their like are ``[B, J, O]``, couplings and their like ``[J, I, B]``, the parts of a sum
+    ``[splits, B, J, O]``; all are float32.
+    """
+
+    def __init__(self, u: Tensor, weight: Tensor) -> None:
+        self.u, self.weight = u.contiguous(), weight.contiguous()
+        (self.B, self.I, self.D), (_, self.J, self.O, _) = u.shape, weight.shape
+        self.DP = _power_of_two(self.D)
+        self.vectors = {"O": self.O, "OP": max(16, _power_of_two(self.O))}
+        self.tiles = TILES[u.dtype]
+
+    def empty(self, count: int) -> Tensor:
+        """``[count, B, J, O]``."""
+        return torch.empty(count, self.B, self.J, self.O, dtype=torch.float32, device=self.u.device)
+
+    def empty_couplings(self, count: int) -> Tensor:
+        """``[count, J, I, B]``."""
+        return torch.empty(count, self.J, self.I, self.B, dtype=torch.float32, device=self.u.device)
+
+    def gather(self, mode: str, given: Tensor) -> Tensor:
+        """Parts of ``sum_i c_ij W_ij u_i``.
+
+        Args:
+            mode: A mode of `kernels.gather`.
+            given: The sum V of earlier output capsules if that is "routed", the couplings if "stored", else not read.
+        """
+        tile = self.tiles[mode]
+        blocks, splits = self._split(tile)
+        parts = self.empty(splits)
+        tensors = self.u, self.weight, given, given, parts
+        grid = _ceil(self.B, tile.images), splits
+        self._launch("gather", grid, tile, tensors, self.B, self.I, blocks, FENCE=tile.fence, MODE=mode)
+        return parts
+
+    def couple(self, agreed: Tensor, ds: Tensor, c: Tensor, db: Tensor, exact: bool) -> None:
+        """Fills c, and db if exact, with those of the iteration whose logits are made of `agreed`, a sum V."""
+        tile = self.tiles["couple"]
+        blocks, splits = self._split(tile)
+        tensors = self.u, self.weight, agreed, ds, c, db
+        grid = _ceil(self.B, tile.images), splits
+        self._launch("couple", grid, tile, tensors, self.B, self.I, blocks, EXACT=exact)
+
+    def gradients(self, agreed: Tensor, ds: Tensor, c: Tensor, db: Tensor, exact: bool) -> tuple[Tensor, Tensor]:
+        """Those of u and weight. With one ds more than c, the first is that of the iteration with couplings of 1/J."""
+        kept = len(c)
+        flags = {"UNIFORM": len(ds) > kept, "EXACT": exact}
+        du, dweight = torch.empty_like(self.u), torch.empty_like(self.weight)
+        shared = agreed, ds[len(ds) - kept :], ds[0], c, db
+        for name, factor, out in (("weight_gradient", self.u, dweight), ("input_gradient", self.weight, du)):
+            tile = self.tiles[name]
+            blocks = _ceil(self.I, self._capsules(tile))
+            grid = (blocks, self.J) if name == "weight_gradient" else (_ceil(self.B, tile.images), blocks)
+            self._launch(name, grid, tile, (factor, *shared, out), self.B, self.I, kept, **flags)
+        return du, dweight
+
+    def squash(self, parts: Tensor, bias: Tensor | None, earlier: Tensor | None, s: Tensor, out: Tensor) -> None:
+        """Fills s with the sum of parts and bias, and out with its squash, plus `earlier` if given."""
+        tensors = parts, s if bias is None else bias, s if earlier is None else earlier, s, out
+        self._squash("squash", tensors, J=self.J, BIASED=bias is not None, ADD=earlier is not None)
+
+    def squash_gradient(self, parts: Tensor, running: Tensor, s: Tensor, ds: Tensor, add: bool, keep: bool) -> None:
+        """Fills ds with the gradient of s, made of its squash's, the sum of parts; add adds `running`, keep sets it."""
+        self._squash("squash_gradient", (parts, running, s, ds), ADD=add, KEEP=keep)
+
+    def _squash(self, name: str, tensors: tuple[Tensor, ...], **flags: int) -> None:
+        rows = self.B * self.J
+        constants = {**self.vectors, "R": ROWS, "CHUNK": CHUNK, **flags}
+        _start(name, (_ceil(rows, ROWS),), SQUASH_WARPS, (*tensors, rows, len(tensors[0])), constants)
+
+    def _launch(
+        self, name: str, grid: tuple[int, int], tile: Tile, tensors: tuple[Tensor, ...], *numbers: int, **flags: Any
+    ) -> None:
+        import triton.language as tl
+
+        half = self.u.dtype == torch.bfloat16 and not _kernels().INTERPRETED
+        sizes = {"J": self.J, **self.vectors, "D": self.D, "DP": self.DP}
+        block = {"BB": tile.images, "BI": self._capsules(tile), "PRECISION": PRECISION[self.u.dtype]}
+        product = {"DOT": tl.bfloat16 if half else tl.float32}
+        _start(name, grid, tile.warps, (*tensors, *numbers), {**sizes, **block, **product, **flags})
+
+    def _capsules(self, tile: Tile) -> int:
+        return max(1, tile.columns // self.DP)
+
+    def _split(self, tile: Tile) -> tuple[int, int]:
+        """Tiles of capsules in a split, and splits: two programs for each multiprocessor, or a few less.
+
+        Registers have room for two; a few more than that would run after all others, and alone.
+        """
+        wanted = max(1, 2 * _multiprocessors(self.u.device) // max(1, _ceil(self.B, tile.images)))
+        tiles = _ceil(self.I, self._capsules(tile))
+        blocks = max(1, _ceil(tiles, wanted))
+        return blocks, max(1, _ceil(tiles, blocks))
+
+
+def _start(
+    name: str, grid: tuple[int, ...], warps: int, arguments: tuple[Tensor | int, ...], constants: dict[str, Any]
+) -> None:
+    # Fusing products into sums is what Triton does, and stated because a coming version will not by default.
+    getattr(_kernels(), name)[grid](*arguments, **constants, num_warps=warps, num_stages=1, enable_fp_fusion=True)
+
+
+def _ceil(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def _power_of_two(count: int) -> int:
+    """The least that is not below."""
+    return 1 << (count - 1).bit_length()
+
+
+def _forward(
+    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, exact: bool
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    with torch.cuda.device(u.get_device()):  # Triton launches on the current one
+        call = _Call(u, weight)
+        bias = None if bias is None else bias.contiguous()
+        s, agreed, v = call.empty(iterations), call.empty(iterations - 1), call.empty(1)[0]
+        for t in range(iterations):
+            parts = call.gather("routed", agreed[t - 1]) if t else call.gather("uniform", v)
+            if t < iterations - 1:
+                call.squash(parts, bias, agreed[t - 1] if t else None, s[t], agreed[t])
+            else:
+                call.squash(parts, bias, None, s[t], v)
+        return v, (s, agreed)
+
+
+def _backward(
+    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, exact: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    s, agreed = saved
+    first = 0 if exact else iterations - 1  # iteration that carries gradient
+    routed = max(first, 1)  # and whose couplings are not 1/J
+    with torch.cuda.device(u.get_device()):
+        call = _Call(u, weight)
+        ds, running = call.empty(iterations - first), call.empty(1)
+        c = call.empty_couplings(iterations - routed)
+        db = torch.empty_like(c) if exact else c
+        parts = dv.contiguous()[None]
+        for t in reversed(range(first, iterations)):
+            later = iterations - 1 - t  # v_t enters the logits of as many
+            call.squash_gradient(parts, running, s[t], ds[t - first], add=later > 1, keep=later > 0)
+            if t:
+                k = t - routed
+                call.couple(agreed[t - 1], ds[t - first], c[k], db[k], exact)
+                parts = call.gather("stored", db[k]) if exact else parts
+        du, dweight = call.gradients(agreed, ds, c, db, exact)
+        return du, dweight, ds.sum(dim=(0, 1))
+
+
+route_fused = HandWritten("fused", _forward, _backward)

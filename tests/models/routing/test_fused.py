@@ -1,0 +1,287 @@
+"""Fused routing against the reference in float64: on a GPU where there is one, else under Triton's interpreter.
+
+The interpreter must be asked for before Triton is first imported, and torchvision imports it. So the functions that
+route run in a process of its own, which is this file run as a program.
+"""
+
+import importlib.util
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import Tensor
+
+from capsbench.errors import UsageError
+from capsbench.models.routing import fused
+from capsbench.models.routing.equality import worst_error
+from capsbench.models.routing.reference import route_reference
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GRADIENTS = ["exact", "detached"]
+ABSENT = importlib.util.find_spec("triton") is None
+
+ALLOWED = 2.0 if DEVICE == "cuda" else 1.0
+"""Of `worst_error`, which scatters where values are few: its mean is a half, and for some sizes, not those below, it
+passes 1 under the interpreter. A GPU rounds in its own way."""
+
+Sizes = tuple[int, int, int, int, int]
+Run = Callable[..., Any]
+
+
+class Interpreter:
+    """A process in which functions of this file run under TRITON_INTERPRET=1."""
+
+    def __init__(self) -> None:
+        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+        )
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        assert self.process.stdin and self.process.stdout
+        pickle.dump((function.__name__, arguments, options), self.process.stdin)
+        self.process.stdin.flush()
+        result = pickle.load(self.process.stdout)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def serve() -> None:
+    """The other side of `Interpreter`."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what something prints must not come between
+    torch.set_num_threads(1)
+    while True:
+        try:
+            name, arguments, options = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            result = globals()[name](*arguments, **options)
+        except Exception as error:
+            result = error
+        pickle.dump(result, answers)
+        answers.flush()
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Calls a function of this file where Triton's kernels run."""
+    if ABSENT:
+        pytest.skip("Triton is not installed")
+    if DEVICE == "cuda":
+        yield lambda function, *arguments, **options: function(*arguments, **options)
+        return
+    interpreter = Interpreter()
+    yield interpreter
+    interpreter.close()
+
+
+def error(sizes: Sizes, iterations: int, gradient: str, *, processors: int = 1, **options: Any) -> float:
+    """`worst_error` in memory that holds NaN until it is written, as if for a GPU of so many multiprocessors."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        assert torch.empty(3).isnan().all()
+        with patch.object(fused, "_multiprocessors", lambda device: processors):
+            return worst_error(fused.route_fused, sizes, iterations, gradient, device=DEVICE, **options)
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def results(
+    u: Tensor, weight: Tensor, bias: Tensor | None = None, gradient: str = "exact", upstream: Tensor | None = None
+) -> list[Tensor]:
+    """Of three iterations: the output and the gradients of u, weight and bias, all on the CPU."""
+    leaves = [tensor.to(DEVICE).requires_grad_() for tensor in (u, weight, bias) if tensor is not None]
+    v = fused.route_fused(leaves[0], leaves[1], 3, leaves[2] if bias is not None else None, gradient)
+    given = torch.ones_like(v[..., :1]).expand_as(v) if upstream is None else upstream.to(DEVICE)
+    return [one.detach().cpu() for one in (v, *torch.autograd.grad(v, leaves, given))]
+
+
+def second_derivative(u: Tensor, weight: Tensor) -> None:
+    u = u.to(DEVICE).requires_grad_()
+    v = fused.route_fused(u, weight.to(DEVICE), 2, None, "exact")
+    (first,) = torch.autograd.grad(v.sum(), u, create_graph=True)
+    torch.autograd.grad(first.sum(), u)
+
+
+def refusal(u: Tensor, weight: Tensor) -> str | None:
+    return fused.refusal(u.to(DEVICE), weight.to(DEVICE))
+
+
+def draw(B: int, I: int, J: int, O: int, D: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    u, weight, bias = (torch.randn(shape, generator=generator) for shape in ((B, I, D), (I, J, O, D), (J, O)))
+    return 0.5 * u, 0.5 * weight, 0.1 * bias
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 5])
+def test_error_is_that_of_the_reference(run: Run, iterations: int, gradient: str) -> None:
+    assert run(error, (7, 9, 3, 16, 8), iterations, gradient, bias=iterations != 4) <= ALLOWED
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1, 1, 1, 16, 8),
+        (5, 4, 10, 16, 8),
+        (3, 37, 2, 16, 8),  # several tiles of capsules for each kernel, the last ragged, and splits
+        (70, 2, 2, 16, 8),  # several tiles of images, the last ragged
+        (1, 2, 16, 8, 16),
+        (33, 4, 3, 4, 4),
+        (3, 4, 3, 32, 8),
+        (3, 3, 2, 16, 32),
+        (3, 50, 2, 5, 3),  # padded in both dimensions
+        (2, 5, 2, 1, 1),
+    ],
+    ids=str,
+)
+def test_odd_sizes(run: Run, sizes: Sizes, gradient: str) -> None:
+    assert run(error, sizes, 3, gradient) <= ALLOWED
+
+
+def test_many_splits_are_summed(run: Run) -> None:
+    assert run(error, (2, 37, 1, 16, 8), 3, "exact", processors=132) <= ALLOWED
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_bfloat16(run: Run, gradient: str) -> None:
+    assert run(error, (5, 9, 3, 16, 8), 3, gradient, dtype=torch.bfloat16) <= ALLOWED
+
+
+def test_bfloat16_is_summed_in_float32(run: Run) -> None:
+    # 500 capsules that vote 1/64 for one output: sums of bfloat16 stand still at 4, the next number being 4 1/32.
+    u = torch.ones(1, 500, 1, dtype=torch.bfloat16)
+    weight = torch.full((500, 1, 1, 1), 1 / 64, dtype=torch.bfloat16)
+    v, du, dweight = run(results, u, weight)
+    s = 500 / 64
+    assert v.dtype == torch.float32 and du.dtype == dweight.dtype == torch.bfloat16
+    assert v.item() == pytest.approx(s * s / (1 + s * s), rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1e-9, 30.0])
+def test_short_and_long_vectors_are_as_accurate(run: Run, scale: float) -> None:
+    u, weight, _ = draw(3, 5, 3, 16, 8)
+    u *= scale
+    upstream = torch.randn(3, 3, 16, generator=torch.Generator().manual_seed(1))
+    exact = [tensor.double().requires_grad_() for tensor in (u, weight)]
+    v = route_reference(exact[0], exact[1], 3, None, "exact")
+    expected = [v, *torch.autograd.grad(v, exact, upstream.double())]
+    for ours, truth in zip(run(results, u, weight, upstream=upstream), expected, strict=True):
+        assert truth.any()
+        assert (ours - truth).abs().max() <= 2e-6 * truth.abs().max()
+
+
+def test_zeros_have_zero_gradients(run: Run) -> None:
+    assert not any(one.any() for one in run(results, torch.zeros(2, 3, 8), torch.zeros(3, 2, 16, 8)))
+
+
+def test_large_logits_saturate_instead_of_overflowing(run: Run) -> None:
+    u, weight, _ = draw(2, 5, 3, 16, 8)
+    v = run(results, u, 1e4 * weight)[0]
+    torch.testing.assert_close(v, route_reference(u.double(), 1e4 * weight.double(), 3, None, "exact").float())
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_the_same_bits_each_time(run: Run, gradient: str) -> None:
+    tensors = draw(5, 9, 3, 16, 8)
+    for first, second in zip(*(run(results, *tensors, gradient) for _ in range(2)), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_inputs_need_not_be_contiguous(run: Run) -> None:
+    u, weight, bias = draw(5, 6, 3, 16, 8)
+    plain = run(results, u, weight, bias)  # the gradient of the output is expanded already
+    views = [u.transpose(0, 1).contiguous().transpose(0, 1), weight.mT.contiguous().mT, bias.mT.contiguous().mT]
+    assert not any(view.is_contiguous() for view in views)
+    upstream = torch.ones(3, 5, 16).transpose(0, 1)
+    for ours, expected in zip(run(results, *views, "exact", upstream), plain, strict=True):
+        assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 2, 16, 8), (2, 0, 2, 16, 8)], ids=str)
+def test_nothing_comes_of_nothing(run: Run, sizes: Sizes) -> None:
+    u, weight, bias = draw(*sizes)
+    v, du, dweight, _ = run(results, u, weight, bias)
+    torch.testing.assert_close(v, route_reference(u, weight, 3, bias, "exact"))
+    assert du.shape == u.shape and dweight.shape == weight.shape
+    assert not du.any() and not dweight.any()
+
+
+def test_a_second_derivative_is_refused(run: Run) -> None:
+    with pytest.raises(UsageError, match="'fused', which has only the first"):
+        run(second_derivative, *draw(2, 3, 2, 16, 8)[:2])
+
+
+def test_what_it_can_do_is_not_refused(run: Run) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        assert run(refusal, torch.zeros(1, 2, 8, dtype=dtype), torch.zeros(2, 16, 32, 8, dtype=dtype)) is None
+
+
+@pytest.mark.parametrize(
+    ("outputs", "output_dim", "input_dim", "dtype", "reason"),
+    [
+        (10, 16, 8, torch.float64, "float64 capsules; it takes float32 and bfloat16"),
+        (10, 16, 8, torch.float16, "float16 capsules; it takes float32 and bfloat16"),
+        (17, 16, 8, torch.float32, "17 output capsules; it takes 1 to 16"),
+        (0, 16, 8, torch.float32, "0 output capsules; it takes 1 to 16"),
+        (10, 33, 8, torch.float32, "capsules of 8 and 33 dimensions; it takes 1 to 32"),
+        (10, 16, 64, torch.float32, "capsules of 64 and 16 dimensions; it takes 1 to 32"),
+        (10, 16, 0, torch.float32, "capsules of 0 and 16 dimensions; it takes 1 to 32"),
+        (10, 16, 8, torch.float32, "it needs a CUDA device"),
+    ],
+)
+def test_refusals(
+    outputs: int, output_dim: int, input_dim: int, dtype: torch.dtype, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    u = torch.zeros(1, 2, input_dim, dtype=dtype)
+    assert fused.refusal(u, torch.zeros(2, outputs, output_dim, input_dim, dtype=dtype)) == reason
+
+
+def test_refusal_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setitem(sys.modules, "triton", None)
+    monkeypatch.delitem(sys.modules, "capsbench.models.routing.kernels", raising=False)
+    monkeypatch.delattr("capsbench.models.routing.kernels", raising=False)
+    assert fused.refusal(torch.zeros(1, 2, 8), torch.zeros(2, 1, 16, 8)) == "Triton is not installed"
+
+
+def test_refusal_when_the_interpreter_was_asked_for_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(fused, "_kernels", lambda: type("kernels", (), {"INTERPRETED": False}))
+    reason = fused.refusal(torch.zeros(1, 2, 8), torch.zeros(2, 1, 16, 8))
+    assert reason == "Triton was imported before TRITON_INTERPRET=1 was set"
+
+
+@pytest.mark.parametrize(("capability", "hip"), [((7, 5), None), ((9, 4), "6.2")])
+def test_refusal_of_other_gpus(capability: tuple[int, int], hip: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.version, "hip", hip)
+    reason = fused._refusal_of_device(torch.device("cuda", 0))
+    assert reason == "it needs an NVIDIA GPU of compute capability 8.0 or above"
+
+
+def test_triton_is_imported_late() -> None:
+    code = "import sys, capsbench.models.routing; sys.exit('capsbench.models.routing.kernels' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,175 @@
+"""The Triton kernels compiled for sm_90, which takes no GPU, with the very arguments that `fused` launches them with.
+
+Compiling happens in a process of its own, which is this file run as a program, because what was imported for the
+interpreter cannot be compiled.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from capsbench.models.routing import fused
+from capsbench.models.routing.fused import TILES, TUNED_FOR, Tile, route_fused
+
+Launch = tuple[str, tuple[Any, ...], dict[str, Any]]
+Compiled = dict[str, Any]
+
+OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+REGISTERS, SHARED_MEMORY = 64 * 1024, 227 * 1024  # of a multiprocessor of sm_90: count, and bytes for all programs
+
+
+class Recorder:
+    """Stands in for the module of kernels, and writes down what is launched."""
+
+    INTERPRETED = False
+
+    def __init__(self) -> None:
+        self.launches: list[Launch] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def launch(*arguments: Any, **constants: Any) -> None:
+            self.launches.append((name, arguments, constants))
+
+        class Kernel:
+            def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+                return launch
+
+        return Kernel()
+
+
+def launches(dtype: torch.dtype, iterations: int, exact: bool, with_bias: bool) -> list[Launch]:
+    """Those of the paper's network at 28x28, forward and backward. Its tensors have no elements: none is looked at."""
+    shapes = (128, 1152, 8), (1152, 10, 16, 8), (10, 16)
+    u, weight, bias = (torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
+    recorder = Recorder()
+    with patch.object(fused, "_kernels", lambda: recorder):
+        v, saved = route_fused.forward(u, weight, bias if with_bias else None, iterations, exact)
+        found = route_fused.backward(u, weight, saved, v, iterations, exact)
+    assert [one.shape for one in (v, *found)] == [(128, 10, 16), u.shape, weight.shape, bias.shape]
+    return recorder.launches
+
+
+def types(arguments: tuple[Any, ...]) -> list[str]:
+    pointers = {torch.float32: "*fp32", torch.bfloat16: "*bf16"}
+    return [pointers[one.dtype] if isinstance(one, torch.Tensor) else "i32" for one in arguments]
+
+
+def compile_launch(name: str, arguments: tuple[Any, ...], constants: dict[str, Any]) -> Compiled:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from capsbench.models.routing import kernels
+
+    kernel = getattr(kernels, name)
+    options = {key: value for key, value in constants.items() if key in OPTIONS}
+    constants = {key: value for key, value in constants.items() if key not in OPTIONS}
+    given = types(arguments)
+    source = ASTSource(
+        fn=kernel,
+        signature=dict(zip(kernel.arg_names, [*given, *["constexpr"] * len(constants)], strict=True)),
+        constexprs={(kernel.arg_names.index(key),): value for key, value in constants.items()},
+        attrs={(place,): [["tt.divisibility", 16]] for place, one in enumerate(given) if one != "i32"},
+    )
+    compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+    return {
+        "tile": constants.get("MODE", name),
+        "constants": str(constants),
+        "warps": options["num_warps"],
+        "shared": compiled.metadata.shared,
+        "version": triton.__version__,
+        **resources(triton.knobs.nvidia.cuobjdump.path, compiled.asm["cubin"]),
+    }
+
+
+def resources(cuobjdump: str, binary: bytes) -> dict[str, int]:
+    """Registers of a thread, and bytes of its own memory, where registers are spilled to."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernel.cubin"
+        path.write_bytes(binary)
+        command = [cuobjdump, "-res-usage", str(path)]
+        usage = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+    return {"registers": found["REG"], "spilled": found["STACK"] + found["LOCAL"]}
+
+
+def compile_all() -> Iterator[Compiled]:
+    """Each kernel with each set of dtypes and constants that is launched, and last one whose tile is far too large."""
+    seen = set()
+    for dtype in TILES:
+        for options in (4, True, True), (3, False, False), (1, False, False):
+            for name, arguments, constants in launches(dtype, *options):
+                key = name, tuple(types(arguments)), str(constants)
+                if key not in seen:
+                    seen.add(key)
+                    yield compile_launch(name, arguments, constants) | {"dtype": str(dtype)}
+    with patch.dict(TILES[torch.float32], stored=Tile(64, 128, 4)):
+        yield compile_launch(
+            *next(one for one in launches(torch.float32, 2, True, False) if "stored" in one[2].values())
+        )
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Compiled]:
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("Triton is not installed")
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.slow
+def test_every_kernel_compiles_with_every_tile(compiled: list[Compiled]) -> None:
+    found = {(one["dtype"], one["tile"]) for one in compiled[:-1]}
+    assert {(str(dtype), name) for dtype, tiles in TILES.items() for name in tiles} <= found
+    assert {name for _, name in found} - {*TILES[torch.float32]} == {"squash", "squash_gradient"}
+
+
+@pytest.mark.slow
+def test_no_register_is_spilled(compiled: list[Compiled]) -> None:
+    *ours, too_large = compiled
+    assert too_large["spilled"] > 0, "spills are not seen"
+    spilled = [one for one in ours if one["spilled"]]
+    version = ".".join(too_large["version"].split(".")[:2])
+    if spilled and version not in TUNED_FOR:
+        pytest.skip(f"Triton {version} spills where {' and '.join(TUNED_FOR)} do not: {spilled}")
+    assert not spilled
+
+
+@pytest.mark.slow
+def test_two_programs_of_a_split_fit_a_multiprocessor(compiled: list[Compiled]) -> None:
+    for one in compiled[:-1]:
+        if one["tile"] in ("uniform", "routed", "stored", "couple"):
+            registers = -(-one["registers"] // 8) * 8 * 32 * one["warps"]  # handed out by eights
+            assert 2 * registers <= REGISTERS, one
+            assert 2 * (one["shared"] + 1024) <= SHARED_MEMORY, one
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+@pytest.mark.parametrize(
+    ("exact", "backward"),
+    [(True, ["couple", "gather", "squash_gradient"] * 2), (False, ["couple"])],
+    ids=["exact", "detached"],
+)
+def test_few_launches_that_depend_on_no_value(exact: bool, backward: list[str]) -> None:
+    names = [name for name, _, _ in launches(torch.float32, 3, exact, with_bias=True)]
+    assert names[:6] == ["gather", "squash"] * 3
+    assert names[6:] == ["squash_gradient", *backward, "weight_gradient", "input_gradient"]
+
+
+if __name__ == "__main__":
+    for one in compile_all():
+        sys.stdout.write(json.dumps(one) + "\n")
