@@ -71,7 +71,7 @@ PRECISION = {torch.float32: "tf32x3", torch.bfloat16: "ieee"}
 """How products are formed: of three in tf32, as accurate as one in float32; a single one is a thousand times off."""
 
 MOST_OUTPUTS, MOST_DIMENSIONS = 16, 32
-"""Blocks of all output capsules are held in registers; beyond this they would not fit by far."""
+"""A program holds a block of every output capsule in registers; with 16 of them it spills a few already."""
 
 ROWS, CHUNK, SQUASH_WARPS = 4, 16, 4
 """Vectors that a program of the squash kernels works on, splits that it loads together, and its warps."""

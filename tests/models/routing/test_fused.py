@@ -148,6 +148,7 @@ def test_error_is_that_of_the_reference(run: Run, iterations: int, gradient: str
         (3, 4, 3, 32, 8),
         (3, 3, 2, 16, 32),
         (3, 50, 2, 5, 3),  # padded in both dimensions
+        (2, 3, 2, 20, 6),
         (2, 5, 2, 1, 1),
     ],
     ids=str,
