@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -45,20 +46,29 @@ def save_chart(chart: Chart, folder: Path) -> list[Path]:
 
     Args:
         chart: What to draw.
-        folder: Where ``NAME.png`` and ``NAME.csv`` go.
+        folder: Where ``NAME.png`` and ``NAME.csv`` go; what a file's name cannot bear becomes a dash.
 
     Raises:
         StorageError: They cannot be written.
     """
     make_folder(folder)
-    paths = [folder / f"{chart.name}.png", folder / f"{chart.name}.csv"]
+    stem = re.sub(r"[^\w.-]", "-", chart.name)  # it may be made of what a result from elsewhere says
+    paths = [folder / f"{stem}.png", folder / f"{stem}.csv"]
     write_atomically(paths[0], _drawn(chart))
     write_atomically(paths[1], _numbers(chart))
     return paths
 
 
 def _drawn(chart: Chart) -> bytes:
-    from matplotlib.figure import Figure  # takes half a second to import
+    import matplotlib  # takes half a second
+
+    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar sign in a model's name begins no formula
+        return _picture(chart)
+
+
+def _picture(chart: Chart) -> bytes:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
@@ -78,13 +88,17 @@ def _drawn(chart: Chart) -> bytes:
         axes.set_xticks(sorted(places))
     if chart.log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))  # powers of ten may leave none
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(bottom=0)
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(frameon=False, loc="outside right center")
+    if chart.series:
+        figure.legend(frameon=False, loc="outside right center")
     if chart.note:
         figure.supxlabel(chart.note, fontsize="small")
     buffer = BytesIO()

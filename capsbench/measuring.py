@@ -67,19 +67,29 @@ def fit(
 ) -> tuple[Callable[[], object] | None, int, int]:
     """What is made ready, for how many images, and the bytes that it takes; halves the images until they fit."""
     if batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
-        each = peak_memory(prepare(PROBE), device) / PROBE
-        while batch > 1 and each * batch > ENOUGH * available_memory(device):
+        each = _tried(prepare, PROBE, device)[1] / PROBE
+        while batch > PROBE and each * batch > ENOUGH * available_memory(device):
             batch //= 2
     while batch:
-        try:
-            run = prepare(batch)
-            run()  # what is made once and kept, such as an optimizer's state, does not count
-            return run, batch, peak_memory(run, device)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
+        run, taken = _tried(prepare, batch, device)
+        if run:
+            return run, batch, int(taken)
         batch //= 2
     return None, 0, 0
+
+
+def _tried(
+    prepare: Callable[[int], Callable[[], object]], batch: int, device: str
+) -> tuple[Callable[[], object] | None, float]:
+    """What is made ready for so many images, and the bytes that it takes; None and infinity where there are too few."""
+    try:
+        run = prepare(batch)
+        run()  # what is made once and kept, such as an optimizer's state, does not count
+        return run, peak_memory(run, device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    return None, float("inf")
 
 
 def minima(

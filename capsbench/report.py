@@ -50,12 +50,17 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def charts(results: Sequence[Result]) -> list[Chart]:
-    """The charts of each group of results that can be compared, of the suites that have some."""
-    made: list[Chart] = []
+    """The charts of each group of results that can be compared, of the suites that have some; no two of one name."""
+    made: dict[str, Chart] = {}
     for suite, members in _groups(results):
         draw = getattr(registry.load("suite", suite)(), "charts", None)
-        made += _told(suite, members, draw) if draw else []
-    return made
+        for chart in _told(suite, members, draw) if draw else []:
+            name, number = chart.name, 1
+            while name in made:  # of another model, seed or device
+                number += 1
+                name = f"{chart.name}-{number}"
+            made[name] = replace(chart, name=name)
+    return list(made.values())
 
 
 def _groups(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
@@ -70,7 +75,7 @@ def _groups(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
 def _told(suite: str, members: Sequence[Result], tell: Callable[[Sequence[Result]], Any]) -> Any:
     try:
         return tell(members)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise DataFileError(f"A result of suite {suite!r} is not one that it wrote: {error!r}.") from None
 
 
@@ -104,7 +109,8 @@ def render(results: Sequence[Result], style: str = "simple") -> str:
 
 def _text(table: Table, style: str) -> str:
     rows = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in table.rows]
-    alignment = ["left" if isinstance(value, str) and not value[:1].isdigit() else "right" for value in table.rows[0]]
+    first = table.rows[0] if table.rows else []
+    alignment = ["left" if isinstance(value, str) and not value[:1].isdigit() else "right" for value in first]
     body = tabulate(rows, table.headers, tablefmt=style, disable_numparse=True, colalign=alignment)
     mark = "% " if style.startswith("latex") else ""  # there, titles and notes are comments
     return "\n".join([mark + table.title, "", body, "", *(mark + note for note in table.notes)])

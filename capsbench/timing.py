@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from capsbench.contracts import CLASSES, Batch, TensorBatch
+from capsbench.evaluation import checked_output
 from capsbench.measuring import PROBE, Rates, contest
 from capsbench.stepping import TrainingStep, adam
 
@@ -81,14 +82,25 @@ class Place:
         *,
         flops: float,
         elements: float,
+        weights: float,
         backward: bool = True,
         **labels: Any,
     ) -> Iterator[Row]:
-        """Times contestants, by implementation; flops and elements that cross memory are those of one image."""
+        """Times contestants, by implementation.
+
+        Args:
+            prepare: Makes each ready for a number of images.
+            flops: Of one image.
+            elements: That cross memory for each image, once.
+            weights: That cross memory for all images together, once.
+            backward: Whether they come back, too.
+            labels: What else a `Row` has.
+        """
         timed = contest(list(prepare.values()), batch=self.asked, seconds=self.seconds, device=self.device)
-        moved = elements * DTYPES[self.precision].itemsize * (3 if backward else 1)
+        passes = 3 if backward else 1
         for implementation, one in zip(prepare, timed, strict=True):
             each = one.seconds / one.batch if one.batch else float("inf")
+            moved = (elements + weights / max(one.batch, 1)) * DTYPES[self.precision].itemsize * passes
             yield Row(
                 **labels,
                 implementation=implementation,
@@ -110,10 +122,11 @@ class Place:
 def part_rows(model: nn.Module, place: Place) -> Iterator[Row]:
     """Each part of the network that has weights, forward and backward."""
     for name, part, given, made in _parts(model, place):
-        parameters = list(part.parameters())
+        parameters = [one for one in part.parameters() if one.requires_grad]
 
         def prepare(batch: int, part: nn.Module = part, given: Tensor = given, parameters: Any = parameters) -> Run:
-            x = torch.rand(batch, *given.shape[1:], device=place.device).requires_grad_(given.requires_grad)
+            x = torch.rand(batch, *given.shape[1:], dtype=given.dtype, device=place.device)
+            x.requires_grad_(given.requires_grad)
             wanted = [*parameters, *([x] if x.requires_grad else [])]
 
             def run() -> None:
@@ -125,28 +138,39 @@ def part_rows(model: nn.Module, place: Place) -> Iterator[Row]:
 
             return run
 
-        elements = (given.numel() + made.numel()) / PROBE + sum(one.numel() for one in parameters) / place.asked
-        flops = count_flops(prepare(PROBE))
-        yield from place.rows({"": prepare}, flops=flops, elements=elements, part=name, what="forward + backward")
+        yield from place.rows(
+            {"": prepare},
+            flops=count_flops(prepare(PROBE)),
+            elements=(given.numel() + made.numel()) / PROBE,
+            weights=sum(one.numel() for one in part.parameters()),
+            part=name,
+            what="forward + backward",
+        )
 
 
 def _parts(model: nn.Module, place: Place) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
-    """Each child of the network that maps one tensor to one, with what it is given and makes of `PROBE` images."""
+    """Each child of the network that maps one tensor to one, with what it is given and makes of `PROBE` images.
+
+    Only those that learn, and that are given a row of numbers for each image: others cannot be timed alone.
+    """
     found: dict[str, tuple[str, nn.Module, Tensor, Tensor]] = {}
 
-    def note(name: str, part: nn.Module, given: tuple[Any, ...], made: Any) -> None:
-        if len(given) == 1 and isinstance(given[0], Tensor) and isinstance(made, Tensor):
-            found[name] = (name, part, given[0], made)
+    def note(name: str, part: nn.Module, given: tuple[Any, ...], named: dict[str, Any], made: Any) -> None:
+        if len(given) == 1 and not named and all(isinstance(one, Tensor) for one in (*given, made)):
+            x = given[0]
+            if x.is_floating_point() and x.dim() and len(x) == PROBE and made.requires_grad:
+                found[name] = (name, part, x, made)
 
     hooks = [
-        child.register_forward_hook(lambda part, given, made, name=name: note(name, part, given, made))
+        child.register_forward_hook(partial(note, name), with_kwargs=True)
         for name, child in model.named_children()
-        if next(child.parameters(), None) is not None
+        if any(one.requires_grad for one in child.parameters())
     ]
     batch = _batch(PROBE, place)
-    output = model(batch.images)
-    if output.reconstruct is not None:
-        output.reconstruct(batch.labels)
+    with place.autocast():
+        output = checked_output(model(batch.images), PROBE)
+        if output.reconstruct is not None:
+            output.reconstruct(batch.labels)
     for hook in hooks:
         hook.remove()
     return list(found.values())
@@ -162,6 +186,7 @@ def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
 
     def answer(network: nn.Module, batch: int) -> Run:
         images = _batch(batch, place).images
+        network.eval()
 
         def run() -> object:
             with torch.no_grad(), place.autocast():
@@ -171,19 +196,20 @@ def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
 
     def step(network: nn.Module, batch: int) -> Run:
         samples = _batch(batch, place)
+        network.train()
         optimizer = adam(network, 1e-3, place.device)
         graph = place.device == "cuda"
         train = TrainingStep(network, optimizer, precision=place.precision, device=place.device, graph=graph)
         return lambda: train(samples)
 
     *_, last = networks.values()
-    weights = sum(one.numel() for one in last.parameters()) / place.asked
-    pixels = place.image_size**2
+    weights = sum(one.numel() for one in last.parameters())
     for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
         yield from place.rows(
             {name: partial(prepare, network) for name, network in networks.items()},
             flops=count_flops(prepare(last, PROBE)),
-            elements=pixels + moved,  # Adam's two averages are as large as the weights
+            elements=place.image_size**2,
+            weights=moved,  # Adam's two averages are as large as the weights
             backward=what != "forward",
             part="network",
             what=what,

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from capsbench.cli import cli, main
+from capsbench.measuring import Rates
 
 
 def run_cli(*arguments: str) -> int:
@@ -60,6 +61,44 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert run_cli(*arguments, "--dry-run", "--seeds", "0,1") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.rpartition(": ")[2] for line in lines] == ["finished", "to do"]
+
+
+def test_run_draws_charts_and_report_draws_them_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = Rates(flops=1e11, bytes=1e10)
+    monkeypatch.setattr("capsbench.suites.throughput.machine_rates", lambda device, dtype: rates)
+    arguments = ["run", "--suite", "throughput", "--preset", "smoke", "--device", "cpu", "--out", "runs"]
+    arguments += ["--set", "iterations=3", "--set", "capsnet.types=2"]
+    assert run_cli(*arguments) == 0
+    out, err = capsys.readouterr()
+    assert "training step" in out and "digits" not in out + err
+    *_, result, first, second = out.splitlines()
+    folder = Path("runs") / "throughput"
+    names = [f"routing-28px-batch4-{precision}" for precision in ("fp32", "bf16")]
+    assert [first, second] == [f"chart: {folder / name}.png" for name in names]
+    assert json.loads(Path(result.removeprefix("result: ")).read_text())["digits"] == "none"
+    assert sorted(path.stem for path in folder.glob("*.png")) == sorted(names)
+    header, *rows = (folder / f"{names[0]}.csv").read_text().splitlines()
+    assert header == "series,routing iterations,milliseconds" and len(rows) == 4
+
+    assert run_cli(*arguments) == 0
+    again, err = capsys.readouterr()
+    assert again == out and "finished before" in err
+
+    assert run_cli("report", "runs", "--charts", "new/pictures") == 0
+    assert capsys.readouterr().out.startswith("throughput, preset smoke")
+    drawn = {path.name: path.read_bytes() for path in Path("new/pictures").iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".png", ".csv")}
+
+    assert run_cli(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["metrics"]["rows"]
+
+    assert run_cli("report", "runs") == 0
+    assert len(list(Path().rglob("*.png"))) == 4  # none but those that were asked for
+    Path("taken").write_text("")
+    assert run_cli("report", "runs", "--charts", "taken") == 4
+    assert "a file stands there" in capsys.readouterr().err
 
 
 def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.report import by_network, percent, render, spread, tables
+from capsbench.report import by_network, charts, percent, render, spread, tables
 from capsbench.results import Result
 
 
@@ -128,3 +130,67 @@ def test_spread_and_percent_by_hand() -> None:
     assert spread([1.0], digits=1) == "1.0"
     assert spread([1.0, 3.0], digits=1) == "2.0 ± 1.4"
     assert percent([{"share": 0.5, "interval": [0.4, 0.6]}]) == "50.0 (40.0..60.0)"
+
+
+DRAWING = """
+from capsbench.charts import Chart
+from capsbench.report import Table
+
+class Drawing:
+    def table(self, results):
+        return Table(headers=["model"], rows=[[result.model] for result in results if result.metrics])
+
+    def charts(self, results):
+        return [
+            Chart(name=result.metrics["name"], title=result.model, x_label="x", y_label="y", series={"one": [(1, 2)]})
+            for result in results
+        ]
+"""
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> str:
+    path = tmp_path / "drawing.py"
+    path.write_text(DRAWING)
+    return f"{path}:Drawing"
+
+
+def test_suites_that_draw_nothing_have_no_charts(drawing: str) -> None:
+    plain = result("capsnet", 0, 0.8)
+    assert charts([plain]) == [] and charts([]) == []
+    drawn = replace(plain, suite=drawing, model="drawn", metrics={"name": "some"})
+    assert [chart.title for chart in charts([plain, drawn, plain])] == ["drawn"]
+
+
+def test_each_chart_has_a_name_of_its_own(drawing: str) -> None:
+    plain = replace(result("capsnet", 0, 0.8), suite=drawing)
+    names = ["some", "other", "some", "some-2", "some"]
+    results = [replace(plain, seed=seed, metrics={"name": name}) for seed, name in enumerate(names)]
+    results.append(replace(plain, environment={"device": "A card"}, metrics={"name": "other"}))
+    found = [chart.name for chart in charts(results)]
+    assert found == ["some", "other", "some-2", "some-2-2", "some-3", "other-2"]
+
+
+def test_charts_of_a_result_that_its_suite_did_not_write_are_refused(drawing: str) -> None:
+    broken = replace(result("capsnet", 0, 0.8), suite=drawing, metrics={})
+    with pytest.raises(DataFileError, match="not one that it wrote: KeyError"):
+        charts([broken])
+
+
+def test_a_suite_without_digits_says_nothing_of_them() -> None:
+    (table,) = tables([result("capsnet", 0, 0.8, digits="none")])
+    assert table.title == "affine, preset small, cpu, seeds 0"
+
+
+def test_a_table_without_rows_is_shown(drawing: str) -> None:
+    empty = replace(result("capsnet", 0, 0.8), suite=drawing, metrics={})
+    for style in ("simple", "github", "latex_booktabs", "csv"):
+        assert "model" in render([empty], style)
+
+
+@pytest.mark.parametrize("damage", ["two", {}, None])
+def test_numbers_that_are_none_are_refused(damage: Any) -> None:
+    broken = result("capsnet", 0, 0.8)
+    broken.settings["target"] = damage
+    with pytest.raises(DataFileError, match="not one that it wrote"):
+        tables([broken])

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import capsbench
+from capsbench.bench import Bench
 from capsbench.durability import lock
 from capsbench.errors import CellsFailedError, DigitsError, ParameterError, UnknownNameError, UsageError
 from capsbench.face import run
@@ -194,3 +196,57 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     with pytest.raises(error, match=message):
         plan(tmp_path, **options)
     assert not (tmp_path / "runs").exists()
+
+
+SUITE = """
+from typing import ClassVar
+from capsbench.suites.affine import Affine
+
+class Shown(Affine):
+    presets: ClassVar = Affine.presets | {"paper": Affine.presets["small"]}
+
+class Blind(Shown):
+    needs_digits = False
+
+    def run(self, bench):
+        return {"answer": 42}
+"""
+
+
+def test_a_suite_without_digits_asks_for_none(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(SUITE)
+    made = plan_run(
+        f"{tmp_path}/suite.py:Blind", models=["cnn-pool"], preset="paper", digits="/nowhere/at/all", out=tmp_path
+    )
+    (result,) = run_plan(made).results
+    assert (result.digits, result.data, result.metrics) == ("none", {}, {"answer": 42})
+    for preset, digits in (("paper", "auto"), ("smoke", "/nowhere/at/all")):
+        with pytest.raises(DigitsError):
+            plan_run(f"{tmp_path}/suite.py:Shown", models=["cnn-pool"], preset=preset, digits=digits, out=tmp_path)
+
+
+def test_speed_at_the_papers_size_needs_no_full_mnist(tmp_path: Path) -> None:
+    (cell,) = plan_run("throughput", preset="paper", device="cpu", out=tmp_path).cells
+    assert cell.digits == "none" and cell.parameters == {}
+    assert cell.settings.image_sizes[-1] == 128
+
+
+def test_a_bench_builds_the_cells_model_and_what_differs_from_it(tmp_path: Path) -> None:
+    made = plan(tmp_path, models=["capsnet"], changes={"capsnet.iterations": "2"}, seeds=[0, 1])
+    first, second = (Bench(cell, tmp_path, "embedded", print) for cell in made.cells)
+    before = torch.get_rng_state()
+    models: list[Any] = [
+        first.model(28),
+        first.model(28),
+        first.model(28, iterations=5, implementation="reference"),
+        second.model(28),
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [model.route.keywords["iterations"] for model in models] == [2, 2, 5, 2]
+    assert [model.route.keywords["implementation"] for model in models] == ["auto", "auto", "reference", "auto"]
+    weights = [model.weight for model in models]
+    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[3])
+    assert first.cell.parameters["iterations"] == 2
+    with pytest.raises(UnknownNameError, match="Did you mean 'iterations'"):
+        first.model(28, iteration=1)

@@ -7,17 +7,17 @@ from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from capsbench.bench import Bench, Preset, count_parameters
 from capsbench.charts import Chart
-from capsbench.errors import ModelError, UnknownNameError
+from capsbench.errors import ModelError, UnknownNameError, UsageError
 from capsbench.measuring import PROBE, Rates, machine_rates
 from capsbench.models.routing.equality import Implementation as Routing
 from capsbench.models.routing.equality import worst_error
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, able
-from capsbench.parameters import check_number
+from capsbench.parameters import check_number, construct
 from capsbench.report import Table, by_network
 from capsbench.results import Result
 from capsbench.stepping import PRECISIONS
@@ -94,9 +94,9 @@ class Throughput:
         settings: ThroughputSettings = bench.cell.settings
         device = bench.cell.device
         with _threads(settings.threads) as threads:
-            rates = {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions}
             model = bench.model(self.image_size)
             equality = _equality(model, settings, device) if _routes(model) else {}
+            rates = {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions}
             rows = [asdict(row) for row in _rows(bench, settings, rates)]
         return {
             "parameters": count_parameters(model),
@@ -110,9 +110,10 @@ class Throughput:
         """What was timed at the paper's number of iterations, beside the reference."""
         rows, notes = [], []
         for model, cells in by_network(results).items():
-            measured = [Row(**row) for cell in cells for row in cell.metrics["rows"]]
-            rows += [_line(model, row, measured) for row in measured if row.iterations in (0, USUAL_ITERATIONS)]
-            notes += [note for cell in cells for note in _notes(cell)]
+            for cell in cells:
+                measured = _measured(cell)
+                rows += [_line(model, row, measured) for row in measured if row.iterations in (0, USUAL_ITERATIONS)]
+                notes += _notes(cell)
         return Table(
             headers=[
                 "model", "part", "what", "gradient", "implementation", "px", "batch", "precision",
@@ -126,9 +127,9 @@ class Throughput:
         """Routing against its iterations, for each size that was timed."""
         charts = []
         for result in results:
-            rows = [Row(**row) for row in result.metrics["rows"]]
-            rows = [row for row in rows if row.part == "routing" and row.what != "forward" and row.batch]
+            rows = [row for row in _measured(result) if row.part == "routing" and row.what != "forward" and row.batch]
             for size, batch, precision in dict.fromkeys((row.image_size, row.asked, row.precision) for row in rows):
+                place = f"{size}x{size}, {batch} images, {precision}"
                 series: dict[str, list[tuple[float | str, float]]] = {}
                 for row in rows:
                     if (row.image_size, row.asked, row.precision) == (size, batch, precision):
@@ -137,7 +138,7 @@ class Throughput:
                 charts.append(
                     Chart(
                         name=f"routing-{size}px-batch{batch}-{precision}",
-                        title=f"Routing, forward and backward, {size}x{size}, {batch} images, {precision}",
+                        title=f"Routing of {result.label}, forward and backward, {place}",
                         x_label="routing iterations",
                         y_label="milliseconds",
                         series=series,
@@ -152,9 +153,7 @@ def _rows(bench: Bench, settings: ThroughputSettings, rates: Mapping[str, Rates]
     device = bench.cell.device
     for size in settings.image_sizes:
         model = bench.model(size).to(device)
-        networks = {"": model}
-        if _routes(model):
-            networks = {name: bench.model(size, implementation=name).to(device) for name in ("auto", "reference")}
+        networks = _networks(bench, size) if _routes(model) else {"": model}
         for batch in settings.batches:
             for precision in settings.precisions:
                 place = Place(size, batch, precision, device, settings.seconds, rates[precision])
@@ -163,6 +162,15 @@ def _rows(bench: Bench, settings: ThroughputSettings, rates: Mapping[str, Rates]
                     yield from _routing_rows(model, settings, place)
                 yield from part_rows(model, place)
                 yield from step_rows(networks, place)
+
+
+def _networks(bench: Bench, size: int) -> dict[str, nn.Module]:
+    """The network with the fastest routing and with the reference; where it leaves no choice, as it is."""
+    device = bench.cell.device
+    try:
+        return {name: bench.model(size, implementation=name).to(device) for name in ("auto", "reference")}
+    except UsageError:
+        return {"": bench.model(size).to(device)}
 
 
 def _routes(model: Any) -> bool:
@@ -202,7 +210,8 @@ def _routing_rows(model: Any, settings: ThroughputSettings, place: Place) -> Ite
             yield from place.rows(
                 {name: partial(prepare, routing, iterations, gradient) for name, routing in routings.items()},
                 flops=count_flops(prepare(route_reference, iterations, gradient, PROBE)),
-                elements=inputs * input_dim + weight.numel() / place.asked + outputs * output_dim,
+                elements=inputs * input_dim + outputs * output_dim,
+                weights=weight.numel(),
                 backward=bool(gradient),
                 part="routing",
                 what="forward + backward" if gradient else "forward",
@@ -245,6 +254,11 @@ def _threads(number: int) -> Iterator[int]:
         yield number or before
     finally:
         torch.set_num_threads(before)
+
+
+def _measured(cell: Result) -> list[Row]:
+    """What was timed; a value of a wrong type is refused."""
+    return [construct(Row, row, owner="a row") for row in cell.metrics["rows"]]
 
 
 def _line(model: str, row: Row, measured: Sequence[Row]) -> list[Any]:

@@ -1,0 +1,475 @@
+"""The throughput suite: its gate, what it times, and its table and charts with numbers worked by hand."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from capsbench.charts import save_chart
+from capsbench.errors import DataFileError, ParameterError, UnknownNameError
+from capsbench.measuring import Rates
+from capsbench.models.routing.reference import route_reference
+from capsbench.models.routing.route import IMPLEMENTATIONS
+from capsbench.report import charts, render, tables
+from capsbench.results import Result, load_result
+from capsbench.running import Outcome, plan_run, run_plan
+from capsbench.suites import throughput
+from capsbench.suites.throughput import COMPILED, Throughput, ThroughputSettings
+from capsbench.timing import Row
+
+RATES = Rates(flops=1e11, bytes=1e10)
+
+
+@pytest.fixture(autouse=True)
+def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine's rates take a second to measure, and tests/test_measuring.py does."""
+    monkeypatch.setattr(throughput, "machine_rates", lambda device, dtype: RATES)
+
+
+def run(out: Path, *models: str, **changes: str) -> Outcome:
+    """The preset smoke, and of it only as much as is needed."""
+    stated = {"precisions": "fp32", "iterations": "3"} | changes
+    return run_plan(plan_run("throughput", models=models, preset="smoke", device="cpu", changes=stated, out=out))
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Result]]:
+    """A whole run of a network with capsules and one without."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throughput, "machine_rates", lambda device, dtype: RATES)
+        changes = {"precisions": "fp32,bf16", "iterations": "1,3", "cnn.preset": "small", "cnn.padding": "same"}
+        outcome = run(tmp_path_factory.mktemp("ran"), "capsnet", "cnn", **changes)
+    assert not outcome.failed
+    for path, result in zip(outcome.paths, outcome.results, strict=True):
+        assert load_result(path).metrics == result.metrics  # plain JSON
+    yield {result.model: result for result in outcome.results}
+
+
+PARTS_OF_CAPSNET = [
+    *product(["routing"], ["forward"], [""], ["reference", "blocked"], [1, 3]),
+    *product(["routing"], ["forward + backward"], ["exact", "detached"], ["reference", "blocked"], [1, 3]),
+    *product(["convolution", "primary", "decoder"], ["forward + backward"], [""], [""], [0]),
+    *product(["network"], ["forward", "training step"], [""], ["auto", "reference"], [0]),
+]
+PARTS_OF_CNN = [
+    *product(["features", "classifier"], ["forward + backward"], [""], [""], [0]),
+    *product(["network"], ["forward", "training step"], [""], [""], [0]),
+]
+
+
+@pytest.mark.parametrize(("model", "expected"), [("capsnet", PARTS_OF_CAPSNET), ("cnn", PARTS_OF_CNN)])
+def test_everything_is_timed_once(ran: dict[str, Result], model: str, expected: list[tuple[Any, ...]]) -> None:
+    rows = [Row(**row) for row in ran[model].metrics["rows"]]
+    found = [(row.part, row.what, row.gradient, row.implementation, row.iterations, row.precision) for row in rows]
+    assert sorted(found) == sorted((*one, precision) for one in expected for precision in ("fp32", "bf16"))
+    for row in rows:
+        assert row.image_size == 28 and row.batch == row.asked == 4
+        assert 0 < row.seconds < 10 and row.peak_bytes > 0
+        assert row.bytes_share > 0 and math.isfinite(row.bytes_share)
+        assert row.flops_share > 0 and math.isfinite(row.flops_share)
+
+
+def test_operations_are_the_references_whoever_computes(ran: dict[str, Result]) -> None:
+    rows = [Row(**row) for row in ran["capsnet"].metrics["rows"] if row["precision"] == "fp32"]
+    votes = 2 * 8 * 10 * 16 * 8  # of 8 capsules of 8 dimensions, for 10 of 16
+    sums = votes / 8  # and each sum of votes, and each agreement
+    expected = {
+        ("", 1): votes + sums,
+        ("", 3): votes + 5 * sums,  # three sums and two agreements
+        ("detached", 1): 3 * votes + 2 * sums,  # the couplings are constant
+        ("detached", 3): 3 * votes + 6 * sums,
+        ("exact", 1): 3 * votes + 2 * sums,
+        ("exact", 3): 3 * votes + (5 + 9) * sums,  # each of the five two gradients, but the first couplings none
+    }
+    elements = 8 * 8 + 10 * 16 + 8 * 10 * 16 * 8 / 4  # the matrices cross once for four images
+    for row in (row for row in rows if row.part == "routing"):
+        each = row.seconds / row.batch
+        assert row.flops_share * RATES.flops * each == pytest.approx(expected[row.gradient, row.iterations])
+        assert row.bytes_share * RATES.bytes * each == pytest.approx(4 * elements * (3 if row.gradient else 1))
+
+
+def test_a_result_says_how_near_to_the_truth_what_was_timed_is(ran: dict[str, Result]) -> None:
+    found = ran["capsnet"].metrics
+    assert set(found["equality"]) == {
+        f"{name}, {gradient}, {precision}"
+        for name, gradient, precision in product(["reference", "blocked"], ["exact", "detached"], ["fp32", "bf16"])
+    }
+    assert all(0 <= error <= 1 for error in found["equality"].values())
+    assert found["threads"] == 1 and found["rates"]["bf16"] == asdict(RATES)
+    assert ran["cnn"].metrics["equality"] == {}
+    assert ran["cnn"].digits == "none" and ran["cnn"].data == {}
+    assert found["parameters"] > 1e5
+
+
+def test_one_table_shows_networks_with_capsules_and_without(ran: dict[str, Result]) -> None:
+    (table,) = tables(list(ran.values()))
+    assert table.title.startswith("throughput, preset smoke") and table.title.endswith(", cpu, seeds 0")
+    assert "digits" not in table.title and ", ," not in table.title
+    assert {(row[0].partition(" ")[0], row[1]) for row in table.rows} == {
+        *(("capsnet", part) for part in ("routing", "convolution", "primary", "decoder", "network")),
+        *(("cnn", part) for part in ("features", "classifier", "network")),
+    }
+    assert [chart.name for chart in charts(list(ran.values()))] == [
+        "routing-28px-batch4-fp32",
+        "routing-28px-batch4-bf16",
+    ]
+
+
+def wrong(u: Tensor, *arguments: Any) -> Tensor:
+    return route_reference(u * 1.001, *arguments)
+
+
+def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Any] = []
+    monkeypatch.setitem(IMPLEMENTATIONS, "blocked", wrong)
+    monkeypatch.setattr(throughput, "machine_rates", lambda *arguments: timed.append(arguments))
+    monkeypatch.setattr("capsbench.timing.contest", lambda *arguments, **options: timed.append(arguments))
+    ((_, why),) = run(tmp_path).failed
+    assert "'blocked', exact, fp32" in why and "times as far" in why and "nothing was timed" in why
+    assert not timed
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_wrong_gradient_is_seen_at_the_most_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tired(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
+        return route_reference(u, weight, min(iterations, 3), bias, gradient if iterations < 3 else "detached")
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "blocked", tired)
+    assert "exact" in run(tmp_path, iterations="1,3").failed[0][1]
+    assert "exact" in run(tmp_path, iterations="5,1").failed[0][1]
+    assert not run(tmp_path, iterations="2").failed
+
+
+def test_torchs_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(*arguments: Any) -> Tensor:
+        seen.append(torch.get_num_threads())
+        return route_reference(*arguments)
+
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setitem(IMPLEMENTATIONS, "blocked", watched)
+        (result,) = run(tmp_path).results
+        assert set(seen) == {1} and result.metrics["threads"] == 1 and torch.get_num_threads() == 2
+        monkeypatch.setitem(IMPLEMENTATIONS, "blocked", wrong)
+        assert run(tmp_path, seconds="0.001").failed and torch.get_num_threads() == 2
+        monkeypatch.setitem(IMPLEMENTATIONS, "blocked", watched)
+        seen.clear()
+        (result,) = run(tmp_path, threads="0").results
+        assert set(seen) == {2} and result.metrics["threads"] == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_who_has_not_memory_enough_is_shown_with_fewer_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hungry(limit: int) -> Callable[..., Tensor]:
+        def routing(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
+            if bias is None and len(u) > limit:  # networks have one
+                raise RuntimeError("can't allocate memory")
+            return route_reference(u, weight, iterations, bias, gradient)
+
+        return routing
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "reference", hungry(8))
+    monkeypatch.setitem(IMPLEMENTATIONS, "blocked", hungry(0))
+    (result,) = run(tmp_path, batches="16").results
+    rows = [Row(**row) for row in result.metrics["rows"] if row["part"] == "routing"]
+    assert {(row.implementation, row.asked, row.batch) for row in rows} == {("reference", 16, 8), ("blocked", 16, 0)}
+    (table,) = tables([result])
+    shown = {tuple(row[4:9:2]) for row in table.rows if row[1] == "routing" and row[4] == "blocked"}
+    assert shown == {("blocked", "0 of 16", "out of memory")}
+    assert {row[6] for row in table.rows if row[1:5:3] == ["routing", "reference"]} == {"8 of 16"}
+    assert {row[6] for row in table.rows if row[1] != "routing"} == {16}
+    assert {name for chart in charts([result]) for name in chart.series} == {"reference, exact", "reference, detached"}
+
+
+def test_the_compiled_reference_takes_part_at_the_papers_iterations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Callable[..., Any]] = []
+
+    def compile_nothing(function: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
+    (result,) = run(tmp_path, compiled="true", iterations="1,3").results
+    found = [Row(**row) for row in result.metrics["rows"] if row["implementation"] == COMPILED]
+    assert [(row.iterations, row.gradient) for row in found] == [(3, ""), (3, "exact"), (3, "detached")]
+    assert compiled == [route_reference]
+
+
+OWN = """
+from capsbench.models.capsnet import CapsNet
+
+class Own(CapsNet):
+    def __init__(self, *, image_size):
+        super().__init__(image_size=image_size, channels=4, types=2, conv_stride=2, decoder=(4, 4))
+"""
+
+
+def test_capsules_that_leave_no_choice_of_routing_are_timed_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    outcome = run(tmp_path, f"{tmp_path}/own.py:Own", image_sizes="28,32")
+    assert not outcome.failed
+    rows = [Row(**row) for row in outcome.results[0].metrics["rows"]]
+    assert {row.implementation for row in rows if row.part == "network"} == {""}
+    assert {row.implementation for row in rows if row.part == "routing"} == {"reference", "blocked"}
+    assert {row.image_size for row in rows if row.part == "network"} == {28, 32}
+
+
+# Numbers by hand.
+
+
+def row(implementation: str = "reference", **changes: Any) -> dict[str, Any]:
+    stated: dict[str, Any] = {
+        "part": "routing",
+        "what": "forward + backward",
+        "implementation": implementation,
+        "gradient": "exact",
+        "iterations": 3,
+        "image_size": 28,
+        "asked": 128,
+        "batch": 128,
+        "precision": "fp32",
+        "seconds": 0.064,
+        "peak_bytes": 12_345_678,
+        "flops_share": 0.1234,
+        "bytes_share": 0.05,
+    }
+    return asdict(Row(**(stated | changes)))
+
+
+def result(*rows: Any, seed: int = 0, device: str = "cpu", **changes: Any) -> Result:
+    stated: dict[str, Any] = {
+        "suite": "throughput",
+        "version": 1,
+        "preset": "small",
+        "model": "capsnet",
+        "label": "capsnet",
+        "source": "",
+        "seed": seed,
+        "cell": "0123456789ab",
+        "settings": {},
+        "parameters": {},
+        "digits": "none",
+        "data": {},
+        "metrics": {
+            "parameters": 1,
+            "threads": 1,
+            "rates": {"fp32": {"flops": 76.4e9, "bytes": 23.4e9}, "bf16": {"flops": 1234.5e9, "bytes": 21e9}},
+            "equality": {},
+            "rows": list(rows),
+        },
+        "seconds": 1.0,
+        "environment": {"device": device, "processor": "A chip", "torch": "2.11.0"},
+        "date": "2026-01-01T00:00:00+00:00",
+    }
+    return Result(**(stated | changes))
+
+
+def lines(*results: Result) -> list[list[Any]]:
+    (table,) = tables(results)
+    return [list(one) for one in table.rows]
+
+
+def test_a_line_by_hand() -> None:
+    (line,) = lines(result(row()))
+    place = ["capsnet", "routing", "forward + backward", "exact", "reference", 28, 128, "fp32"]
+    assert line == [*place, "64.00", 2000, "1.00", "12.3", "12.3", "5.0"]
+
+
+def test_each_is_held_against_the_reference_an_image() -> None:
+    rows = [
+        row(seconds=0.064, batch=64),  # 1 ms an image
+        row("blocked", seconds=0.032),  # 0.25
+        row("fused", seconds=0.256),  # 2
+        row("blocked", gradient="detached", seconds=0.032),  # beside no reference of its kind
+        row(part="primary", implementation="", gradient="", iterations=0),
+    ]
+    found = lines(result(*rows))
+    assert [line[10] for line in found] == ["1.00", "4.00", "0.50", "", ""]
+    assert [line[6] for line in found] == ["64 of 128", 128, 128, 128, 128]
+    assert [line[9] for line in found] == [1000, 4000, 500, 4000, 2000]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"part": "network"},
+        {"what": "forward"},
+        {"gradient": "detached"},
+        {"image_size": 40},
+        {"asked": 32},
+        {"precision": "bf16"},
+        {"batch": 0},
+    ],
+)
+def test_only_a_reference_of_the_same_is_a_reference(change: dict[str, Any]) -> None:
+    assert lines(result(row(**change), row("blocked")))[-1][10] == ""
+
+
+def test_each_run_is_held_against_its_own_reference() -> None:
+    first = result(row(seconds=1.0), row("blocked", seconds=0.5))
+    second = result(row(seconds=3.0), row("blocked", seconds=0.5), seed=1)
+    assert [line[10] for line in lines(first, second)] == ["1.00", "2.00", "1.00", "6.00"]
+
+
+def test_what_did_not_fit_is_said_to_be_out_of_memory() -> None:
+    lost = row(batch=0, seconds=0.0, peak_bytes=0, flops_share=0.0, bytes_share=0.0)
+    line, beside = lines(result(lost, row("blocked")))
+    assert line[6:] == ["0 of 128", "fp32", "out of memory", "", "", "", "", ""]
+    assert beside[10] == "" and len(line) == len(beside)
+    assert "out of memory" in render([result(lost)])
+
+
+def test_the_table_shows_the_papers_iterations_and_the_charts_all() -> None:
+    rows = [row(iterations=iterations) for iterations in (1, 3, 5)]
+    rows.append(row(part="decoder", implementation="", gradient="", iterations=0))
+    made = result(*rows)
+    assert [line[1] for line in lines(made)] == ["routing", "decoder"]
+    (chart,) = charts([made])
+    assert list(chart.series) == ["reference, exact"]
+    assert [x for x, _ in chart.series["reference, exact"]] == [1, 3, 5]
+
+
+def test_notes_name_the_machine_and_what_it_reaches() -> None:
+    (table,) = tables([result(row()), result(row(), seed=1)])
+    assert table.title == "throughput, preset small, cpu, seeds 0, 1"
+    assert table.notes[0] == (
+        "A chip, 1 thread, torch 2.11.0. What products of large matrices and copies reach here: "
+        "fp32 76 GFLOP/s, copy 23 GB/s; bf16 1,234 GFLOP/s, copy 21 GB/s."
+    )
+    assert len(set(table.notes)) == len(table.notes) == 3
+    made = result(row(), device="A card")
+    made.metrics["threads"] = 16
+    (table,) = tables([made])
+    assert table.notes[0].startswith("A card, torch 2.11.0. ")
+    made.environment["device"] = "cpu"
+    (table,) = tables([made])
+    assert table.notes[0].startswith("A chip, 16 threads, torch")
+
+
+def test_a_chart_for_each_place_with_milliseconds_for_all_images_asked_for() -> None:
+    rows = [
+        row(iterations=1, seconds=0.01),
+        row(iterations=3, seconds=0.02, batch=32),  # four turns of it are what was asked for
+        row("blocked", iterations=1, seconds=0.005),
+        row("blocked", iterations=1, seconds=0.004, gradient="detached"),
+        row("blocked", iterations=3, batch=0, seconds=0.0),
+        row(what="forward", gradient="", seconds=9.0),
+        row(part="network", gradient="", iterations=0, what="training step", seconds=9.0),
+        row(image_size=40, asked=32, batch=32, precision="bf16", seconds=0.5),
+    ]
+    first, second = charts([result(*rows)])
+    assert first.name == "routing-28px-batch128-fp32" and second.name == "routing-40px-batch32-bf16"
+    rounded = [
+        {name: [(x, round(float(y), 6)) for x, y in points] for name, points in chart.series.items()}
+        for chart in (first, second)
+    ]
+    assert rounded == [
+        {"reference, exact": [(1, 10), (3, 80)], "blocked, exact": [(1, 5)], "blocked, detached": [(1, 4)]},
+        {"reference, exact": [(3, 500)]},
+    ]
+    assert first.title == "Routing of capsnet, forward and backward, 28x28, 128 images, fp32"
+    assert (first.x_label, first.y_label, first.log) == ("routing iterations", "milliseconds", True)
+    assert first.note == "A chip, 1 thread, torch 2.11.0"
+
+
+def test_no_chart_is_written_over_another(tmp_path: Path) -> None:
+    results = [
+        result(row(seconds=1.0)),
+        result(row(seconds=2.0), seed=1),
+        result(row(seconds=3.0), label="capsnet (types=8)"),
+        result(row(seconds=4.0), device="A card"),
+    ]
+    made = charts(results)
+    names = ["routing-28px-batch128-fp32", *(f"routing-28px-batch128-fp32-{k}" for k in (2, 3, 4))]
+    assert [chart.name for chart in made] == names
+    for chart in made:
+        save_chart(chart, tmp_path)
+    shown = [(tmp_path / f"{name}.csv").read_text().splitlines()[1].rpartition(",")[2] for name in names]
+    assert [float(number) for number in shown] == [1000, 2000, 3000, 4000]
+
+
+def without(key: str) -> dict[str, Any]:
+    return {name: value for name, value in row().items() if name != key}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        without("part"),
+        without("seconds"),
+        row() | {"extra": 1},
+        row() | {"seconds": "fast"},
+        row() | {"seconds": None},
+        row() | {"batch": 1.5},
+        row() | {"image_size": "../../somewhere"},
+        row() | {"iterations": [3]},
+        3,
+        "text",
+    ],
+)
+def test_a_damaged_result_is_refused(damaged: Any) -> None:
+    for tell in (tables, charts):
+        with pytest.raises(DataFileError, match="'throughput' is not one that it wrote"):
+            tell([result(row(), damaged)])
+
+
+@pytest.mark.parametrize("key", ["rows", "rates", "threads"])
+def test_a_result_without_what_its_suite_wrote_is_refused(key: str) -> None:
+    made = result(row())
+    del made.metrics[key]
+    with pytest.raises(DataFileError, match="not one that it wrote"):
+        tables([made])
+
+
+@pytest.mark.parametrize("seconds", [0.0, math.nan, 5e-324])
+def test_a_time_that_no_clock_shows_is_refused(seconds: float) -> None:
+    with pytest.raises(DataFileError, match="not one that it wrote"):
+        tables([result(row(seconds=seconds))])
+
+
+def test_a_result_in_which_nothing_was_timed_has_an_empty_table() -> None:
+    assert "routing" not in render([result()]).splitlines()[2] and not charts([result()])
+    assert json.loads(render([result()], "json"))[0]["metrics"]["rows"] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"batches": "0"}, ParameterError, "batches=0"),
+        ({"batches": "32,many"}, ParameterError, "batches=many"),
+        ({"image_sizes": "-28"}, ParameterError, "image_sizes=-28"),
+        ({"iterations": "3,0"}, ParameterError, "iterations=0"),
+        ({"precisions": "fp16"}, UnknownNameError, "precision.*fp16"),
+        ({"seconds": "-1"}, ParameterError, "seconds=-1"),
+        ({"seconds": "nan"}, ParameterError, "seconds=nan"),
+        ({"threads": "-1"}, ParameterError, "threads=-1"),
+        ({"compiled": "perhaps"}, ParameterError, "compiled=perhaps"),
+        ({"batch": "32"}, UnknownNameError, "Did you mean 'batches'"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, str], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        plan_run("throughput", preset="smoke", device="cpu", changes=changes)
+
+
+def test_the_presets_state_the_whole_protocol() -> None:
+    assert set(Throughput.presets) == {"smoke", "small", "paper"}
+    settings: dict[str, ThroughputSettings] = {name: preset.settings for name, preset in Throughput.presets.items()}
+    assert settings["small"].batches == (32, 128) and settings["small"].threads == 1
+    assert settings["paper"].image_sizes == (28, 36, 40, 64, 96, 128) and settings["paper"].batches[-1] == 1024
+    assert all(3 in one.iterations and one.precisions == ("fp32", "bf16") for one in settings.values())
+    assert not settings["smoke"].compiled and settings["small"].compiled
+    assert Throughput.presets["small"].models == {}  # the paper's sizes: speed is not told of small networks
