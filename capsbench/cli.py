@@ -286,9 +286,9 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         click.echo(render(outcome.results, "json"))
     elif outcome.results:
         click.echo(render(outcome.results))
-        pictures = [save_chart(chart, outcome.paths[0].parent)[0] for chart in charts(outcome.results)]
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
-        click.echo("".join(f"chart: {path}\n" for path in pictures), nl=False)
+        for chart in charts(outcome.results):
+            click.echo(f"chart: {save_chart(chart, outcome.paths[0].parent)[0]}")
     if outcome.failed:
         cells = "; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed: {cells}")
@@ -345,7 +345,7 @@ def report(folders: Sequence[Path], style: str, pictures: Path | None) -> None:
     click.echo(render(results, style))
     if pictures:
         for chart in charts(results):
-            save_chart(chart, pictures)
+            click.echo(f"chart: {save_chart(chart, pictures)[0]}", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

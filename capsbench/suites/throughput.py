@@ -23,6 +23,7 @@ from capsbench.results import Result
 from capsbench.stepping import PRECISIONS
 from capsbench.timing import DTYPES, Place, Row, Run, count_flops, part_rows, step_rows
 
+SCATTER = 2  # times what is allowed: a single comparison scatters, on one who is as near as the reference up to 1.4
 COMPILED = "compiled reference"
 USUAL_ITERATIONS = 3  # the paper's; the table shows it, the chart the others
 
@@ -52,7 +53,9 @@ class ThroughputSettings:
 
     def __post_init__(self) -> None:
         for name in ("image_sizes", "batches", "iterations"):
-            for value in getattr(self, name):
+            values = getattr(self, name)
+            check_number(f"number of {name}", len(values), 1, 1000)
+            for value in values:
                 check_number(name, value, 1, 1_000_000)
         for precision in self.precisions:
             if precision not in PRECISIONS:
@@ -236,7 +239,7 @@ def _equality(model: Any, settings: ThroughputSettings, device: str) -> dict[str
             for gradient in GRADIENTS:
                 iterations = max(settings.iterations)
                 error = worst_error(IMPLEMENTATIONS[name], sizes, iterations, gradient, dtype=dtype, device=device)
-                if error > 1:
+                if error > SCATTER:
                     raise ModelError(
                         f"Routing with implementation {name!r}, {gradient}, {precision}, is {error:.1f} times as far "
                         "from float64 as it may be; nothing was timed."
