@@ -30,9 +30,24 @@ class Predictions:
     source: npt.NDArray[np.int32]
 
     @property
+    def hits(self) -> npt.NDArray[np.bool_]:
+        """``[N, k]`` whether each of an image's k digits is among its k highest scores; ties go to the lower class."""
+        labels = self.labels.reshape(len(self.labels), -1)
+        highest = np.argsort(-self.scores, axis=1, kind="stable")[:, : labels.shape[1]]
+        return np.asarray((labels[:, :, None] == highest[:, None]).any(2))
+
+    @property
     def correct(self) -> npt.NDArray[np.bool_]:
-        """``[N]`` whether the highest score is the label's; a tie goes to the lower class."""
-        return np.asarray(self.scores.argmax(1) == self.labels)
+        """``[N]`` whether all digits of an image were found: of a pair, whether its two are the two highest scores.
+
+        That is the authors' metric; half of a pair is wrong.
+        """
+        return np.asarray(self.hits.all(1))
+
+    @property
+    def base(self) -> npt.NDArray[np.int32]:
+        """``[N]`` the digit that an image was made for, which its variants share; of a pair, the first."""
+        return self.source.reshape(len(self.source), -1)[:, 0]
 
 
 def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Predictions:
@@ -105,9 +120,20 @@ class Accuracy:
 
 
 def accuracy(predictions: Predictions) -> Accuracy:
-    """How often single digits are named right."""
-    correct = predictions.correct
-    return Accuracy(int(correct.sum()), len(correct), resampled_interval(digit_means(correct, predictions.source)))
+    """How often all digits of an image are named right."""
+    return _accuracy(predictions.correct, predictions.base)
+
+
+def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
+    """Of pairs: how often both digits are found (``exact pair``, the paper's), each (``per digit``), at least one."""
+    hits = predictions.hits
+    counts = {"exact pair": hits.all(1), "at least one": hits.any(1)}
+    found = {name: _accuracy(np.asarray(correct), predictions.base) for name, correct in counts.items()}
+    return {**found, "per digit": _accuracy(hits.ravel(), np.repeat(predictions.base, 2))}
+
+
+def _accuracy(correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> Accuracy:
+    return Accuracy(int(correct.sum()), len(correct), resampled_interval(digit_means(correct, base)))
 
 
 def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
@@ -116,8 +142,8 @@ def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
     Raises:
         ValueError: The two show different digits.
     """
-    if not np.array_equal(np.unique(clean.source), np.unique(transformed.source)):
+    if not np.array_equal(np.unique(clean.base), np.unique(transformed.base)):
         raise ValueError("The gap needs the same digits clean and transformed.")
     share = float(clean.correct.mean() - transformed.correct.mean())
-    paired = digit_means(clean.correct, clean.source) - digit_means(transformed.correct, transformed.source)
+    paired = digit_means(clean.correct, clean.base) - digit_means(transformed.correct, transformed.base)
     return {"share": share, "interval": list(resampled_interval(paired))}

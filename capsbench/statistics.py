@@ -42,3 +42,16 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean, and the standard deviation of the sample (n - 1), which one value does not have."""
     array = np.asarray(values, np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
+
+
+def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """The exact two-sided p of McNemar's test (1947): whether two models are right on the same images equally often.
+
+    Args:
+        first: ``[n]`` whether the first model was right on each image; the images must be independent, so of one
+            variant a digit.
+        second: ``[n]`` the same of the second model.
+    """
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    disagreements = only_first + only_second
+    return float(stats.binomtest(only_first, disagreements).pvalue) if disagreements else 1.0

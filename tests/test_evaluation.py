@@ -6,7 +6,7 @@ import torch
 
 from capsbench.contracts import Output
 from capsbench.errors import ModelError
-from capsbench.evaluation import Predictions, accuracy, gap, predict
+from capsbench.evaluation import Predictions, accuracy, gap, pair_accuracies, predict
 from capsbench.loading import Samples, stream
 
 
@@ -86,3 +86,28 @@ def test_a_gap_between_other_digits_is_refused() -> None:
 def test_a_tie_goes_to_the_lower_class() -> None:
     tied = Predictions(np.zeros((2, 10), np.float32), np.array([0, 9], np.uint8), np.array([0, 1], np.int32))
     assert tied.correct.tolist() == [True, False]
+
+
+def test_three_pairs_of_which_half_credit_would_make_two() -> None:
+    # Labels (1, 2), (3, 4), (5, 6); the two highest scores are {1, 2}, {3, 9}, {0, 5}: one right, two half right.
+    scores = np.zeros((3, 10), np.float32)
+    for row, (high, higher) in enumerate([(2, 1), (3, 9), (0, 5)]):
+        scores[row, [high, higher]] = 0.4, 0.9
+    pairs = Predictions(
+        scores, np.array([[1, 2], [3, 4], [5, 6]], np.uint8), np.array([[0, 7], [1, 8], [2, 9]], np.int32)
+    )
+    assert pairs.hits.tolist() == [[True, True], [True, False], [True, False]]
+    assert pairs.correct.tolist() == [True, False, False]
+    assert pairs.base.tolist() == [0, 1, 2]
+    found = pair_accuracies(pairs)
+    assert {name: (one.correct, one.total) for name, one in found.items()} == {
+        "exact pair": (1, 3),
+        "at least one": (3, 3),
+        "per digit": (4, 6),
+    }
+    assert accuracy(pairs) == found["exact pair"]
+
+
+def test_ties_go_to_the_lower_class() -> None:
+    flat = Predictions(np.zeros((2, 10), np.float32), np.array([[0, 1], [0, 2]], np.uint8), np.zeros((2, 2), np.int32))
+    assert flat.correct.tolist() == [True, False]

@@ -15,7 +15,7 @@ LAYERS = [
     {"version"},
     {"errors"},
     {"contracts", "durability", "exits", "registry"},
-    {"charts", "measuring", "parameters", "progress", "statistics"},
+    {"charts", "measuring", "parameters", "progress", "segmentation", "statistics"},
     {"geometry", "randomness", "digits", "results"},
     {"fetching", "layout", "recipes", "report"},
     {"header", "loading"},
