@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from capsbench import registry
-from capsbench.contracts import CLASSES
+from capsbench.contracts import CLASSES, Digits
+from capsbench.digits import load_digits
 from capsbench.errors import DataFileError
 from capsbench.generation import generate_file
 from capsbench.loading import Stream
@@ -110,6 +111,10 @@ class Bench:
         file = open_dataset(path, digits=self.digits)
         self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
         return file
+
+    def digits_of(self, split: str) -> Digits:
+        """The source digits of a split."""
+        return load_digits(split, self.digits)
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
         """The cell's model, its initial weights drawn from the cell's seed; ``changes`` win over its parameters."""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,13 +73,14 @@ def _picture(chart: Chart) -> bytes:
 
     figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    places = list(dict.fromkeys(x for points in chart.series.values() for x, _ in points))
+    series = {label: [(x, y) for x, y in points if math.isfinite(y)] for label, points in chart.series.items()}
+    places = list(dict.fromkeys(x for points in series.values() for x, _ in points))
     bars = any(isinstance(x, str) for x in places)
-    for number, (label, points) in enumerate(chart.series.items()):
+    for number, (label, points) in enumerate(series.items()):
         color = COLORS[number % len(COLORS)]
         if bars:
-            width = 0.8 / len(chart.series)
-            left = [places.index(x) + (number - (len(chart.series) - 1) / 2) * width for x, _ in points]
+            width = 0.8 / len(series)
+            left = [places.index(x) + (number - (len(series) - 1) / 2) * width for x, _ in points]
             axes.bar(left, [y for _, y in points], width, label=label, color=color)
         else:
             axes.plot(*zip(*points, strict=True), label=label, color=color, marker=MARKERS[number % len(MARKERS)])
@@ -97,7 +99,7 @@ def _picture(chart: Chart) -> bytes:
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
-    if chart.series:
+    if series:
         figure.legend(frameon=False, loc="outside right center")
     if chart.note:
         figure.supxlabel(chart.note, fontsize="small")

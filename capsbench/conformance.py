@@ -129,7 +129,10 @@ def _subject(
             f"The model {name!r} should be a name, a network with a method loss(output, batch), "
             f"or a function of (u, weight, iterations), but it is a {type(thing).__name__}."
         )
-    routing: Any = getattr(module, "routing", None)
+    try:
+        routing: Any = getattr(module, "routing", None)
+    except Exception as error:  # a property of a user's can fail in any way
+        raise UsageError(f"The model {name!r} was asked for, but its routing fails: {one_line(error)}") from error
     offered = routing if _is_routing(routing) else None  # else it is something else of this name
     return offered, Network(module, sides, pairs, rebuilt, offered)
 

@@ -226,8 +226,8 @@ class Suite(Protocol):
 
     ``version`` changes whenever outcomes may. ``models`` are run where none are named; ``image_size`` is what they are
     built for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.Preset`. A suite that shows no
-    digits says ``needs_digits = False``; one that has pictures to show has a method ``charts(results)`` that gives
-    `capsbench.charts.Chart`.
+    digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has pictures to show
+    has a method ``charts(results)`` that gives `capsbench.charts.Chart`.
     """
 
     version: ClassVar[int]

@@ -76,6 +76,45 @@ def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Pr
     return result
 
 
+def reconstruct(
+    model: torch.nn.Module, data: Samples, classes: npt.NDArray[np.int64], *, device: str = "cpu"
+) -> npt.NDArray[np.float32] | None:
+    """What a model draws of each image for given classes, in evaluation mode; None if it does not reconstruct.
+
+    Args:
+        model: The network; its mode is put back after.
+        data: The samples.
+        classes: ``[N, k]``, what to draw of each.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        ``[N, k, H, W]`` float32, 0..1.
+
+    Raises:
+        ModelError: What the model returns or draws is not what a model must return.
+    """
+    was_training = model.training
+    model.eval()
+    drawn = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(data), EVALUATION_BATCH):
+                rows = np.arange(start, min(start + EVALUATION_BATCH, len(data)))
+                images = to_tensors(data.batch(rows), None, device).images
+                output = checked_output(model(images), len(rows))
+                if output.reconstruct is None:
+                    return None
+                columns = [output.reconstruct(column) for column in torch.from_numpy(classes[rows].T.copy()).to(device)]
+                if any(column.shape != images.shape for column in columns):
+                    raise ModelError(
+                        f"The model drew images of shape {list(columns[0].shape)}; {list(images.shape)} is needed."
+                    )
+                drawn.append(torch.cat(columns, 1).float().cpu().numpy())
+    finally:
+        model.train(was_training)
+    return np.concatenate(drawn)
+
+
 def checked_output(output: Any, images: int) -> Output:
     """What a model returned, if it is what a model must return.
 

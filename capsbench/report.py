@@ -43,7 +43,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
         table: Table = _told(suite, members, registry.load("suite", suite)().table)
         first = members[0]
         seeds = ", ".join(map(str, seeds_of(members)))
-        device = first.environment.get("device", "?")
+        device = str(first.environment.get("device", "?"))
         parts = [suite, f"preset {first.preset}", SOURCES.get(first.digits, first.digits), device, f"seeds {seeds}"]
         made.append(replace(table, title=", ".join(part for part in parts if part)))
     return made

@@ -102,7 +102,7 @@ def plan_run(
     if not seeds or len(set(seeds)) < len(seeds):
         raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
     for name in names:
-        _try_to_build(name, kind.image_size, parameters[name])
+        _try_to_build(name, kind, parameters[name])
     shows_digits = getattr(kind, "needs_digits", True)
     origin = load_digits("test", digits, full=preset == "paper").origin if shows_digits else "none"
     cells = [
@@ -147,7 +147,7 @@ def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
                 make_folder(plan.path(cell).parent)
                 with lock(plan.path(cell)):  # of two runs, one trains a cell
                     result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"))  # type: ignore[misc]
-            except Exception as error:  # a user's model can fail in any way
+            except (Exception, SystemExit) as error:  # a user's model can fail in any way
                 report(f"{label}: failed: {_explain(error, plan.path(cell))}")
                 outcome.failed.append((cell, _explain(error, plan.path(cell))))
                 continue
@@ -182,7 +182,7 @@ def _run_cell(cell: Cell, plan: Plan, report: Report) -> Result:
     return result
 
 
-def _explain(error: Exception, path: Path) -> str:
+def _explain(error: BaseException, path: Path) -> str:
     """One line; of an error that is not ours the traceback goes into a file beside the result."""
     if isinstance(error, CapsbenchError):
         return str(error)
@@ -222,7 +222,7 @@ def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     return {**presets.get(preset, {}), **{key: value for key, value in stated.items() if key != "preset"}}
 
 
-def _try_to_build(name: str, image_size: Any, parameters: Mapping[str, Any]) -> None:
+def _try_to_build(name: str, kind: type[Suite], parameters: Mapping[str, Any]) -> None:
     """Finds a parameter that is not, or a value that will not do, before the first cell is trained.
 
     Raises:
@@ -233,7 +233,8 @@ def _try_to_build(name: str, image_size: Any, parameters: Mapping[str, Any]) -> 
     build = registry.load("model", "capsbench.models:build")
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes alone, no numbers
-            build(name, image_size=image_size, classes=CLASSES, **parameters)
+            pairs = getattr(kind, "pairs", False)
+            build(name, image_size=kind.image_size, classes=CLASSES, pairs=pairs, **parameters)
     except UsageError:
         raise
     except Exception:  # a user's model that needs numbers to be built, or fails: its cell will tell

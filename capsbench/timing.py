@@ -82,7 +82,7 @@ class Place:
         *,
         flops: float,
         elements: float,
-        weights: float,
+        weight_bytes: float,
         backward: bool = True,
         **labels: Any,
     ) -> Iterator[Row]:
@@ -92,7 +92,7 @@ class Place:
             prepare: Makes each ready for a number of images.
             flops: Of one image.
             elements: That cross memory for each image, once.
-            weights: That cross memory for all images together, once.
+            weight_bytes: That cross memory for all images together, once.
             backward: Whether they come back, too.
             labels: What else a `Row` has.
         """
@@ -100,7 +100,7 @@ class Place:
         passes = 3 if backward else 1
         for implementation, one in zip(prepare, timed, strict=True):
             each = one.seconds / one.batch if one.batch else float("inf")
-            moved = (elements + weights / max(one.batch, 1)) * DTYPES[self.precision].itemsize * passes
+            moved = (elements * DTYPES[self.precision].itemsize + weight_bytes / max(one.batch, 1)) * passes
             yield Row(
                 **labels,
                 implementation=implementation,
@@ -142,7 +142,7 @@ def part_rows(model: nn.Module, place: Place) -> Iterator[Row]:
             {"": prepare},
             flops=count_flops(prepare(PROBE)),
             elements=(given.numel() + made.numel()) / PROBE,
-            weights=sum(one.numel() for one in part.parameters()),
+            weight_bytes=sum(one.nbytes for one in part.parameters()),  # float32 under autocast, too
             part=name,
             what="forward + backward",
         )
@@ -203,13 +203,13 @@ def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
         return lambda: train(samples)
 
     *_, last = networks.values()
-    weights = sum(one.numel() for one in last.parameters())
+    weights = sum(one.nbytes for one in last.parameters())
     for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
         yield from place.rows(
             {name: partial(prepare, network) for name, network in networks.items()},
             flops=count_flops(prepare(last, PROBE)),
             elements=place.image_size**2,
-            weights=moved,  # Adam's two averages are as large as the weights
+            weight_bytes=moved,  # Adam's two averages are as large as the weights
             backward=what != "forward",
             part="network",
             what=what,
@@ -218,8 +218,8 @@ def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
 
 def _batch(number: int, place: Place) -> TensorBatch:
     size = place.image_size
-    images = torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0))
-    return Batch(images=images.to(place.device), labels=(torch.arange(number) % CLASSES).to(place.device))
+    images = torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0)).to(place.device)
+    return Batch(images=images, labels=(torch.arange(number) % CLASSES).to(place.device), layers=images)
 
 
 def count_flops(run: Run) -> float:

@@ -229,6 +229,9 @@ class Trainer:
                 continue
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
+            for group in self._optimizer.param_groups:  # torch moves the state, but not a rate that is a tensor
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"] = group["lr"].to(self._device)
             self._scheduler.load_state_dict(content["scheduler"])
             torch.set_rng_state(content["randomness"][0])
             if self._device == "cuda":

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from capsbench.models.routing.route import check_options
 from capsbench.parameters import check_number
 
 PRIMARY_STRIDE = 2
+MORE = Window(kernel=3)
 INITIAL_BIAS = 0.1  # the authors' code; keeps capsules of blank ground away from 0, where squash is flat
 INITIAL_WEIGHT = 0.1  # standard deviation of the transformation matrices, as in the authors' code
 
@@ -75,6 +77,8 @@ class CapsNet(nn.Module):
         channels: Width of the first convolution.
         kernel: Side of both convolutions' kernels in pixels.
         conv_stride: Stride of the first convolution; 2 leaves a small network about a quarter of the capsules.
+        more: Widths of further 3x3 convolutions with ReLU before the primary capsules. The paper has none; small
+            networks need one to take two digits apart.
         types: Primary capsules at each position.
         capsule_dim: Dimensions of a primary capsule.
         digit_dim: Dimensions of a digit capsule.
@@ -108,6 +112,7 @@ class CapsNet(nn.Module):
         channels: int = 256,
         kernel: int = 9,
         conv_stride: int = 1,
+        more: Sequence[int] = (),
         types: int = 32,
         capsule_dim: int = 8,
         digit_dim: int = 16,
@@ -133,11 +138,14 @@ class CapsNet(nn.Module):
 
         first = Window(whole("kernel", kernel), whole("conv_stride", conv_stride))
         second = Window(kernel, PRIMARY_STRIDE)
-        height, width = shape_after([first, second], self.image_shape)
-        self.convolution = nn.Conv2d(1, whole("channels", channels), first.kernel, first.stride)
+        widths = (whole("channels", channels), *(wholes("more", more) if more else ()))
+        height, width = shape_after([first, *[MORE] * len(more), second], self.image_shape)
+        self.convolution = nn.Conv2d(1, channels, first.kernel, first.stride)
         nn.init.constant_(self.convolution.get_parameter("bias"), INITIAL_BIAS)
+        further = [(nn.Conv2d(*pair, MORE.kernel), nn.ReLU()) for pair in pairwise(widths)]
+        self.more = nn.Sequential(*(layer for layers in further for layer in layers))
         self.primary = PrimaryCapsules(
-            channels,
+            widths[-1],
             types=whole("types", types),
             dimensions=whole("capsule_dim", capsule_dim),
             kernel=second.kernel,
@@ -156,7 +164,7 @@ class CapsNet(nn.Module):
         """``[B, 1, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
         check_images(images, self.image_shape)
         features = torch.relu(self.convolution(images))
-        poses = self.route(self.primary(features), self.weight, bias=self.bias)
+        poses = self.route(self.primary(self.more(features)), self.weight, bias=self.bias)
         reconstruct = None if self.decoder is None else partial(self.decode, poses)
         return Output(scores=torch.linalg.vector_norm(poses, dim=-1), poses=poses, reconstruct=reconstruct)
 

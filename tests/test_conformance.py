@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 import capsbench
-from capsbench.conformance import CHECKS, Finding
+from capsbench.conformance import CHECKS, Finding, check
 from capsbench.contracts import Output, TensorBatch
 from capsbench.errors import ParameterError, UnknownNameError, UsageError
+from capsbench.models.routing.reference import route_reference
+from capsbench.models.routing.route import IMPLEMENTATIONS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "conformance.md").read_text()
 
@@ -175,11 +177,11 @@ def two_things(u: Tensor, weight: Tensor, iterations: int) -> Any:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        (raising, "u [1, 5, 4], weight [5, 3, 6, 4] of torch.float32, iterations=1 it raises RuntimeError: broken"),
+        (raising, "u [16, 5, 4], weight [5, 3, 6, 4] of torch.float32, iterations=1 it raises RuntimeError: broken"),
         (leaving, "it raises SystemExit: 3"),
         (not_a_number, "values that are not numbers"),
-        (too_wide, "it returns [1, 1, 3, 6], expected v [1, 3, 6]"),
-        (two_things, "it returns a tuple, expected v [1, 3, 6]"),
+        (too_wide, "it returns [16, 1, 3, 6], expected v [16, 3, 6]"),
+        (two_things, "it returns a tuple, expected v [16, 3, 6]"),
     ],
 )
 def test_a_layer_that_breaks_fails_with_a_line(broken: Any, message: str) -> None:
@@ -394,3 +396,11 @@ def test_the_hook_of_capsnet_routes_as_the_network_does() -> None:
     images = torch.rand(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     u = network.primary(torch.relu(network.convolution(images)))
     torch.testing.assert_close(network.routing(u, network.weight, 3), network(images).poses)
+
+
+def test_what_routes_many_images_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(u: Tensor, weight: Tensor, *options: Any) -> Tensor:
+        return route_reference(u, weight.flip(1), *options)
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "blocked", wrong)
+    assert any(finding.passed is False for finding in check("capsbench.models.routing:route"))

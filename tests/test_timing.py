@@ -35,7 +35,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
 
 def rows(where: Place, **changes: Any) -> list[timing.Row]:
     """Of two implementations, with 20 flops and 3 elements for each image and 8 weights."""
-    stated: dict[str, Any] = {"flops": 20, "elements": 3, "weights": 8, "part": "routing", "what": "forward"}
+    stated: dict[str, Any] = {"flops": 20, "elements": 3, "weight_bytes": 32, "part": "routing", "what": "forward"}
     return list(where.rows({"one": lambda batch: lambda: None, "two": lambda batch: lambda: None}, **stated | changes))
 
 
@@ -56,7 +56,7 @@ def test_shares_by_hand(told: list[Timed]) -> None:
 def test_shares_of_half_precision_and_of_answers_alone(told: list[Timed]) -> None:
     full = rows(place())[0].bytes_share
     assert full == (3 + 8) * 4 * 3
-    assert rows(place(precision="bf16"))[0].bytes_share == full / 2
+    assert rows(place(precision="bf16"))[0].bytes_share == (3 * 2 + 8 * 4) * 3  # weights stay in single precision
     assert rows(place(), backward=False)[0].bytes_share == full / 3
 
 

@@ -6,7 +6,8 @@ later one goes through blocks of input capsules, with ``Z = W^T V`` of one block
 
     Z = V [J, B, O] x W [J, O, D*n]      b = sum_d Z u      c = softmax_j b      s += (c u) [J, B, D*n] x W^T
 
-The derivative is written out, because autograd would keep every Z; it makes them anew, and keeps c alone. The letters
+The derivative is written out, because autograd would keep every Z; it makes them anew, and keeps c, u and the matrices
+alone. In half precision the products of matrices are rounded, and all sums over capsules are of float32. The letters
 are those of `capsbench.models.routing.reference`; n is the number of capsules in a block, x and w are u and the
 matrices cut into K blocks. In a block the capsules are inner and contiguous, their dimensions outer, so that every
 elementwise operation runs along capsules, and both products are of matrices that are large enough to be fast.
@@ -59,11 +60,11 @@ def _iterate(x: Tensor, w: Tensor, agreed: Tensor, c: Tensor) -> Tensor:
     z = x.new_empty(J, B, *x.shape[2:])
     flat = z.view(J, B, -1)
     s = c.new_zeros(J, B, O)
-    logits = x.new_empty(J, B, n)
+    logits = c.new_empty(J, B, n)
     for k in range(len(x)):
         torch.bmm(agreed, w[k], out=flat)
-        torch.sum(z.mul_(x[k]), 2, out=logits)
-        torch.softmax(logits, 0, dtype=c.dtype, out=c[k])
+        torch.sum(z.mul_(x[k]), 2, dtype=c.dtype, out=logits)
+        torch.softmax(logits, 0, out=c[k])
         torch.mul(c[k].to(x.dtype)[:, :, None], x[k], out=z)
         _accumulate(s, flat, w[k].transpose(1, 2))
     return s
@@ -117,12 +118,12 @@ def _through_sums(x: Tensor, w: Tensor, c: Tensor, ds: Tensor, gradients: _Gradi
     ds = ds.to(x.dtype)
     z = x.new_empty(J, B, *x.shape[2:])
     flat = z.view(J, B, -1)
-    du = x.new_empty(x.shape[1:])
+    du = c.new_empty(x.shape[1:])
     dw = x.new_empty(w.shape[1:])
     for k in range(len(x)):
         shares = c[k].to(x.dtype)[:, :, None]
         torch.bmm(ds, w[k], out=flat)
-        torch.sum(z.mul_(shares), 0, out=du)
+        torch.sum(z.mul_(shares), 0, dtype=c.dtype, out=du)
         torch.mul(shares, x[k], out=z)
         torch.bmm(ds.transpose(1, 2), flat, out=dw)
         gradients.add(k, du, dw)
@@ -139,19 +140,19 @@ def _through_couplings(x: Tensor, w: Tensor, c: Tensor, agreed: Tensor, ds: Tens
     z = x.new_empty(J, 2, B, *x.shape[2:])
     y = torch.empty_like(z)
     dagreed = torch.zeros_like(ds)
-    dc, db = x.new_empty(J, B, n), c.new_empty(J, B, n)
-    du = x.new_empty(x.shape[1:])
+    dc, db = c.new_empty(J, B, n), c.new_empty(J, B, n)
+    du = c.new_empty(x.shape[1:])
     dw = x.new_empty(w.shape[1:])
     for k in range(len(x)):
         torch.bmm(both, w[k], out=z.view(J, 2 * B, -1))
-        torch.sum(torch.mul(z[:, 1], x[k], out=y[:, 1]), 2, out=dc)
+        torch.sum(torch.mul(z[:, 1], x[k], out=y[:, 1]), 2, dtype=c.dtype, out=dc)
         torch.mul(c[k], dc, out=db)
         db.addcmul_(c[k], db.sum(0), value=-1)
         for half, factor in enumerate((db, c[k])):
             factor = factor.to(x.dtype)[:, :, None]
             torch.mul(factor, x[k], out=y[:, half])
             z[:, half].mul_(factor)
-        torch.sum(z, (0, 1), out=du)
+        torch.sum(z, (0, 1), dtype=c.dtype, out=du)
         _accumulate(dagreed, y[:, 0].flatten(2), w[k].transpose(1, 2))
         torch.bmm(both.transpose(1, 2), y.view(J, 2 * B, -1), out=dw)
         gradients.add(k, du, dw)

@@ -44,22 +44,22 @@ class _Routing(torch.autograd.Function):
         ctx: Any, u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, exact: bool, written: HandWritten
     ) -> Tensor:
         v, saved = written.forward(u, weight, bias, iterations, exact)
-        ctx.save_for_backward(u, weight, *saved)
+        ctx.save_for_backward(u, weight, bias, *saved)
         ctx.options = iterations, exact
         ctx.written = written
-        ctx.bias_dtype = None if bias is None else bias.dtype
         return v
 
     @staticmethod
     def backward(ctx: Any, dv: Tensor) -> tuple[Tensor | None, ...]:
-        u, weight, *saved = ctx.saved_tensors
+        u, weight, bias, *saved = ctx.saved_tensors
         with torch.no_grad():
             found = ctx.written.backward(u, weight, tuple(saved), dv, *ctx.options)
-        dtypes = u.dtype, weight.dtype, ctx.bias_dtype or dv.dtype
-        du, dweight, dbias = (gradient.to(dtype) for gradient, dtype in zip(found, dtypes, strict=True))
+        inputs = [u, weight, dv if bias is None else bias]
+        gradients = [gradient.to(one.dtype) for gradient, one in zip(found, inputs, strict=True)]
         if torch.is_grad_enabled():  # create_graph=True: someone may want to differentiate again
-            du, dweight, dbias = (_Once.apply(one, ctx.written.name, dv, u, weight) for one in (du, dweight, dbias))
-        return du, dweight, dbias if ctx.bias_dtype else None, None, None, None
+            gradients = [_Once.apply(gradient, ctx.written.name, dv, *inputs) for gradient in gradients]
+        du, dweight, dbias = gradients
+        return du, dweight, None if bias is None else dbias, None, None, None
 
 
 class _Once(torch.autograd.Function):

@@ -176,7 +176,7 @@ class _Call:
         for name, factor, out in (("weight_gradient", self.u, dweight), ("input_gradient", self.weight, du)):
             tile = self.tiles[name]
             blocks = _ceil(self.I, self._capsules(tile))
-            grid = (blocks, self.J) if name == "weight_gradient" else (_ceil(self.B, tile.images), blocks)
+            grid = (blocks, self.J) if name == "weight_gradient" else (blocks, _ceil(self.B, tile.images))
             self._launch(name, grid, tile, (factor, *shared, out), self.B, self.I, kept, **flags)
         return du, dweight
 

@@ -266,11 +266,11 @@ def input_gradient(
 ):  # fmt: skip
     """``du_i = sum over j and kept iterations of c_ij W_ij^T ds_j``, if EXACT also of ``db_ij W_ij^T V_j``.
 
-    The rest as in `weight_gradient`. Grid (tiles of images, tiles of input capsules).
+    The rest as in `weight_gradient`. Grid (tiles of input capsules, tiles of images).
     """
     T: tl.constexpr = W.dtype.element_ty
-    b0 = tl.program_id(0) * BB
-    i0 = tl.program_id(1) * BI
+    i0 = tl.program_id(0) * BI  # the first of a grid's sides alone may pass 65,535
+    b0 = tl.program_id(1) * BB
     one = tl.cast(I, tl.int64) * B
     step = tl.cast(B, tl.int64) * (J * O)
     w, w_mask = _w(W, i0, I, J, O, OP, D, DP, BI)

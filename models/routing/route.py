@@ -40,14 +40,16 @@ def route(
 
     ``u_hat_ij = W_ij u_i``; then, starting from ``b_ij = 0``, each iteration takes ``c_i = softmax_j(b_i)``,
     ``s_j = sum_i c_ij u_hat_ij + bias_j``, ``v_j = squash(s_j)`` and ``b_ij += u_hat_ij . v_j``. The update of b after
-    the last iteration would change nothing and is left out. All sums are of float32 at least. Under autocast u and
-    weight are rounded to half precision on a GPU; on a CPU, where that gains nothing, they are left as they are.
+    the last iteration would change nothing and is left out. Sums over capsules are of float32 at least. Under autocast
+    u and weight may differ in dtype; on a GPU they are rounded to autocast's, on a CPU, where that gains nothing, they
+    take the wider of the two.
 
     Args:
         u: ``[B, I, D]`` float, the input capsules.
         weight: ``[I, J, O, D]`` of u's dtype and device, the transformation matrices.
         iterations: At least 1; the paper takes 3.
-        bias: ``[J, O]`` of u's dtype and device, added in each iteration as in the authors' code; None adds nothing.
+        bias: ``[J, O]`` of u's dtype or float32, on u's device, added in each iteration as in the authors' code; None
+            adds nothing.
         gradient: ``"exact"`` differentiates through every iteration, as the authors' code does; ``"detached"`` takes
             the couplings of the last iteration as constants, which is cheaper. The result is the same.
         implementation: A key of `IMPLEMENTATIONS`, or ``"auto"``, the fastest that fits. Only ``"reference"`` has a
@@ -62,15 +64,25 @@ def route(
         UsageError: ``"fused"`` was asked for where it cannot run.
     """
     check_options(iterations, gradient, implementation)
+    if torch.is_autocast_enabled(u.device.type):
+        u, weight = _cast(u, weight)
     _check_tensors(u, weight, bias)
-    if u.is_cuda and torch.is_autocast_enabled("cuda"):  # on a CPU half precision gained nothing
-        u, weight = (one.to(torch.get_autocast_dtype("cuda")) for one in (u, weight))
-    if implementation == "auto" or not u.numel():  # a batch of no images needs no speed
+    if not u.numel():  # nothing to be fast about
+        implementation = "reference"
+    elif implementation == "auto":
         implementation = choose(u, weight)
     elif implementation == "fused" and (reason := fused.refusal(u, weight)):
         raise UsageError(f"Routing with implementation='fused' was asked for, but it cannot: {reason}. Use 'auto'.")
     with torch.autocast(u.device.type, enabled=False):
         return IMPLEMENTATIONS[implementation](u, weight, iterations, bias, gradient)
+
+
+def _cast(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """What autocast makes of both: one comes out of a convolution in half precision, the other is a parameter."""
+    dtype = torch.promote_types(u.dtype, weight.dtype)
+    if u.is_cuda and dtype == torch.float32:
+        dtype = torch.get_autocast_dtype("cuda")
+    return u.to(dtype), weight.to(dtype)
 
 
 def choose(u: Tensor, weight: Tensor) -> str:
@@ -108,10 +120,13 @@ def _check_tensors(u: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         )
     if bias is not None and bias.shape != weight.shape[1:3]:
         raise ParameterError(f"route needs bias [J, O] = {list(weight.shape[1:3])}, got {list(bias.shape)}.")
+    if not weight.shape[1:3].numel():
+        raise ParameterError(f"route needs output capsules of a dimension or more, got weight {list(weight.shape)}.")
     if not u.is_floating_point():
         raise ParameterError(f"route needs floating-point capsules, got u of {u.dtype}.")
     for name, tensor in {"weight": weight, "bias": bias}.items():
-        if tensor is not None and (tensor.dtype, tensor.device) != (u.dtype, u.device):
+        dtypes = (u.dtype, torch.float32) if name == "bias" else (u.dtype,)
+        if tensor is not None and (tensor.dtype not in dtypes or tensor.device != u.device):
             raise ParameterError(
                 f"route needs {name} of u's dtype and device, got u {u.dtype} on {u.device} "
                 f"and {name} {tensor.dtype} on {tensor.device}."

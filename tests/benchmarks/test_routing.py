@@ -121,7 +121,7 @@ def test_auto_is_the_best_of_ours(benchmark: Any, alternate: Alternate, batch: i
 @pytest.mark.parametrize(("precision", "gate"), [("fp32", 1.3), ("bf16", 2.3)])
 def test_training_step(benchmark: Any, alternate: Alternate, precision: str, gate: float) -> None:
     """The paper's CapsNet on 28x28, against the same with reference routing in float32."""
-    images, preset = (128, "paper") if benchmark.enabled else (4, "small")
+    images, preset = (128, "paper") if benchmark.enabled else (8, "small")
     batch = Batch(images=torch.rand(images, 1, 28, 28), labels=torch.arange(images) % 10)
 
     def step(implementation: str, precision: str) -> Callable[[int], object]:

@@ -70,7 +70,7 @@ def test_everything_is_timed_once(ran: dict[str, Result], model: str, expected: 
     found = [(row.part, row.what, row.gradient, row.implementation, row.iterations, row.precision) for row in rows]
     assert sorted(found) == sorted((*one, precision) for one in expected for precision in ("fp32", "bf16"))
     for row in rows:
-        assert row.image_size == 28 and row.batch == row.asked == 4
+        assert row.image_size == 28 and row.batch == row.asked == 8
         assert 0 < row.seconds < 10 and row.peak_bytes > 0
         assert row.bytes_share > 0 and math.isfinite(row.bytes_share)
         assert row.flops_share > 0 and math.isfinite(row.flops_share)
@@ -88,7 +88,7 @@ def test_operations_are_the_references_whoever_computes(ran: dict[str, Result]) 
         ("exact", 1): 3 * votes + 2 * sums,
         ("exact", 3): 3 * votes + (5 + 9) * sums,  # each of the five two gradients, but the first couplings none
     }
-    elements = 8 * 8 + 10 * 16 + 8 * 10 * 16 * 8 / 4  # the matrices cross once for four images
+    elements = 8 * 8 + 10 * 16 + 8 * 10 * 16 * 8 / 8  # the matrices cross once for eight images
     for row in (row for row in rows if row.part == "routing"):
         each = row.seconds / row.batch
         assert row.flops_share * RATES.flops * each == pytest.approx(expected[row.gradient, row.iterations])
@@ -117,8 +117,8 @@ def test_one_table_shows_networks_with_capsules_and_without(ran: dict[str, Resul
         *(("cnn", part) for part in ("features", "classifier", "network")),
     }
     assert [chart.name for chart in charts(list(ran.values()))] == [
-        "routing-28px-batch4-fp32",
-        "routing-28px-batch4-bf16",
+        "routing-28px-batch8-fp32",
+        "routing-28px-batch8-bf16",
     ]
 
 

@@ -127,11 +127,22 @@ def test_without_gradient_nothing_is_kept() -> None:
     assert v.grad_fn is None
 
 
-def test_a_second_derivative_is_refused() -> None:
-    u = U.clone().requires_grad_()
-    (first,) = torch.autograd.grad(route(u, WEIGHT, implementation="blocked").sum(), u, create_graph=True)
+@pytest.mark.parametrize("trained", ["u", "weight", "bias"])
+def test_a_second_derivative_is_refused(trained: str) -> None:
+    tensors = {"u": U.clone(), "weight": WEIGHT.clone(), "bias": BIAS.clone()}
+    leaf = tensors[trained].requires_grad_()
+    u, weight, bias = tensors.values()
+    v = route(u, weight, bias=bias, implementation="blocked")
+    (first,) = torch.autograd.grad(v.sum(), leaf, create_graph=True)
     with pytest.raises(UsageError, match=r"'blocked', which has only the first. Use implementation='reference'"):
-        torch.autograd.grad(first.sum(), u)
+        torch.autograd.grad(leaf.sum() + first.square().sum(), leaf)
+
+
+def test_a_graph_can_be_walked_twice() -> None:
+    u, weight = U.clone().requires_grad_(), WEIGHT.clone().requires_grad_()
+    v = route_blocked(u, weight, 3, None, "exact").sum()
+    first = torch.autograd.grad(v, (u, weight), retain_graph=True)
+    assert all(torch.equal(*pair) for pair in zip(first, torch.autograd.grad(v, (u, weight)), strict=True))
 
 
 def test_create_graph_alone_is_no_harm() -> None:

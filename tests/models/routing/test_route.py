@@ -43,9 +43,24 @@ def test_result_is_float32_at_least(dtype: torch.dtype, expected: torch.dtype) -
     assert torch.autograd.grad(v.sum(), u)[0].dtype == dtype
 
 
-def test_half_precision_is_accumulated_in_float32() -> None:
+def test_half_precision_of_the_reference_is_computed_in_float32() -> None:
     u, weight = U.bfloat16(), WEIGHT.bfloat16()
     torch.testing.assert_close(route(u, weight), route(u.float(), weight.float()))
+
+
+def test_autocast_mixes_what_a_layer_gives_with_a_parameter() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        u = torch.nn.functional.linear(U, torch.eye(3))  # bfloat16
+        assert u.dtype == torch.bfloat16
+        mixed = route(u, WEIGHT, bias=BIAS)
+    assert torch.equal(mixed, route(u.float(), WEIGHT, bias=BIAS))
+
+
+@pytest.mark.parametrize("implementation", ["auto", *IMPLEMENTATIONS])
+@pytest.mark.parametrize(("inputs", "input_dim"), [(0, 8), (5, 0)])
+def test_nothing_comes_of_nothing(implementation: str, inputs: int, input_dim: int) -> None:
+    v = route(torch.rand(16, inputs, input_dim), torch.rand(inputs, 10, 16, input_dim), implementation=implementation)
+    assert v.shape == (16, 10, 16) and not v.any()
 
 
 def test_autocast_changes_nothing() -> None:
@@ -91,6 +106,8 @@ def test_fused_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> No
         (U[:, 1:], WEIGHT, {}, ParameterError, r"needs u \[B, I, D\] and weight \[I, J, O, D\], got u \[2, 5, 3\]"),
         (U[..., 1:], WEIGHT, {}, ParameterError, r"got u \[2, 6, 2\]"),
         (U, WEIGHT, {"bias": BIAS[1:]}, ParameterError, r"needs bias \[J, O\] = \[4, 5\], got \[3, 5\]"),
+        (U, WEIGHT[:, :0], {}, ParameterError, r"output capsules of a dimension or more, got weight \[6, 0, 5, 3\]"),
+        (U, WEIGHT[:, :, :0], {}, ParameterError, r"got weight \[6, 4, 0, 3\]"),
         (U.int(), WEIGHT.int(), {}, ParameterError, "floating-point capsules, got u of torch.int32"),
         (U.bfloat16(), WEIGHT, {}, ParameterError, "got u torch.bfloat16 on cpu and weight torch.float32 on cpu"),
         (U, WEIGHT, {"bias": BIAS.double()}, ParameterError, "bias torch.float64 on cpu"),
