@@ -96,11 +96,9 @@ def plan_run(
     protocol = kind.presets[preset]
     own = _changes_of_models(changes, names)
     parameters = {name: _spelled_out(name, {**protocol.models.get(name, {}), **own[name]}) for name in names}
-    owner = f"suite {suite!r}"
-    settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=owner)
+    settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=f"suite {suite!r}")
     changed = {key: value for key, value in vars(settings).items() if value != getattr(protocol.settings, key)}
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
+    _check_seeds(seeds)
     for name in names:
         _try_to_build(name, kind, parameters[name])
     shows_digits = getattr(kind, "needs_digits", True)
@@ -114,7 +112,7 @@ def plan_run(
             label=_named(name, own[name]),
             source=registry.source_hash("model", name),
             parameters=parameters[name],
-            seed=check_seed(seed),
+            seed=seed,
             settings=settings,
             digits=origin,
             device=_device(device),
@@ -198,6 +196,13 @@ def _load_suite(name: str) -> type[Suite]:
     if missing:
         raise UsageError(f"The suite {name!r} was asked for, but that is none: it lacks {', '.join(missing)}.")
     return kind
+
+
+def _check_seeds(seeds: Sequence[int]) -> None:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
+    for seed in seeds:
+        check_seed(seed)
 
 
 def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -2,5 +2,6 @@
 
 CATALOG = {
     "affine": "capsbench.suites.affine:Affine",
+    "overlap": "capsbench.suites.overlap:Overlap",
     "throughput": "capsbench.suites.throughput:Throughput",
 }
