@@ -75,7 +75,7 @@ def test_run_draws_charts_and_report_draws_them_again(
     assert "training step" in out and "digits" not in out + err
     *_, result, first, second = out.splitlines()
     folder = Path("runs") / "throughput"
-    names = [f"routing-28px-batch4-{precision}" for precision in ("fp32", "bf16")]
+    names = [f"routing-28px-batch8-{precision}" for precision in ("fp32", "bf16")]
     assert [first, second] == [f"chart: {folder / name}.png" for name in names]
     assert json.loads(Path(result.removeprefix("result: ")).read_text())["digits"] == "none"
     assert sorted(path.stem for path in folder.glob("*.png")) == sorted(names)
