@@ -1,6 +1,7 @@
 """Fixtures of all tests: no run finds digits, caches or files of the person who started it."""
 
 import os
+import signal
 
 # On a busy machine threads that spin while they wait make torch many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
 
 settings.register_profile("unhurried", deadline=None)  # that a machine is busy is no defect
 settings.load_profile("unhurried")
