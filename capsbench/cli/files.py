@@ -1,0 +1,149 @@
+"""Commands on data files: generate, verify, info, preview."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from capsbench.cli.options import digits_option, json_option, say_embedded, set_option
+from capsbench.errors import DataFileError
+from capsbench.parameters import split_assignments
+
+
+@click.command()
+@click.argument("dataset")
+@click.option(
+    "--split", "splits", multiple=True, metavar="SPLIT", help="train, validation, trainval or test; may be repeated."
+)
+@click.option("--preset", help="A named set of parameters; see `capsbench list`.")
+@set_option
+@click.option("--seed", default=0, show_default=True, help="0..2**64-1.")
+@click.option("--count", type=int, help="Number of samples; by default one for each digit of the split.")
+@digits_option
+@click.option("--layers", is_flag=True, help="Keep each digit alone, too.")
+@click.option("--out", default=".", metavar="DIR|FILE.h5", show_default=True, help="Where the files go.")
+@click.option("--force", is_flag=True, help="Start anew where another file stands.")
+@json_option
+def generate(
+    dataset: str, splits: Sequence[str], out: str, sets: tuple[str, ...], as_json: bool, **options: Any
+) -> None:
+    """Make the HDF5 files of a data set.
+
+    A run that was stopped goes on where it was; a file that is whole is verified and left.
+
+    \b
+    Example:
+      capsbench generate multimnist
+      capsbench generate affnist --split test --set rotation=-45,45 --out data
+    """
+    from capsbench.describing import file_facts, generated_text
+    from capsbench.face import DEFAULT_SPLITS, generate_splits
+    from capsbench.progress import progress
+    from capsbench.storage import DataFile
+
+    made = generate_splits(
+        dataset,
+        Path(out),
+        splits or DEFAULT_SPLITS,
+        progress=progress,
+        parameters=split_assignments(sets),
+        **options,
+    )
+    files = [DataFile(generated.path, digits=options["digits"]) for generated in made]
+    _note_embedded(files)
+    facts = [
+        file_facts(file) | {"seconds": one.seconds, "drawn": one.drawn} for file, one in zip(files, made, strict=True)
+    ]
+    if as_json:
+        click.echo(json.dumps(facts, indent=2))
+    else:
+        click.echo("\n\n".join(generated_text(one, fact) for one, fact in zip(made, facts, strict=True)))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--repair", is_flag=True, help="Draw damaged blocks anew from the file's spec.")
+@click.option("--sample", default=0, metavar="N", help="Also draw N random samples anew and compare their bytes.")
+@digits_option
+def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
+    """Check every block of a file against its digest.
+
+    \b
+    Example:
+      capsbench verify multimnist-test.h5 --sample 500
+      capsbench verify multimnist-test.h5 --repair
+    """
+    from capsbench.generation import remake_command, repair_file, wrong_samples
+    from capsbench.layout import block_count
+    from capsbench.parameters import check_number
+    from capsbench.progress import progress
+    from capsbench.storage import DataFile
+
+    check_number("--sample", sample, 0, 2**40)
+    try:
+        data = DataFile(file, digits=digits)
+    except DataFileError as error:
+        command = remake_command(file)
+        raise DataFileError(f"{error} Make it anew with: {command}" if command else str(error)) from None
+    if repair:
+        with progress(f"repairing {file.name}") as report:
+            repaired = repair_file(file, digits=digits, report=report)
+        click.echo(f"{file}: {repaired.drawn:,} samples drawn anew, {repaired.kept:,} were right.")
+    data.check()
+    number = block_count(len(data))
+    held = "1 block" if number == 1 else f"all {number:,} blocks"
+    click.echo(f"{file}: {held} of {len(data):,} samples right. Digest {data.digest}")
+    if sample:
+        wrong = wrong_samples(data, sample)
+        if wrong:
+            raise DataFileError(
+                f"{file}: {len(wrong)} of {min(sample, len(data))} samples are not what its spec draws: {wrong[:3]}."
+            )
+        click.echo(f"{file}: {min(sample, len(data)):,} random samples drawn anew from the spec are the same bytes.")
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@digits_option
+@json_option
+def info(file: Path, digits: str, as_json: bool) -> None:
+    """Tell what a file holds: spec, counts, digest, and measures such as overlap.
+
+    \b
+    Example:
+      capsbench info multimnist-test.h5
+    """
+    from capsbench.describing import facts_text, file_facts
+    from capsbench.storage import open_dataset
+
+    data = open_dataset(file, digits=digits)
+    facts = file_facts(data)
+    click.echo(json.dumps(facts, indent=2) if as_json else facts_text(facts))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG; beside the file by default.")
+@digits_option
+def preview(file: Path, out: Path | None, digits: str) -> None:
+    """Draw the first samples of a file with their labels, pairs in two colours.
+
+    \b
+    Example:
+      capsbench preview multimnist-test.h5 --out pairs.png
+    """
+    from capsbench.inspection import preview as draw
+    from capsbench.storage import open_dataset
+
+    target = out or file.with_suffix(".png")
+    number = draw(open_dataset(file, digits=digits), target)
+    click.echo(f"{target}: {number} samples.")
+
+
+def _note_embedded(files: Sequence[Any]) -> None:
+    from capsbench.digits import name_of
+
+    if any(name_of(file.spec.digits) == "embedded" for file in files):
+        say_embedded(files[0].digits)
