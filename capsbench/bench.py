@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,34 @@ from capsbench.contracts import CLASSES, Digits
 from capsbench.digits import load_digits
 from capsbench.errors import DataFileError
 from capsbench.generation import generate_file
-from capsbench.loading import Stream
+from capsbench.loading import Samples, Stream
+from capsbench.logs import MetricsLog
+from capsbench.parameters import check_number
+from capsbench.randomness import check_seed
 from capsbench.recipes import Recipe, make_recipe
 from capsbench.storage import DataFile, open_dataset
+from capsbench.training import TrainConfig, Trained, Trainer
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""From what is going on to something that is told how much of it is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(TrainConfig):
+    """What every suite that trains has: how the networks are trained, and what they are tested on.
+
+    Attributes:
+        variants: Test samples a digit.
+        data_seed: Of every data set; the networks' seeds are apart from it.
+    """
+
+    variants: int = 1
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("variants", self.variants, 1, 1000)
+        check_seed(self.data_seed)
 
 
 @dataclass(frozen=True)
@@ -26,10 +52,13 @@ class Preset:
     Attributes:
         settings: An instance of the suite's frozen dataclass of settings.
         models: Model name to what it is built with, where that is not its default.
+        variants: Model name to sets of changes of what it is built with, where one network is measured in several
+            forms; each makes a cell, and its label says what it is.
     """
 
     settings: Any
     models: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +114,8 @@ class Bench:
         folder: Everything that the run writes lies below it.
         digits: Where the digits come from: ``auto``, ``embedded`` or a folder.
         report: Gets a line now and then.
+        progress: Makes what is told of how far training is.
+        tensorboard: Whether training also logs for TensorBoard.
         data: What was used, for the result.
     """
 
@@ -92,6 +123,8 @@ class Bench:
     folder: Path
     digits: str
     report: Callable[[str], None]
+    progress: Progress = lambda description: nullcontext(lambda done, total: None)
+    tensorboard: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 
     def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
@@ -127,10 +160,46 @@ class Bench:
             )
         return model
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where this cell's checkpoints go."""
-        return self.folder / "checkpoints" / self.cell.name
+    def train(
+        self,
+        model: torch.nn.Module,
+        training: Samples,
+        validation: Samples,
+        *,
+        watch: Mapping[str, Samples] | None = None,
+        config: TrainConfig | None = None,
+        name: str = "",
+    ) -> Trained:
+        """Trains a model with the cell's seed on its device; goes on where an earlier run was stopped.
+
+        Checkpoints go below ``checkpoints``, the log of metrics beside the cell's result as JSON lines.
+
+        Args:
+            model: What to train, in place.
+            training: ``epochs`` samples for each digit.
+            validation: What selects; never test digits.
+            watch: Further data sets to note the accuracy on at each look; they select nothing.
+            config: How to train, where that is not what the cell's settings say.
+            name: Tells apart several trainings of one cell.
+        """
+        parts = [part for part in (self.cell.name, name) if part]
+        log = MetricsLog(
+            self.folder / file_name(self.cell.suite) / f"{'.'.join(parts)}.jsonl",
+            self.folder.joinpath("tensorboard", *parts) if self.tensorboard else None,
+        )
+        trainer = Trainer(
+            model,
+            training,
+            validation,
+            config or self.cell.settings,
+            seed=self.cell.seed,
+            watch=watch,
+            device=self.cell.device,
+            folder=self.folder.joinpath("checkpoints", *parts),
+            log=log,
+        )
+        with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
+            return trainer.run(self.report, progress)
 
 
 def file_name(name: str) -> str:

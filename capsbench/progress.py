@@ -9,15 +9,20 @@ PLAIN_SECONDS = 10.0  # between plain lines, so that a log stays short
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A function to be told how many samples are done, and of how many; a short job prints no plain line."""
+def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Callable[[int, int], None]]:
+    """A function to be told how much is done, and of how much; a short job prints no plain line.
+
+    Args:
+        description: What is going on, and what is counted.
+        every: Seconds between plain lines.
+    """
     if sys.stderr is None:  # closed by who started us
         yield lambda done, total: None
     elif sys.stderr.isatty():
         with _bar(description) as report:
             yield report
     else:
-        yield _plain(description)
+        yield _plain(description, every)
 
 
 @contextmanager
@@ -31,12 +36,12 @@ def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _plain(description: str) -> Callable[[int, int], None]:
+def _plain(description: str, every: float) -> Callable[[int, int], None]:
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= PLAIN_SECONDS:
+        if time.monotonic() - last >= every:
             last = time.monotonic()
             sys.stderr.write(f"{description}: {done:,} of {total:,}\n")
 

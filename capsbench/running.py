@@ -8,11 +8,12 @@ from time import perf_counter
 from typing import Any
 
 from capsbench import registry
-from capsbench.bench import Bench, Cell, file_name
+from capsbench.bench import Bench, Cell, Preset, Progress, file_name
 from capsbench.contracts import CLASSES, Suite
 from capsbench.digits import load_digits
 from capsbench.durability import lock, make_folder, write_atomically
 from capsbench.errors import CapsbenchError, DataFileError, ParameterError, UnknownNameError, UsageError
+from capsbench.logs import check_tensorboard
 from capsbench.parameters import construct, literal
 from capsbench.randomness import check_seed
 from capsbench.results import Result, environment, load_result, now, save_result
@@ -28,11 +29,13 @@ class Plan:
         cells: Every cell that was asked for.
         folder: Where results go.
         digits: Where digits come from: ``auto``, ``embedded`` or a folder.
+        tensorboard: Whether training also logs for TensorBoard.
     """
 
     cells: list[Cell]
     folder: Path
     digits: str
+    tensorboard: bool = False
 
     def path(self, cell: Cell) -> Path:
         """Where a cell's result goes."""
@@ -71,21 +74,24 @@ def plan_run(
     digits: str = "auto",
     device: str = "auto",
     out: str | Path = "runs",
+    tensorboard: bool = False,
 ) -> Plan:
     """What a run would do.
 
     Args:
         suite: The suite's name.
         models: Names of models; the suite's own where there are none.
-        preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores).
+        preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores), and
+            those that the paper has have ``paper``.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model.
         seeds: A cell for each.
         digits: ``auto``, ``embedded`` or a folder of IDX files.
         device: ``auto``, ``cpu`` or ``cuda``.
         out: Where results, data and checkpoints go.
+        tensorboard: Whether training also logs for TensorBoard, below ``out``.
 
     Raises:
-        UsageError: A name, a key or a value makes no sense.
+        UsageError: A name, a key or a value makes no sense, or TensorBoard is not installed.
         DigitsError: The digits are missing or damaged.
     """
     kind = _load_suite(suite)
@@ -94,13 +100,14 @@ def plan_run(
     names = list(dict.fromkeys(models or kind.models))
     changes = dict(changes or {})
     protocol = kind.presets[preset]
-    own = _changes_of_models(changes, names)
-    parameters = {name: _spelled_out(name, {**protocol.models.get(name, {}), **own[name]}) for name in names}
+    networks = _networks(names, protocol, _changes_of_models(changes, names))
     settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=f"suite {suite!r}")
     changed = {key: value for key, value in vars(settings).items() if value != getattr(protocol.settings, key)}
     _check_seeds(seeds)
-    for name in names:
-        _try_to_build(name, kind, parameters[name])
+    for name, _, parameters in networks:
+        _try_to_build(name, kind, parameters)
+    if tensorboard:
+        check_tensorboard()
     shows_digits = getattr(kind, "needs_digits", True)
     origin = load_digits("test", digits, full=preset == "paper").origin if shows_digits else "none"
     cells = [
@@ -109,26 +116,27 @@ def plan_run(
             version=kind.version,
             preset=_named(preset, changed),
             model=name,
-            label=_named(name, own[name]),
+            label=label,
             source=registry.source_hash("model", name),
-            parameters=parameters[name],
+            parameters=parameters,
             seed=seed,
             settings=settings,
             digits=origin,
             device=_device(device),
         )
-        for name in names
+        for name, label, parameters in networks
         for seed in seeds
     ]
-    return Plan(cells, Path(out), digits)
+    return Plan(list({cell.id: cell for cell in cells}.values()), Path(out), digits, tensorboard)
 
 
-def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
+def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress | None = None) -> Outcome:
     """Runs the cells that are not finished; a cell that fails does not stop the others.
 
     Args:
         plan: What to do.
         report: Gets a line now and then.
+        progress: Makes what is told of how far training is; nothing is told where there is none.
 
     Raises:
         StorageError: Results cannot be written where they should go.
@@ -136,7 +144,7 @@ def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
     make_folder(plan.folder)
     outcome = Outcome([], [], [])
     for number, cell in enumerate(plan.cells, 1):
-        label = f"[{number}/{len(plan.cells)}] {cell.model}, seed {cell.seed}"
+        label = f"[{number}/{len(plan.cells)}] {cell.label}, seed {cell.seed}"
         result = plan.finished(cell)
         if result:
             report(f"{label}: finished before")
@@ -144,7 +152,7 @@ def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
             try:
                 make_folder(plan.path(cell).parent)
                 with lock(plan.path(cell)):  # of two runs, one trains a cell
-                    result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"))  # type: ignore[misc]
+                    result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"), progress)  # type: ignore[misc]
             except (Exception, SystemExit) as error:  # a user's model can fail in any way
                 report(f"{label}: failed: {_explain(error, plan.path(cell))}")
                 outcome.failed.append((cell, _explain(error, plan.path(cell))))
@@ -154,9 +162,11 @@ def run_plan(plan: Plan, report: Report = lambda line: None) -> Outcome:
     return outcome
 
 
-def _run_cell(cell: Cell, plan: Plan, report: Report) -> Result:
+def _run_cell(cell: Cell, plan: Plan, report: Report, progress: Progress | None) -> Result:
     begun = perf_counter()
-    bench = Bench(cell, plan.folder, plan.digits, report)
+    bench = Bench(cell, plan.folder, plan.digits, report, tensorboard=plan.tensorboard)
+    if progress:
+        bench.progress = progress
     metrics = registry.load("suite", cell.suite)().run(bench)
     result = Result(
         suite=cell.suite,
@@ -177,7 +187,7 @@ def _run_cell(cell: Cell, plan: Plan, report: Report) -> Result:
         date=now(),
     )
     save_result(result, plan.path(cell))
-    return result
+    return load_result(plan.path(cell))  # what is shown is what can be read again
 
 
 def _explain(error: BaseException, path: Path) -> str:
@@ -216,6 +226,19 @@ def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[st
             raise ParameterError(f"--set {change} was asked for, but {key} is the suite's to set.")
         own[model][key] = literal(changes.pop(change))
     return own
+
+
+def _networks(
+    names: Sequence[str], protocol: Preset, own: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str, dict[str, Any]]]:
+    """Every network to measure: its model's name, its label, and what it is built with."""
+    networks = []
+    for name in names:
+        for variant in protocol.variants.get(name, [{}]):
+            changes = {**variant, **own[name]}
+            parameters = _spelled_out(name, {**protocol.models.get(name, {}), **changes})
+            networks.append((name, _named(name, changes), parameters))
+    return networks
 
 
 def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.contracts import Batch, TensorBatch
+from capsbench.errors import TrainingError
 from capsbench.evaluation import checked_output
 
 PRECISIONS = ("fp32", "bf16")
@@ -36,7 +37,10 @@ class TrainingStep:
         device: ``"cpu"`` or ``"cuda"``.
         graph: Whether to capture the step in a CUDA graph and replay it: a step is some hundred launches of kernels,
             which take longer than small networks compute. Batches of another size than the first run without.
-        report: Gets a line if the step cannot be captured, as that of a model that waits for the device cannot.
+        micro_batches: Into how many parts a batch is cut, their gradients added up. Where memory runs out it is
+            doubled, and the step taken again.
+        report: Gets a line if memory runs out, or if the step cannot be captured, as that of a model that waits for
+            the device cannot.
     """
 
     def __init__(
@@ -47,12 +51,14 @@ class TrainingStep:
         precision: str = "fp32",
         device: str = "cpu",
         graph: bool = False,
+        micro_batches: int = 1,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
         self._graph = graph
+        self.micro_batches = micro_batches
         self._report = report
         self._steps = 0
         self._replay: Callable[[], Tensor] | None = None
@@ -63,7 +69,20 @@ class TrainingStep:
 
         Raises:
             ModelError: The model returns what no model may return.
+            TrainingError: One image alone needs more memory than there is.
         """
+        while True:
+            try:
+                return self._captured(batch)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0]
+            # Only here is the failed step let go of: an exception that is being handled holds on to its tensors.
+            self._make_room(len(batch.images), reason)
+
+    def _captured(self, batch: TensorBatch) -> Tensor:
+        """The step, through a captured graph where that was asked for and can be had."""
         if not self._graph or (self._held is not None and len(batch.images) != len(self._held.images)):
             return self._step(batch)
         self._steps += 1
@@ -77,6 +96,8 @@ class TrainingStep:
             try:
                 self._replay = capture(lambda: self._step(held))
             except RuntimeError as error:
+                if _is_out_of_memory(error):
+                    raise
                 self._graph = False
                 self._report(f"the step is not captured in a CUDA graph: {str(error).splitlines()[0]}")
                 return self._step(batch)
@@ -84,12 +105,38 @@ class TrainingStep:
 
     def _step(self, batch: TensorBatch) -> Tensor:
         self._optimizer.zero_grad(set_to_none=True)
-        with self._autocast:
-            output = checked_output(self._model(batch.images), len(batch.images))
-            loss: Tensor = self._model.loss(output, batch)  # type: ignore[operator]  # a Model
-        torch.autograd.backward(loss)
+        images = len(batch.images)
+        size = -(-images // self.micro_batches)
+        total = torch.zeros((), device=batch.images.device)
+        for start in range(0, images, size):
+            part = _map(lambda tensor, at=start: tensor[at : at + size], batch) if size < images else batch
+            with self._autocast:
+                output = checked_output(self._model(part.images), len(part.images))
+                loss: Tensor = self._model.loss(output, part)  # type: ignore[operator]  # a Model
+                if size < images:
+                    loss = loss * (len(part.images) / images)
+            torch.autograd.backward(loss)
+            total += loss.detach()
         self._optimizer.step()
-        return loss.detach()
+        return total
+
+    def _make_room(self, images: int, reason: str) -> None:
+        """Cuts batches into twice as many parts."""
+        if self.micro_batches >= images:
+            raise TrainingError(f"Memory runs out at a single image: {reason}")
+        self.micro_batches = min(2 * self.micro_batches, images)
+        # A graph holds on to the memory of its step for as long as it lives.
+        self._replay, self._held, self._steps = None, None, 0
+        self._optimizer.zero_grad(set_to_none=True)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = -(-images // self.micro_batches)
+        self._report(f"memory ran out: batches of {images} are now computed {size} at a time, their gradients added up")
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: a GPU's is an exception of its own, a CPU's is told apart by its words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def beside(function: Callable[[], Tensor]) -> Tensor:

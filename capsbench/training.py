@@ -1,12 +1,10 @@
-"""Training: Adam over a stream, checkpointed every epoch, and bit for bit the same when it was interrupted."""
+"""Training: Adam over a stream, looked at now and then, and bit for bit the same when it was interrupted."""
 
 import hashlib
-import io
 import json
 import math
-import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,19 +12,24 @@ from typing import Any
 
 import torch
 
-from capsbench.durability import storage_errors, write_atomically
+from capsbench.checkpoints import CheckpointFolder, remove_checkpoint
+from capsbench.contracts import IndexArray
 from capsbench.errors import ParameterError, TrainingError, UnknownNameError
 from capsbench.evaluation import predict
 from capsbench.loading import Samples, batches
+from capsbench.logs import QUIET_SECONDS, MetricsLog, Teller
 from capsbench.parameters import check_number
 from capsbench.randomness import permutation
 from capsbench.stepping import PRECISIONS, TrainingStep, adam
 
 SCHEDULES = ("exponential", "one-cycle")
-CHECKPOINT_FORMAT = 1
-KEPT_CHECKPOINTS = 2  # the newest may be cut by a power failure; the one before it is whole
+DECAY = 0.96
+DIVERGED = 100  # a mean loss so many times the first one (or 1, if that was less) is not coming down again
+SAVING_SHARE = 1 / 20  # of the time may go into checkpoints; between two of them lies at least so much work
 
 State = dict[str, torch.Tensor]
+Tell = Callable[[str], None]
+Count = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +40,13 @@ class TrainConfig:
         epochs: Passes over the digits; the placements are new in each.
         batch_size: Images a step.
         learning_rate: Adam's; the peak of a one-cycle schedule.
-        schedule: ``exponential``, times 0.96 every 2,000 steps, or ``one-cycle`` (Smith and Topin 2018), which gets
+        schedule: ``exponential``, times 0.96 every `decay_steps`, or ``one-cycle`` (Smith and Topin 2018), which gets
             there sooner when epochs are few.
+        decay_steps: Of the exponential schedule; the paper has ten times as many on MultiMNIST (section 6).
         precision: ``fp32``, or ``bf16`` for products of matrices in bfloat16, with sums, weights and gradients in
             float32; testing is in float32 either way.
+        eval_every: Steps between looks at the validation digits, which select the checkpoints; 0 is one look at the
+            end of each epoch. The last step has a look in any case.
         target: The clean validation accuracy 0..1 at which networks are compared.
     """
 
@@ -48,13 +54,17 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 1e-3
     schedule: str = "exponential"
+    decay_steps: int = 2000
     precision: str = "fp32"
+    eval_every: int = 0
     target: float = 0.9923
 
     def __post_init__(self) -> None:
         check_number("epochs", self.epochs, 1, 1_000_000)
         check_number("batch_size", self.batch_size, 1, 1_000_000)
         check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
+        check_number("decay_steps", self.decay_steps, 1, 1e9)
+        check_number("eval_every", self.eval_every, 0, 1e9)
         check_number("target", self.target, 0, 1)
         if self.schedule not in SCHEDULES:
             raise UnknownNameError("schedule", self.schedule, SCHEDULES)
@@ -64,15 +74,17 @@ class TrainConfig:
 
 @dataclass
 class Selected:
-    """A checkpoint that evaluation asks for.
+    """Weights that evaluation asks for.
 
     Attributes:
-        epoch: After how many epochs.
+        step: After how many steps.
+        epoch: After how many passes over the digits.
         accuracy: On the validation digits, 0..1.
         state: The weights, on the CPU.
     """
 
-    epoch: int
+    step: int
+    epoch: float
     accuracy: float
     state: State
 
@@ -82,30 +94,45 @@ class Trained:
     """What training leaves behind.
 
     Attributes:
-        history: One row an epoch: epoch, mean loss, validation accuracy 0..1.
-        selected: ``"target"``, the first epoch to reach the target, if one did; ``"best"`` on validation, the earliest
-            of equals; ``"last"``.
+        history: One row a look: step, epoch, mean loss of the steps since the last look, validation accuracy 0..1, and
+            the accuracy on each data set that was watched.
+        selected: ``"target"``, the first look that reached the target, if one did; ``"best"`` on validation, the
+            earliest of equals; ``"last"``.
+        steps: How many are done.
+        images: How many were trained on.
         seconds: Time spent, earlier and interrupted runs included.
+        stepping: How much of it went into training alone, without looks and checkpoints.
+        micro_batches: Into how many parts a batch was cut because memory ran out; 1 where it did not.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     selected: dict[str, Selected] = field(default_factory=dict)
+    steps: int = 0
+    images: int = 0
     seconds: float = 0.0
+    stepping: float = 0.0
+    micro_batches: int = 1
 
-    @property
-    def epochs(self) -> int:
-        """How many epochs are done."""
-        return len(self.history)
+    def select(self, row: dict[str, float], state: Callable[[], State], *, target: float, last: bool) -> None:
+        """Takes a look in, and keeps the weights if it is one that is asked for."""
+        self.history.append(row)
+        best = "best" not in self.selected or row["accuracy"] > self.selected["best"].accuracy
+        first = row["accuracy"] >= target and "target" not in self.selected
+        if best or first or last:
+            here = Selected(int(row["step"]), row["epoch"], row["accuracy"], state())
+            self.selected |= {
+                name: here for name, is_it in (("best", best), ("target", first), ("last", last)) if is_it
+            }
 
-    def add(self, loss: float, accuracy: float, state: State, target: float) -> None:
-        """Takes an epoch in, and selects."""
-        self.history.append({"epoch": self.epochs + 1, "loss": loss, "accuracy": accuracy})
-        here = Selected(self.epochs, accuracy, state)
-        self.selected["last"] = here
-        if "best" not in self.selected or accuracy > self.selected["best"].accuracy:
-            self.selected["best"] = here
-        if accuracy >= target:
-            self.selected.setdefault("target", here)
+    def metrics(self) -> dict[str, Any]:
+        """What a result says of the training, of plain JSON types."""
+        return {
+            "training_seconds": self.seconds,
+            "images_per_second": self.images / self.stepping if self.stepping else 0.0,
+            "steps": self.steps,
+            "micro_batches": self.micro_batches,
+            "history": self.history,
+        }
 
 
 class Trainer:
@@ -117,8 +144,10 @@ class Trainer:
         validation: What selects; never test digits.
         config: How to train.
         seed: Of the order of the samples and of dropout.
+        watch: Further data sets to note the accuracy on at each look; they select nothing, and are no test digits.
         device: ``"cpu"`` or ``"cuda"``.
         folder: Where checkpoints go; training goes on from the newest whole one there. None keeps none.
+        log: Gets a row at each look.
     """
 
     def __init__(
@@ -129,10 +158,13 @@ class Trainer:
         config: TrainConfig,
         *,
         seed: int,
+        watch: Mapping[str, Samples] | None = None,
         device: str = "cpu",
         folder: Path | None = None,
+        log: MetricsLog | None = None,
     ) -> None:
-        if "test" in (data.spec.split, validation.spec.split):
+        watched = dict(watch or {})
+        if "test" in {one.spec.split for one in (data, validation, *watched.values())}:
             raise ParameterError("Test digits were given to train or to select on; they are for testing alone.")
         if len(data) % config.epochs:
             raise ParameterError(
@@ -141,26 +173,39 @@ class Trainer:
         self.model = model.to(device)
         self.trained = Trained()
         self._data = data
-        self._validation = validation
+        self._looked_at = {"accuracy": validation, **watched}
         self._config = config
         self._seed = seed
         self._device = device
-        self._folder = folder
+        self._checkpoints = CheckpointFolder(folder) if folder else None
+        self._log = log or MetricsLog()
         self._samples = len(data) // config.epochs
+        self._epoch_steps = math.ceil(self._samples / config.batch_size)
+        self._steps = self._epoch_steps * config.epochs
         self._optimizer = adam(model, config.learning_rate, device)
-        self._scheduler = _scheduler(self._optimizer, config, math.ceil(self._samples / config.batch_size))
+        self._scheduler = _scheduler(self._optimizer, config, self._steps)
+        self._losses = torch.empty(0, device=device)  # of the steps since the last look
+        self._first_loss = math.nan
+        self._saved_at, self._saving = -math.inf, 0.0
         what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
+        what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
         self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
-    def run(self, report: Callable[[str], None] = lambda line: None) -> Trained:
-        """Trains what is left of the epochs; `report` gets a line after each.
+    def run(self, report: Tell = lambda line: None, progress: Count = lambda done, total: None) -> Trained:
+        """Trains what is left of the steps.
+
+        Args:
+            report: Gets a line after a look, if some time passed since the last line, and at the end of each epoch.
+            progress: Gets the number of steps done, and of all steps.
 
         Raises:
-            TrainingError: The loss is not a number.
-        ModelError: The model returns what no model may return.
+            TrainingError: The loss is not a number, or grows without end; or one image alone needs too much memory.
+            ModelError: The model returns what no model may return.
+            StorageError: A checkpoint or the log cannot be written.
         """
         with _private_randomness(self._seed, self._device):
             self._resume(report)
+            self._log.begin(self.trained.steps)
             step = TrainingStep(
                 self.model,
                 self._optimizer,
@@ -168,64 +213,129 @@ class Trainer:
                 device=self._device,
                 # One-cycle changes Adam's momentum, too, which a captured step would never learn of.
                 graph=self._device == "cuda" and self._config.schedule == "exponential",
+                micro_batches=self.trained.micro_batches,
                 report=report,
             )
-            while self.trained.epochs < self._config.epochs:
-                begun = time.perf_counter()
-                loss = self._epoch(self.trained.epochs, step)
-                trained_at = time.perf_counter()
-                accuracy = float(predict(self.model, self._validation, device=self._device).correct.mean())
-                state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
-                self.trained.add(loss, accuracy, state, self._config.target)
-                self.trained.seconds += time.perf_counter() - begun
-                self._save()
-                report(
-                    f"epoch {self.trained.epochs}/{self._config.epochs}: loss {loss:.4f}, validation {accuracy:.2%}, "
-                    f"{self._samples / (trained_at - begun):,.0f} images/s"
-                )
+            tell = Teller(report, steps=self._steps, epochs=self._config.epochs, done=self.trained.steps)
+            try:
+                while self.trained.steps < self._steps:
+                    self._train(step, progress)
+                    tell(self._look(), images=self.trained.images, seconds=self.trained.stepping)
+            finally:
+                self._log.close()
         return self.trained
 
-    def _epoch(self, epoch: int, step: TrainingStep) -> float:
-        """One pass; the mean loss."""
+    def _train(self, step: TrainingStep, progress: Count) -> None:
+        """The steps up to the next look."""
+        trained = self.trained
+        begun, checked = time.perf_counter(), time.perf_counter()
+        done_before, stepping_before = trained.seconds, trained.stepping
         self.model.train()
-        order = epoch * self._samples + permutation(self._samples, seed=self._seed, epoch=epoch)
+        start = trained.steps - len(self._losses)  # where the last look was: a killed run may go on between two
+        losses = torch.cat([self._losses, torch.empty(self._next_look(start) - trained.steps, device=self._device)])
         layers = bool(getattr(self.model, "needs_layers", False))
-        total = torch.zeros((), device=self._device)
-        for batch in batches(self._data, order, self._config.batch_size, device=self._device, layers=layers):
-            total += step(batch) * len(batch.images)
-            self._scheduler.step()
-        loss = float(total) / self._samples  # the only look at the loss: a look a step would halt the device
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss} in epoch {epoch + 1} of {self._config.epochs}. "
-                f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
+        for order in self._orders(trained.steps, start + len(losses)):
+            for batch in batches(self._data, order, self._config.batch_size, device=self._device, layers=layers):
+                losses[trained.steps - start] = step(batch)
+                self._scheduler.step()
+                trained.steps += 1
+                trained.images += len(batch.images)
+                trained.micro_batches = step.micro_batches
+                progress(trained.steps, self._steps)
+                now = time.perf_counter()
+                trained.seconds = done_before + now - begun
+                if now - checked > QUIET_SECONDS:  # a look at the loss at each step would halt the device
+                    self._losses = losses[: trained.steps - start]
+                    self._check_losses(start)
+                    if self._due():
+                        trained.stepping = stepping_before + now - begun
+                        self._save()
+                    checked = time.perf_counter()
+        self._losses = losses
+        self._check_losses(start)  # waits for the device
+        trained.seconds = done_before + time.perf_counter() - begun
+        trained.stepping = stepping_before + time.perf_counter() - begun
+
+    def _look(self) -> dict[str, float]:
+        """Looks at the validation digits and at what is watched, selects, saves; the row of the history."""
+        begun = time.perf_counter()
+        step = self.trained.steps
+        row = {"step": step, "epoch": step / self._epoch_steps, "loss": float(self._losses.mean())}
+        for name, samples in self._looked_at.items():
+            row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
+        last = step == self._steps
+        self.trained.select(row, self._state, target=self._config.target, last=last)
+        self._losses = self._losses[:0]
+        self.trained.seconds += time.perf_counter() - begun
+        self._log.add(row | {"learning_rate": float(self._scheduler.get_last_lr()[0]), "seconds": self.trained.seconds})
+        if last or self._due():
+            self._save()
+        return row
+
+    def _next_look(self, step: int) -> int:
+        """The step of the first look after a step."""
+        every = self._config.eval_every or self._epoch_steps
+        return min((step // every + 1) * every, self._steps)
+
+    def _orders(self, first: int, end: int) -> Iterator[IndexArray]:
+        """The samples of steps first..end-1, epoch by epoch, in the order of (seed, epoch)."""
+        while first < end:
+            epoch, within = divmod(first, self._epoch_steps)
+            order = epoch * self._samples + permutation(self._samples, seed=self._seed, epoch=epoch)
+            until = min(end, (epoch + 1) * self._epoch_steps)
+            size = self._config.batch_size
+            yield order[within * size : (within + until - first) * size]
+            first = until
+
+    def _check_losses(self, start: int) -> None:
+        losses = self._losses.cpu()
+        if start == 0 and len(losses):
+            self._first_loss = float(losses[0])
+        wrong = (~losses.isfinite()).nonzero()
+        way_out = f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
+        if len(wrong):
+            step = start + int(wrong[0])
+            where = f"step {step + 1} of {self._steps} (epoch {step // self._epoch_steps + 1} of {self._config.epochs})"
+            raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {where}. {way_out}")
+        mean = float(losses.mean()) if len(losses) else 0.0
+        if mean > DIVERGED * max(1.0, abs(self._first_loss)):
+            step = start + len(losses)
+            where = (
+                f"step {step} of {self._steps} (epoch {(step - 1) // self._epoch_steps + 1} of {self._config.epochs})"
             )
-        return loss
+            raise TrainingError(f"The loss grew from {self._first_loss:g} to {mean:g} by {where}. {way_out}")
+
+    def _state(self) -> State:
+        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+
+    def _due(self) -> bool:
+        """Whether enough was done since the last checkpoint for another to be worth its time."""
+        return (time.perf_counter() - self._saved_at) * SAVING_SHARE >= self._saving
 
     def _save(self) -> None:
-        if self._folder is None:
+        if self._checkpoints is None:
             return
+        begun = time.perf_counter()
+        facts = {key: value for key, value in vars(self.trained).items() if key != "selected"}
         content = {
-            "format": CHECKPOINT_FORMAT,
             "identity": self._identity,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "randomness": [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self._device == "cuda" else [])],
-            "history": self.trained.history,
-            "selected": {name: vars(selected) for name, selected in self.trained.selected.items()},
-            "seconds": self.trained.seconds,
+            "trained": facts | {"selected": {name: vars(one) for name, one in self.trained.selected.items()}},
+            "losses": self._losses.cpu(),
+            "first_loss": self._first_loss,
         }
-        save_checkpoint(self._folder / f"epoch-{self.trained.epochs:05d}.pt", content)
-        for old in sorted(self._folder.glob("epoch-*.pt"))[:-KEPT_CHECKPOINTS]:
-            _remove_checkpoint(old)
+        self._checkpoints.save(self.trained.steps, content)
+        self._saved_at = time.perf_counter()
+        self._saving = self._saved_at - begun
 
-    def _resume(self, report: Callable[[str], None]) -> None:
-        for path in sorted(self._folder.glob("epoch-*.pt"), reverse=True) if self._folder else []:
-            content = load_checkpoint(path)
+    def _resume(self, report: Tell) -> None:
+        for path, content in self._checkpoints.newest_first() if self._checkpoints else ():
             if content is None or content.get("identity") != self._identity:
                 report(f"{path} is damaged or of another run, and is removed")
-                _remove_checkpoint(path)  # else it would be taken for newer than what this run is going to write
+                remove_checkpoint(path)  # else it would be taken for newer than what this run is going to write
                 continue
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
@@ -236,51 +346,22 @@ class Trainer:
             torch.set_rng_state(content["randomness"][0])
             if self._device == "cuda":
                 torch.cuda.set_rng_state(content["randomness"][1])
-            selected = {name: Selected(**values) for name, values in content["selected"].items()}
-            self.trained = Trained(content["history"], selected, content["seconds"])
-            report(f"going on after epoch {self.trained.epochs}")
+            facts = content["trained"]
+            selected = {name: Selected(**values) for name, values in facts.pop("selected").items()}
+            self.trained = Trained(**facts, selected=selected)
+            self._losses = content["losses"].to(self._device)
+            self._first_loss = content["first_loss"]
+            report(f"going on after step {self.trained.steps} of {self._steps}")
             return
-
-
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes tensors and plain values, with the file's SHA-256 beside it, which goes first.
-
-    Raises:
-        StorageError: It could not be written.
-    """
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    write_atomically(path.with_suffix(".pt.sha256"), hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
-    write_atomically(path, buffer.getvalue())
-
-
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, on the CPU; None where the file is not what its SHA-256 says."""
-    try:
-        content = path.read_bytes()
-        stated = path.with_suffix(".pt.sha256").read_text()
-        if hashlib.sha256(content).hexdigest() != stated:
-            return None
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError):
-        return None
-    return loaded if isinstance(loaded, dict) and loaded.get("format") == CHECKPOINT_FORMAT else None
-
-
-def _remove_checkpoint(path: Path) -> None:
-    with storage_errors(path):
-        path.unlink()
-        path.with_suffix(".pt.sha256").unlink(missing_ok=True)
 
 
 def _scheduler(
     optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "one-cycle":
-        total = steps * config.epochs + 1  # it may be stepped once after the last step
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total)
+    if config.schedule == "one-cycle":  # it may be stepped once after the last step
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
     # The authors' code decays smoothly, down to 1e-6 / 1e-3 of where it began.
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.96 ** (step / 2000), 1e-3))
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(DECAY ** (step / config.decay_steps), 1e-3))
 
 
 @contextmanager

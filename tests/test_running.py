@@ -1,8 +1,11 @@
 """Cells: planned, run, skipped when finished, and failing alone."""
 
 import importlib
+import importlib.util
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +68,7 @@ def test_a_result_names_everything_that_determined_it(tmp_path: Path, linear: st
     content = json.loads(path.read_text())
     assert content["schema_version"] == 1 and content["digits"] == "embedded" and content["seed"] == 0
     assert content["settings"]["epochs"] == 1
-    assert set(content["data"]) == {"training", "validation", "clean", "centered", "affine"}
+    assert {"training", "validation", "clean", "centered", "affine"} <= set(content["data"])
     assert len(content["data"]["affine"]["digest"]) == 64
     assert content["data"]["affine"]["spec"]["generator"] == "affnist"
     assert content["environment"]["torch"] and content["date"] and content["seconds"] > 0
@@ -81,7 +84,7 @@ def test_neither_training_nor_selection_sees_test_digits(
             given.extend((data.spec.split, validation.spec.split))
             super().__init__(model, data, validation, *rest, **options)
 
-    monkeypatch.setattr("capsbench.suites.affine.Trainer", Watched)
+    monkeypatch.setattr("capsbench.bench.Trainer", Watched)
     (result,) = run_plan(plan(tmp_path, models=[linear])).results
     assert given == ["train", "validation"]
     assert {result.data[role]["spec"]["split"] for role in ("clean", "centered", "affine")} == {"test"}
@@ -196,6 +199,79 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
     with pytest.raises(error, match=message):
         plan(tmp_path, **options)
     assert not (tmp_path / "runs").exists()
+
+
+FORMS = """
+from dataclasses import replace
+from typing import ClassVar
+from capsbench.suites.affine import Affine
+
+class Forms(Affine):
+    presets: ClassVar = {
+        "smoke": replace(
+            Affine.presets["smoke"],
+            variants={"capsnet": ({"iterations": 1}, {"iterations": 3, "reconstruction": False})},
+        )
+    }
+
+    def run(self, bench):
+        return {"built": dict(bench.cell.parameters)}
+"""
+
+
+def test_one_network_is_measured_in_each_of_its_forms(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(FORMS)
+    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path}
+    made = plan_run(f"{tmp_path}/suite.py:Forms", models=["cnn-pool", "capsnet"], seeds=[0, 1], **options)
+    labels = ["cnn-pool", "capsnet (iterations=1)", "capsnet (iterations=3, reconstruction=False)"]
+    assert [cell.label for cell in made.cells] == [label for label in labels for _ in (0, 1)]
+    assert len({cell.id for cell in made.cells}) == 6
+    forms = [result.metrics["built"] for result in run_plan(made).results[2::2]]
+    assert [(form["iterations"], form.get("reconstruction", True), form["types"]) for form in forms] == [
+        (1, True, 8),
+        (3, False, 8),
+    ]
+    # What the user asks for wins; where that makes two forms one, it is measured once.
+    made = plan_run(
+        f"{tmp_path}/suite.py:Forms",
+        models=["capsnet"],
+        changes={"capsnet.iterations": "2", "capsnet.reconstruction": "false"},
+        **options,
+    )
+    assert [cell.label for cell in made.cells] == ["capsnet (iterations=2, reconstruction=False)"]
+
+
+def test_training_leaves_a_log_and_tells_how_far_it_is(tmp_path: Path, linear: str) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: seen.append((description, done, total))
+
+    (path,) = run_plan(plan(tmp_path, models=[linear]), progress=progress).paths
+    rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    metrics = json.loads(path.read_text())["metrics"]
+    keys = ("step", "epoch", "loss", "accuracy")
+    assert [{key: row[key] for key in keys} for row in rows] == [
+        {key: row[key] for key in keys} for row in metrics["history"]
+    ]
+    assert seen == [(f"{linear}, steps", step, 50) for step in range(1, 51)]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is an extra")
+def test_training_logs_for_tensorboard_where_that_is_asked_for(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear], tensorboard=True)
+    assert made.cells == plan(tmp_path, models=[linear]).cells  # a log is no part of what is measured
+    assert not run_plan(made).failed
+    assert len(list((tmp_path / "runs" / "tensorboard").rglob("events.*"))) == 1
+
+
+def test_tensorboard_is_refused_before_anything_is_done_where_it_is_missing(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        plan(tmp_path, models=[linear], tensorboard=True)
 
 
 SUITE = """

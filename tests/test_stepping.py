@@ -8,7 +8,7 @@ from torch import Tensor
 
 from capsbench import stepping
 from capsbench.contracts import Batch, Output, TensorBatch
-from capsbench.errors import ModelError
+from capsbench.errors import ModelError, TrainingError
 from capsbench.models import build
 from capsbench.stepping import WARM_UP, TrainingStep, adam
 
@@ -118,3 +118,59 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
         step(batch(1))
     assert model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 3))
     assert lines == ["the step is not captured in a CUDA graph: operation not permitted when stream is capturing"]
+
+
+class Hungry(Line):
+    """Has memory for so many images at once."""
+
+    def __init__(self, room: int, words: str = "") -> None:
+        super().__init__()
+        self.room = room
+        self.error = RuntimeError(words) if words else torch.OutOfMemoryError("CUDA out of memory.")
+
+    def forward(self, images: Tensor) -> Output:
+        if len(images) > self.room:
+            raise self.error
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("words", ["", "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"])
+@pytest.mark.parametrize(("labels", "parts"), [((1, 3, 5, 7), 2), ((1, 3, 5, 7, 9), 4)])
+def test_a_batch_that_does_not_fit_is_cut_and_its_gradients_added(
+    labels: tuple[int, ...], parts: int, words: str
+) -> None:
+    model = Hungry(2, words)
+    lines: list[str] = []
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), report=lines.append)
+    mean = sum(labels) / len(labels)
+    for k in range(3):
+        assert step(batch(*labels)).item() == pytest.approx(-0.1 * k * mean**2, rel=1e-5)
+    assert model.weight.item() == pytest.approx(-0.3 * mean)
+    assert step.micro_batches == parts and len(lines) == parts // 2
+    step(batch(2, 2))  # a small batch is not in need of as many parts
+    assert model.weight.item() == pytest.approx(-0.3 * mean - 0.2)
+
+
+def test_an_image_that_does_not_fit_alone_ends_the_training() -> None:
+    model = Hungry(0)
+    with pytest.raises(TrainingError, match=r"single image: CUDA out of memory"):
+        TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    model = Hungry(2, "shapes do not fit")
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
+
+
+def test_a_captured_step_that_runs_out_of_memory_is_captured_anew(recorded: list[Callable[[], Tensor]]) -> None:
+    model = Hungry(4)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=True)
+    for _ in range(WARM_UP + 2):
+        step(batch(1, 1, 1, 1))
+    model.room = 2  # another process took the rest
+    step._replay = None  # a replay that is running needs no more memory; a new capture does
+    for _ in range(WARM_UP + 2):
+        step(batch(1, 1, 1, 1))
+    assert model.weight.item() == pytest.approx(-0.1 * 2 * (WARM_UP + 2))
+    assert step.micro_batches == 2 and len(recorded) == 3

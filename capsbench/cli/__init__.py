@@ -37,6 +37,7 @@ for command in (
     experiments.run,
     experiments.check,
     results.report,
+    results.compare,
 ):
     cli.add_command(command)
 

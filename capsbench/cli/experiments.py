@@ -1,6 +1,7 @@
 """Commands on experiments: run, check."""
 
 import json
+from functools import partial
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from capsbench.parameters import split_assignments
 @click.command()
 @click.option("--suite", required=True, help="Which experiment; see `capsbench list`.")
 @click.option("--model", "models", multiple=True, help="A name, package.module:attr or file.py:attr; may be repeated.")
-@click.option("--preset", default="small", show_default=True, help="The protocol: smoke or small.")
+@click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small or paper.")
 @click.option(
     "--set",
     "sets",
@@ -25,6 +26,7 @@ from capsbench.parameters import split_assignments
 @digits_option
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to train.")
 @click.option("--out", default="runs", show_default=True, metavar="DIR", help="Where results, data and checkpoints go.")
+@click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
 @json_option
 def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
@@ -38,8 +40,8 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
       capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
       capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
     """
-    from capsbench.charts import save_chart
     from capsbench.parameters import convert
+    from capsbench.progress import progress
     from capsbench.report import charts, render
     from capsbench.running import plan_run, run_plan
 
@@ -52,14 +54,16 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         lines = "\n".join(f"{path}: {state}" for path, state in states.items())
         click.echo(json.dumps(states, indent=2) if as_json else lines)
         return
-    outcome = run_plan(plan, lambda line: click.echo(line, err=True))
+    outcome = run_plan(
+        plan, lambda line: click.echo(line, err=True), partial(progress, every=60.0)
+    )  # each epoch has a line
     if as_json:
         click.echo(render(outcome.results, "json"))
     elif outcome.results:
         click.echo(render(outcome.results))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
         for chart in charts(outcome.results):
-            click.echo(f"chart: {save_chart(chart, outcome.paths[0].parent)[0]}")
+            click.echo(f"chart: {chart.save(outcome.paths[0].parent)[0]}")
     if outcome.failed:
         cells = "; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed: {cells}")
