@@ -5,6 +5,7 @@
     capsbench.stream("affnist", split="train", variants=32)      the same samples without a file
     capsbench.run("affine", models=["capsnet"])                  runs a suite
     capsbench.load_results("runs")                               reads what it measured
+    capsbench.compare("runs/a.json", "runs/b.json")              tells how two results differ on the same images
     capsbench.check("mine.py:routing")                           checks a capsule layer against the paper
     capsbench.models.build("capsnet", image_size=40)             builds a network
 
@@ -20,6 +21,7 @@ __version__ = version.VERSION
 
 _PLACES = {
     "check": "capsbench.conformance",
+    "compare": "capsbench.comparison",
     "generate": "capsbench.face",
     "load_results": "capsbench.results",
     "open_dataset": "capsbench.storage",
@@ -27,7 +29,7 @@ _PLACES = {
     "stream": "capsbench.loading",
 }
 
-__all__ = ["__version__", "check", "generate", "load_results", "open_dataset", "run", "stream"]
+__all__ = ["__version__", "check", "compare", "generate", "load_results", "open_dataset", "run", "stream"]
 
 
 def __getattr__(name: str) -> Any:

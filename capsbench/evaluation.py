@@ -1,12 +1,13 @@
 """A model on a data set: its answers, and how often they are right."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from capsbench.answers import Answers
 from capsbench.contracts import CLASSES, Output, UInt8Array
 from capsbench.errors import ModelError
 from capsbench.loading import Samples, to_tensors
@@ -48,6 +49,10 @@ class Predictions:
     def base(self) -> npt.NDArray[np.int32]:
         """``[N]`` the digit that an image was made for, which its variants share; of a pair, the first."""
         return self.source.reshape(len(self.source), -1)[:, 0]
+
+    def among(self, rows: npt.NDArray[np.bool_]) -> "Predictions":
+        """The answers to some of the samples, ``[N]`` bool."""
+        return Predictions(self.scores[rows], self.labels[rows], self.source[rows])
 
 
 def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Predictions:
@@ -142,20 +147,23 @@ class Accuracy:
         correct: Number of right answers.
         total: Number of samples.
         interval: 95 % interval of the share, over resampled base digits.
+        answers: Which samples it was right on, where those come in the order of a data set.
     """
 
     correct: int
     total: int
     interval: Interval
+    answers: Answers | None = field(default=None, compare=False, repr=False)
 
     @property
     def share(self) -> float:
         """Right answers over samples, 0..1."""
         return self.correct / self.total
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {"share": self.share, "correct": self.correct, "total": self.total, "interval": list(self.interval)}
+    def to_dict(self, *, answers: bool = True) -> dict[str, Any]:
+        """As plain JSON types; with ``answers`` comes what `capsbench.comparison` pairs, where it is known."""
+        counts = {"share": self.share, "correct": self.correct, "total": self.total, "interval": list(self.interval)}
+        return counts | (self.answers.to_dict() if self.answers and answers else {})
 
 
 def accuracy(predictions: Predictions) -> Accuracy:
@@ -172,7 +180,8 @@ def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
 
 
 def _accuracy(correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> Accuracy:
-    return Accuracy(int(correct.sum()), len(correct), resampled_interval(digit_means(correct, base)))
+    interval = resampled_interval(digit_means(correct, base))
+    return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base))
 
 
 def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:

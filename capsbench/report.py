@@ -10,7 +10,7 @@ from typing import Any
 from tabulate import tabulate
 
 from capsbench import registry
-from capsbench.charts import Chart
+from capsbench.charts import Figure
 from capsbench.errors import DataFileError
 from capsbench.results import Result
 from capsbench.statistics import mean_and_deviation
@@ -36,47 +36,107 @@ class Table:
     title: str = ""
 
 
-def tables(results: Sequence[Result]) -> list[Table]:
-    """One table for each group of results that can be compared."""
-    made = []
-    for suite, members in _groups(results):
-        table: Table = _told(suite, members, registry.load("suite", suite)().table)
-        first = members[0]
-        seeds = ", ".join(map(str, seeds_of(members)))
-        device = str(first.environment.get("device", "?"))
-        parts = [suite, f"preset {first.preset}", SOURCES.get(first.digits, first.digits), device, f"seeds {seeds}"]
-        made.append(replace(table, title=", ".join(part for part in parts if part)))
-    return made
+@dataclass(frozen=True)
+class PaperFigure:
+    """A figure that the paper states, and where ours for it is found.
+
+    Attributes:
+        what: What is measured, of which network, with its unit.
+        paper: The paper's figure.
+        ours: From results of the suite in preset ``paper`` to our figure; None where it was not measured.
+    """
+
+    what: str
+    paper: str
+    ours: Callable[[Sequence[Result]], str | None]
 
 
-def charts(results: Sequence[Result]) -> list[Chart]:
-    """The charts of each group of results that can be compared, of the suites that have some; no two of one name."""
-    made: dict[str, Chart] = {}
-    for suite, members in _groups(results):
-        draw = getattr(registry.load("suite", suite)(), "charts", None)
-        for chart in _told(suite, members, draw) if draw else []:
-            name, number = chart.name, 1
-            while name in made:  # of another model, seed or device
-                number += 1
-                name = f"{chart.name}-{number}"
-            made[name] = replace(chart, name=name)
-    return list(made.values())
+@dataclass(frozen=True)
+class Group:
+    """Results of one suite that can be compared: of one preset, source of digits and device."""
+
+    suite: str
+    members: list[Result]
+
+    @property
+    def title(self) -> str:
+        """A line above what is told of them."""
+        first = self.members[0]
+        seeds = f"seeds {', '.join(map(str, seeds_of(self.members)))}"
+        source = SOURCES.get(first.digits, first.digits)
+        return ", ".join(part for part in (self.suite, f"preset {first.preset}", source, self.device, seeds) if part)
+
+    @property
+    def device(self) -> str:
+        """What they were measured on."""
+        return str(self.members[0].environment.get("device", "?"))
+
+    def table(self) -> Table:
+        """What its suite makes of them.
+
+        Raises:
+            DataFileError: A result is not one that the suite wrote.
+        """
+        table: Table = self._told("table")
+        return replace(table, title=self.title)
+
+    def charts(self) -> list[Figure]:
+        """The figures that its suite draws; none, if it has none.
+
+        Raises:
+            DataFileError: A result is not one that the suite wrote.
+        """
+        return list(self._told("charts"))
+
+    def _told(self, way: str) -> Any:
+        tell = getattr(registry.load("suite", self.suite)(), way, None)
+        try:
+            return tell(self.members) if tell else []
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            raise DataFileError(f"A result of suite {self.suite!r} is not one that it wrote: {error!r}.") from None
 
 
-def _groups(results: Sequence[Result]) -> list[tuple[str, list[Result]]]:
+def groups(results: Sequence[Result]) -> list[Group]:
     """Results by suite, preset, source of digits and device, so that no table mixes what cannot be compared."""
-    groups: dict[tuple[Any, ...], list[Result]] = {}
+    found: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         key = (result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?"))
-        groups.setdefault(key, []).append(result)
-    return [(key[0], members) for key, members in groups.items()]
+        found.setdefault(key, []).append(result)
+    return [Group(key[0], _ordered(key[0], members)) for key, members in found.items()]
 
 
-def _told(suite: str, members: Sequence[Result], tell: Callable[[Sequence[Result]], Any]) -> Any:
-    try:
-        return tell(members)
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        raise DataFileError(f"A result of suite {suite!r} is not one that it wrote: {error!r}.") from None
+def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
+    """By network, then by seed: the suite's own first, in its order, whatever order the results were found in."""
+    own = list(getattr(registry.load("suite", suite), "models", ()))
+    place = {result.model: own.index(result.model) if result.model in own else len(own) for result in members}
+    return sorted(members, key=lambda result: (place[result.model], result.model, result.label, result.seed))
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """One table for each group of results that can be compared."""
+    return [group.table() for group in groups(results)]
+
+
+def charts(results: Sequence[Result]) -> list[Figure]:
+    """The figures of all groups; no two of one name."""
+    return [chart for _, members in charts_by_group(results) for chart in members]
+
+
+def charts_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure]]]:
+    """Each group of results that can be compared with its figures, no two of one name."""
+    made = []
+    taken: set[str] = set()
+    for group in groups(results):
+        figures = []
+        for chart in group.charts():
+            name, number = chart.name, 1
+            while name in taken:  # of another model, seed or device
+                number += 1
+                name = f"{chart.name}-{number}"
+            taken.add(name)
+            figures.append(replace(chart, name=name))
+        made.append((group, figures))
+    return made
 
 
 def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
@@ -103,7 +163,11 @@ def render(results: Sequence[Result], style: str = "simple") -> str:
     """
     if style == "json":
         return json.dumps([asdict(result) for result in results], indent=2)
-    made = tables(results)
+    return render_tables(tables(results), style)
+
+
+def render_tables(made: Sequence[Table], style: str = "simple") -> str:
+    """Tables as text, in one of `FORMATS` but json; a csv has the rows alone."""
     return _csv(made) if style == "csv" else "\n\n".join(_text(table, style) for table in made)
 
 
@@ -130,16 +194,30 @@ def seeds_of(results: Sequence[Result]) -> list[int]:
     return sorted({result.seed for result in results})
 
 
+def seeds_note(results: Sequence[Result]) -> str:
+    """What a chart says of the seeds: ``Seed 0.`` or ``Means over seeds 0, 1, 2.``."""
+    seeds = ", ".join(map(str, seeds_of(results)))
+    return f"Means over seeds {seeds}." if "," in seeds else f"Seed {seeds}."
+
+
 def spread(values: Sequence[float], *, digits: int) -> str:
     """``"98.1"`` for one value, ``"98.1 ± 0.3"`` for several: mean and standard deviation."""
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
 
 
-def percent(points: Sequence[Mapping[str, Any]]) -> str:
+def errors(points: Sequence[Mapping[str, Any]], *, digits: int = 1) -> str:
+    """What is missing to 100 percent, as `percent` has it."""
+    missing = [
+        {"share": 1 - point["share"], "interval": [1 - end for end in reversed(point["interval"])]} for point in points
+    ]
+    return percent(missing, digits=digits)
+
+
+def percent(points: Sequence[Mapping[str, Any]], *, digits: int = 1) -> str:
     """Shares in percent: one with its interval, several with their mean and standard deviation over seeds."""
     shares = [100 * point["share"] for point in points]
     if len(points) > 1:
-        return spread(shares, digits=1)
+        return spread(shares, digits=digits)
     low, high = points[0]["interval"]
-    return f"{shares[0]:.1f} ({100 * low:.1f}..{100 * high:.1f})"
+    return f"{shares[0]:.{digits}f} ({100 * low:.{digits}f}..{100 * high:.{digits}f})"

@@ -38,6 +38,32 @@ def resampled_interval(values: FloatArray) -> Interval:
     return float(low), float(high)
 
 
+def paired_interval(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
+) -> Interval:
+    """The 95 % interval of how much oftener the second of two models is right, over resampled base digits.
+
+    A digit that is drawn brings both models' answers to all of its variants along, so what is hard for both cancels.
+
+    Args:
+        first: ``[N]`` whether the first model was right on each image.
+        second: ``[N]`` the same of the second model, on the same images.
+        source: ``[N]`` the digit that each image shows.
+    """
+    return resampled_interval(digit_means(second, source) - digit_means(first, source))
+
+
+def unpaired_interval(first: tuple[float, Interval], second: tuple[float, Interval]) -> Interval:
+    """The interval of second minus first where the two are independent, from the share and interval of each.
+
+    Method 10 of Newcombe (1998), "Interval estimation for the difference between independent proportions".
+    """
+    (ours, (ours_low, ours_high)), (theirs, (theirs_low, theirs_high)) = first, second
+    below = float(np.hypot(theirs - theirs_low, ours_high - ours))
+    above = float(np.hypot(theirs_high - theirs, ours - ours_low))
+    return theirs - ours - below, theirs - ours + above
+
+
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean, and the standard deviation of the sample (n - 1), which one value does not have."""
     array = np.asarray(values, np.float64)

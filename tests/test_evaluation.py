@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from capsbench.answers import Answers
 from capsbench.contracts import Output
 from capsbench.errors import ModelError
 from capsbench.evaluation import Predictions, accuracy, gap, pair_accuracies, predict
@@ -111,3 +112,23 @@ def test_three_pairs_of_which_half_credit_would_make_two() -> None:
 def test_ties_go_to_the_lower_class() -> None:
     flat = Predictions(np.zeros((2, 10), np.float32), np.array([[0, 1], [0, 2]], np.uint8), np.zeros((2, 2), np.int32))
     assert flat.correct.tolist() == [True, False]
+
+
+def test_an_accuracy_keeps_who_was_right_where_samples_are_in_order() -> None:
+    kept = accuracy(predictions([1, 2, 3, 4], [1, 2, 3, 5], [0, 1, 0, 1])).to_dict()  # the last is wrong
+    assert (kept["digits"], kept["answers"]) == (2, "4A==")  # 0b1110_0000
+    assert Answers.from_dict(kept).correct.tolist() == [True, True, True, False]
+    for source in ([1, 0, 1, 0], [0, 0, 1, 1]):
+        assert set(accuracy(predictions([1] * 4, [1] * 4, source)).to_dict()) == {
+            "share", "correct", "total", "interval"
+        }  # fmt: skip
+
+
+def test_pairs_keep_who_found_both_and_who_found_one() -> None:
+    scores = np.zeros((2, 10), np.float32)
+    scores[0, [1, 2]] = scores[1, [3, 9]] = 1.0
+    pairs = Predictions(scores, np.array([[1, 2], [3, 4]], np.uint8), np.array([[0, 7], [1, 8]], np.int32))
+    kept = {name: one.to_dict() for name, one in pair_accuracies(pairs).items()}
+    assert Answers.from_dict(kept["exact pair"]).correct.tolist() == [True, False]
+    assert Answers.from_dict(kept["at least one"]).correct.tolist() == [True, True]
+    assert "answers" not in kept["per digit"]  # two to an image

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from capsbench.statistics import digit_means, mcnemar, mean_and_deviation, resampled_interval
+from capsbench.statistics import (
+    digit_means,
+    mcnemar,
+    mean_and_deviation,
+    paired_interval,
+    resampled_interval,
+    unpaired_interval,
+)
 
 
 def test_variants_of_one_digit_count_as_one_mean() -> None:
@@ -63,3 +70,57 @@ def test_mcnemar_is_symmetric_and_blind_to_agreement(only_first: int, only_secon
     p = mcnemar(*answers(10, only_first, only_second, 5))
     assert p == mcnemar(*answers(0, only_second, only_first, 900))
     assert 0 < p <= 1 and (p == 1 or only_first != only_second)
+
+
+def test_a_paired_interval_worked_by_hand() -> None:
+    # One digit of two is won by the second model, the other is a draw: the mean of two draws with replacement from
+    # the differences {0, 1} is 0, 0.5 or 1 with probabilities 1/4, 1/2, 1/4, so both ends lie at the extremes.
+    first, second = np.array([True, False]), np.array([True, True])
+    assert paired_interval(first, second, np.array([0, 1], np.int32)) == (0.0, 1.0)
+    assert paired_interval(second, first, np.array([0, 1], np.int32)) == (-1.0, 0.0)
+    assert paired_interval(first, first, np.array([0, 1], np.int32)) == (0.0, 0.0)
+
+
+def correlated(digits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two models that fail on the same hard digits, the second a little less often."""
+    draw = np.random.default_rng(3)
+    hard = draw.random(digits) < 0.3
+    return ~hard & (draw.random(digits) < 0.95), ~hard & (draw.random(digits) < 0.99)
+
+
+def test_the_paired_interval_is_that_of_scipy() -> None:
+    first, second = correlated(400)
+
+    def difference(ours: np.ndarray, theirs: np.ndarray, axis: int) -> np.ndarray:
+        return np.asarray(theirs.mean(axis=axis) - ours.mean(axis=axis))
+
+    theirs = stats.bootstrap(
+        (first.astype(float), second.astype(float)),
+        difference,
+        paired=True,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(5),
+    ).confidence_interval
+    ours = paired_interval(first, second, np.arange(400, dtype=np.int32))
+    assert ours == pytest.approx(tuple(theirs), abs=0.004)
+
+
+def test_pairing_narrows_the_interval_where_the_same_digits_are_hard() -> None:
+    first, second = correlated(2000)
+    low, high = paired_interval(first, second, np.arange(2000, dtype=np.int32))
+    apart = np.sqrt(first.var() / 2000 + second.var() / 2000)  # the standard error of independent samples
+    assert low < second.mean() - first.mean() < high
+    assert high - low < 0.6 * 2 * 1.96 * apart
+    eight = paired_interval(np.tile(first, 8), np.tile(second, 8), np.tile(np.arange(2000), 8).astype(np.int32))
+    assert eight == pytest.approx((low, high))  # variants that tell nothing new do not narrow it
+
+
+def test_an_unpaired_interval_is_that_of_newcombe() -> None:
+    # Newcombe (1998), table II, column (a), method 10: 56 of 70 against 48 of 80, 0.0524 to 0.3339.
+    def wilson(hits: int, total: int) -> tuple[float, tuple[float, float]]:
+        found = stats.binomtest(hits, total).proportion_ci(method="wilson")
+        return hits / total, (float(found.low), float(found.high))
+
+    assert unpaired_interval(wilson(48, 80), wilson(56, 70)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert unpaired_interval(wilson(56, 70), wilson(48, 80)) == pytest.approx((-0.3339, -0.0524), abs=5e-5)

@@ -2,15 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
-from capsbench.bench import Bench, Preset, count_parameters
+import numpy as np
+import torch
+
+from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.charts import Chart, Point
+from capsbench.comparison import paired_notes
+from capsbench.errors import DataFileError
 from capsbench.evaluation import Predictions, accuracy, gap, predict
+from capsbench.factors import EDGES, binned, by_factor, displacement, one_at_a_time
+from capsbench.loading import Stream
 from capsbench.parameters import check_number
-from capsbench.randomness import check_seed
-from capsbench.report import Table, by_network, percent, seeds_of, spread
+from capsbench.report import PaperFigure, Table, by_network, percent, seeds_of, spread
 from capsbench.results import Result
-from capsbench.training import TrainConfig, Trainer
+from capsbench.statistics import unpaired_interval
+from capsbench.storage import DataFile, open_dataset
 
 SELECTIONS = {"target": "first at target", "best": "best validation", "last": "last epoch"}
 """The checkpoints that are evaluated, and what a table calls them."""
@@ -20,23 +29,66 @@ PAPER = (
     "its CNN with pooling 66 % at 99.22 %."
 )
 
+NEUTRAL = {"rotation": 0.0, "shear": 0.0, "scale": 1.0}
+"""The factors that can be fixed one at a time, and what leaves a digit as it is."""
+
+REACH = 6  # pixels: how far off the centre digits lie in training, each way
+PLACES = 8  # tries for a digit to land within reach: 94 % do where nothing else is done to it, 73 % at half the size
+CURVE = 4  # times the target's error: where the curve begins
+
+LINES = {
+    "rotation": {"alone": ("alone", "rotation"), "affnist": ("all at once", "rotation")},
+    "shear": {"alone": ("alone", "shear"), "affnist": ("all at once", "shear")},
+    "scale": {"alone": ("alone", "scale")},
+    "scale of each axis": {"affnist, x": ("all at once", "scale_x"), "affnist, y": ("all at once", "scale_y")},
+    "translation": {"alone": ("alone", "translation"), "affnist": ("all at once", "translation")},
+}
+"""The charts of factors: what a line is called, and where its points stand in a result's factors."""
+
+AXES = {
+    "rotation": "rotation (degrees, counter-clockwise)",
+    "shear": "shear (pixels to the side for each pixel down)",
+    "scale": "scale of both axes",
+    "scale of each axis": "scale of one axis",
+    "translation": "translation (pixels off the centre, the larger of down and across)",
+}
+RANGES = {
+    "rotation": "Training has no rotation, affnist -20..20 degrees.",
+    "shear": "Training has no shear, affnist -0.2..0.2.",
+    "scale": "Training has scale 1, affnist 0.8..1.2 for each axis.",
+    "scale of each axis": "Training has scale 1, affnist 0.8..1.2 for each axis.",
+    "translation": f"Training has up to {REACH} pixels, affnist whatever keeps all ink on the canvas.",
+}
+GROUPS = {
+    "alone": f"Alone: the other factors neutral, and digits at most {REACH} pixels off the centre unless that is it.",
+    "all at once": "affnist: its test set in bins, the other factors varying.",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
-class AffineSettings(TrainConfig):
-    """The protocol: how the networks are trained, what they are tested on, and what they are built with.
+class AffineSettings(ExperimentSettings):
+    """The protocol: how the networks are trained, and what they are tested on.
 
     Attributes:
-        variants: Test samples a digit, of the clean and of the affine set.
-        data_seed: Of every data set; the networks' seeds are apart from it.
+        test: A data file of single test digits of 40x40 to test on as well, such as the real affNIST; none by default.
+        rotation: Degrees at which rotation is tested alone, the other factors neutral.
+        shear: Values at which shear is.
+        scale: Factors at which the scale of both axes is.
+        translation: Pixels up to which digits are moved to test translation alone.
     """
 
-    variants: int = 1
-    data_seed: int = 0
+    test: str = ""
+    rotation: tuple[float, ...] = (-60, -45, -30, -20, -10, 0, 10, 20, 30, 45, 60)
+    shear: tuple[float, ...] = (-0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8)
+    scale: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6)
+    translation: int = 10
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("variants", self.variants, 1, 1000)
-        check_seed(self.data_seed)
+        for name, low, high in (("rotation", -180, 180), ("shear", -2, 2), ("scale", 0.25, 4)):
+            for value in getattr(self, name):
+                check_number(name, value, low, high)
+        check_number("translation", self.translation, 0, 20)
 
 
 SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool")}
@@ -47,84 +99,291 @@ class Affine:
 
     The gap is clean minus affine accuracy. Clean digits lie at random places, as in training; the accuracy on centered
     ones stands beside it. Checkpoints are selected on validation digits only: the first to reach the target, so that
-    networks are compared at equal clean accuracy, the best, and the last.
+    networks are compared at equal clean accuracy, the best, and the last. The best is also tested against each factor.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     models: ClassVar[Sequence[str]] = ("cnn-pool", "capsnet")
     image_size: ClassVar[int] = 40
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
-            AffineSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", target=0.5), SMALL_MODELS
-        ),
-        "small": Preset(
-            AffineSettings(epochs=45, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.97, variants=4),
+            AffineSettings(
+                epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", target=0.5,
+                rotation=(0, 40), shear=(0, 0.5), scale=(0.7, 1),
+            ),
             SMALL_MODELS,
         ),
-    }
+        "small": Preset(
+            AffineSettings(
+                epochs=45, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.97, eval_every=50,
+                variants=4,
+            ),
+            SMALL_MODELS,
+        ),
+        "paper": Preset(
+            AffineSettings(epochs=30, precision="bf16", target=0.9922, eval_every=100, variants=32),
+            {},
+        ),
+    }  # fmt: skip
+
+    paper: ClassVar[Sequence[PaperFigure]] = (
+        PaperFigure(
+            "capsnet: affNIST at 99.23 % clean (%)", "79", lambda results: _at_target(results, "capsnet", "affine")
+        ),
+        PaperFigure(
+            "CNN with pooling: affNIST at 99.22 % clean (%)",
+            "66",
+            lambda results: _at_target(results, "cnn-pool", "affine"),
+        ),
+    )
 
     def run(self, bench: Bench) -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: AffineSettings = bench.cell.settings
         seed, device = settings.data_seed, bench.cell.device
+        tests = _tests(bench, settings)  # first: what is wrong with them must not show after the training
+        sets, moved = _sets(bench, settings)
         training = bench.stream("training", "padded", "train", seed=seed, variants=settings.epochs)
         validation = bench.file("validation", "padded", "validation", seed=seed)
-        tests = {
-            "clean": bench.file("clean", "padded", "test", seed=seed, variants=settings.variants),
-            "centered": bench.file("centered", "padded", "test", seed=seed, preset="centered"),
-            "affine": bench.file("affine", "affnist", "test", seed=seed, variants=settings.variants),
-        }
+        watched = bench.file("affine validation", "affnist", "validation", seed=seed)
         model = bench.model(self.image_size)
-        trainer = Trainer(
-            model, training, validation, settings, seed=bench.cell.seed, device=device, folder=bench.checkpoints
-        )
-        trained = trainer.run(bench.report)
+        trained = bench.train(model, training, validation, watch={"affine": watched})
         checkpoints: dict[str, Any] = {}
         measured: dict[int, dict[str, Any]] = {}  # the best and the last are often one
+        factors: dict[str, Any] = {}
         for name, selected in trained.selected.items():
-            if selected.epoch not in measured:
+            if selected.step not in measured:
                 model.load_state_dict(selected.state)
-                measured[selected.epoch] = _measure(model, tests, device)
-            checkpoints[name] = {"epoch": selected.epoch, "validation": selected.accuracy, **measured[selected.epoch]}
+                answers = {role: predict(model, data, device=device) for role, data in tests.items()}
+                measured[selected.step] = _measured(answers)
+                if selected.step == trained.selected["best"].step:
+                    factors = _factors(model, answers["affine"], tests["affine"], sets, moved, device)
+            facts = {"step": selected.step, "epoch": selected.epoch, "validation": selected.accuracy}
+            checkpoints[name] = facts | measured[selected.step]
         return {
             "parameters": count_parameters(model),
-            "training_seconds": trained.seconds,
             "checkpoints": checkpoints,
-            "history": trained.history,
+            "factors": factors,
+            **trained.metrics(),
         }
 
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each model and checkpoint: means over seeds, and standard deviations where there are several."""
+        settings = results[0].settings
+        columns = {"clean %": "clean", "centered %": "centered", "affine %": "affine", "gap": "gap"}
+        if settings.get("test"):
+            columns |= {"file %": "file", "file gap": "file gap"}
         rows = []
-        for model, cells in by_network(results).items():
+        networks = by_network(results)
+        for model, cells in networks.items():
             for name, title in SELECTIONS.items():
                 reached = [cell.metrics["checkpoints"][name] for cell in cells if name in cell.metrics["checkpoints"]]
-                rows.append(_row(model, cells, title, reached))
-        settings = results[0].settings
+                rows.append(_row(model, cells, title, reached, list(columns.values())))
         notes = [
             f"Clean: digits at random places; affine: each test digit under maps, {settings['variants']} times. "
-            f"First at target: the first epoch with {settings['target']:.2%} of the validation digits right.",
+            f"First at target: the first look with {settings['target']:.2%} of the validation digits right.",
             PAPER,
         ]
+        if settings.get("test"):
+            notes.append(f"File: {_told_file(results[0])}.")
+        notes += paired_notes(
+            results, {f"Affine, {SELECTIONS[name]}": ("checkpoints", name, "affine") for name in ("target", "best")}
+        )
+        notes += [near] if (near := _near(networks)) else []
         if len(seeds_of(results)) < 3:
             notes.append("Fewer than three seeds: a difference of a point or two between networks means nothing.")
-        return Table(
-            headers=["model", "parameters", "seeds", "checkpoint", "epoch", "clean %", "centered %", "affine %", "gap"],
-            rows=rows,
-            notes=notes,
+        return Table(headers=["model", "parameters", "seeds", "checkpoint", "epoch", *columns], rows=rows, notes=notes)
+
+    def charts(self, results: Sequence[Result]) -> list[Chart]:
+        """Accuracy against each factor, alone and among all; and affine against clean accuracy over training."""
+        networks = by_network(results)
+        charts = [*(_factor_chart(name, networks) for name in LINES), _curve(networks)]
+        return [chart for chart in charts if any(chart.series.values())]
+
+
+def _tests(bench: Bench, settings: AffineSettings) -> dict[str, DataFile]:
+    """What every checkpoint is tested on, by its role."""
+    seed, variants = settings.data_seed, settings.variants
+    given = {"file": _given(bench, settings.test)} if settings.test else {}
+    return {
+        "clean": bench.file("clean", "padded", "test", seed=seed, variants=variants),
+        "centered": bench.file("centered", "padded", "test", seed=seed, preset="centered"),
+        "affine": bench.file("affine", "affnist", "test", seed=seed, variants=variants),
+        **given,
+    }
+
+
+def _given(bench: Bench, path: str) -> DataFile:
+    """The file that was given to test on.
+
+    Raises:
+        DataFileError: It is damaged, not ours, or does not show single test digits of 40x40.
+    """
+    file = open_dataset(Path(path), digits=bench.digits)
+    height, width = file.images.shape[1:]
+    if (height, width, file.labels.ndim, file.spec.split) != (Affine.image_size, Affine.image_size, 1, "test"):
+        shown = "pairs" if file.labels.ndim == 2 else "single digits"
+        raise DataFileError(
+            f"{path} shows {shown} of split {file.spec.split!r} in {height}x{width}; the suite affine tests on single "
+            f"digits of split 'test' in {Affine.image_size}x{Affine.image_size}."
         )
+    bench.data["file"] = {"spec": file.spec.to_dict(), "digest": file.digest}
+    return file
 
 
-def _measure(model: Any, tests: Mapping[str, Any], device: str) -> dict[str, Any]:
-    answers: dict[str, Predictions] = {name: predict(model, data, device=device) for name, data in tests.items()}
-    measured: dict[str, Any] = {name: accuracy(answer).to_dict() for name, answer in answers.items()}
-    return measured | {"gap": gap(answers["clean"], answers["affine"])}
+def _sets(bench: Bench, settings: AffineSettings) -> tuple[dict[str, dict[float, Stream]], Stream]:
+    """The test digits with one factor fixed and the others neutral, by factor and value; and digits that only move.
+
+    They are streams: each is looked at once, and drawn faster than a network looks at it.
+    """
+    seed = settings.data_seed
+    sets: dict[str, dict[float, Stream]] = {}
+    for factor in NEUTRAL:
+        sets[factor] = {
+            value: bench.stream(
+                f"{factor}={value:g}",
+                "affnist",
+                "test",
+                seed=seed,
+                variants=PLACES,
+                parameters={**NEUTRAL, factor: value},
+            )
+            for value in getattr(settings, factor)
+        }
+    moved = {"shift": settings.translation}
+    return sets, bench.stream("translation", "padded", "test", seed=seed, variants=settings.variants, parameters=moved)
 
 
-def _row(model: str, cells: Sequence[Result], title: str, reached: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _measured(answers: Mapping[str, Predictions]) -> dict[str, Any]:
+    """The accuracies of a checkpoint, and its gaps."""
+    measured: dict[str, Any] = {role: accuracy(answer).to_dict() for role, answer in answers.items()}
+    measured["gap"] = gap(answers["clean"], answers["affine"])
+    if "file" in answers:
+        measured["file gap"] = _gap_to_file(answers["clean"], answers["file"])
+    return measured
+
+
+def _gap_to_file(clean: Predictions, file: Predictions) -> dict[str, Any]:
+    """The gap; its interval is paired where the file has as many digits."""
+    if np.array_equal(np.unique(clean.base), np.unique(file.base)):
+        return gap(clean, file)
+    theirs, ours = accuracy(file), accuracy(clean)
+    interval = unpaired_interval((theirs.share, theirs.interval), (ours.share, ours.interval))
+    return {"share": ours.share - theirs.share, "interval": list(interval)}
+
+
+def _factors(
+    model: torch.nn.Module,
+    answers: Predictions,
+    affine: DataFile,
+    sets: Mapping[str, Mapping[float, Stream]],
+    moved: Stream,
+    device: str,
+) -> dict[str, Any]:
+    """Accuracy against each factor: in the answers to affnist, where all vary at once, and alone."""
+    assert affine.transform is not None and moved.shift is not None
+    alone = one_at_a_time(model, sets, reach=REACH, device=device)
+    translation = binned(predict(model, moved, device=device), displacement(moved.shift), EDGES["translation"])
+    return {"all at once": by_factor(answers, affine.transform), "alone": alone | {"translation": translation}}
+
+
+def _row(
+    model: str, cells: Sequence[Result], title: str, reached: Sequence[Mapping[str, Any]], columns: Sequence[str]
+) -> list[Any]:
     row: list[Any] = [model, cells[0].metrics["parameters"], len(cells), title]
     if len(reached) < len(cells):
-        return [*row, f"not reached by {len(cells) - len(reached)} of {len(cells)}", "", "", "", ""]
-    row.append(spread([point["epoch"] for point in reached], digits=0))
-    columns = [[point[name] for point in reached] for name in ("clean", "centered", "affine", "gap")]
-    return row + [percent(points) for points in columns]
+        return [*row, f"not reached by {len(cells) - len(reached)} of {len(cells)}", *[""] * len(columns)]
+    row.append(spread([point["epoch"] for point in reached], digits=1))
+    return row + [percent([point[column] for point in reached]) for column in columns]
+
+
+def _at_target(results: Sequence[Result], model: str, column: str) -> str | None:
+    """A model's accuracy at the first look that reached the target; None if it was not measured in all cells."""
+    cells = [result.metrics["checkpoints"] for result in results if result.label == model]
+    reached = [points["target"][column] for points in cells if "target" in points]
+    return percent(reached) if reached and len(reached) == len(cells) else None
+
+
+def _told_file(result: Result) -> str:
+    used = result.data["file"]
+    spec = used["spec"]
+    return (
+        f"{result.settings['test']}, {spec['count']:,} samples of {spec['generator']}/{spec['split']}, "
+        f"digest {used['digest'][:12]}"
+    )
+
+
+def _near(networks: Mapping[str, Sequence[Result]]) -> str:
+    """The affine accuracy where digits lie no further out than in training: a sentence, or nothing."""
+    shares = {}
+    for model, cells in networks.items():
+        bins = [cell.metrics["factors"]["all at once"]["translation"] for cell in cells if "factors" in cell.metrics]
+        inside = [[one for one in points if one["high"] <= REACH + 0.5] for points in bins]
+        found = [sum(one["correct"] for one in ones) / sum(one["total"] for one in ones) for ones in inside]
+        if found:
+            shares[model] = f"{model} {spread([100 * share for share in found], digits=1)}"
+    told = f"Affine %, best validation, of the digits within {REACH + 0.5} pixels of the centre (training: {REACH}): "
+    return f"{told}{', '.join(shares.values())}." if shares else ""
+
+
+def _factor_chart(name: str, networks: Mapping[str, Sequence[Result]]) -> Chart:
+    """The lines of `LINES`, for each network; means over seeds."""
+    series: dict[str, list[Point]] = {}
+    for model, cells in networks.items():
+        factors = [cell.metrics["factors"] for cell in cells if "factors" in cell.metrics]
+        for line, (group, factor) in LINES[name].items():
+            series[f"{model}, {line}"] = _means([one[group][factor] for one in factors])
+    shown = {group for group, _ in LINES[name].values()}
+    return Chart(
+        name=f"affine-{name.replace(' ', '-')}",
+        title=f"Accuracy against {'the ' if ' ' in name else ''}{name}",
+        x_label=AXES[name],
+        y_label="accuracy (%)",
+        series=series,
+        note="\n".join(
+            [
+                f"{RANGES[name]} The best checkpoint by validation; means over seeds.",
+                *(told for group, told in GROUPS.items() if group in shown),
+            ]
+        ),
+    )
+
+
+def _means(lines: Sequence[Sequence[Mapping[str, Any]]]) -> list[Point]:
+    """A line over seeds: the same values or bins in each, at their middle, and the mean of the shares in percent."""
+    return [
+        (
+            points[0]["value"] if "value" in points[0] else (points[0]["low"] + points[0]["high"]) / 2,
+            100 * float(np.mean([one["share"] for one in points])),
+        )
+        for points in zip(*lines, strict=True)
+    ]
+
+
+def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
+    """Affine against clean accuracy, both on validation digits: means over the looks of like clean accuracy."""
+    first, *_ = networks.values()
+    error = max(1 - first[0].settings["target"], 0.001)
+    start, width = max(0.0, 1 - CURVE * error), error / 6
+    series: dict[str, list[Point]] = {}
+    for model, cells in networks.items():
+        bins: dict[int, list[Mapping[str, float]]] = {}
+        for row in (row for cell in cells for row in cell.metrics.get("history", []) if "affine" in row):
+            if row["accuracy"] >= start:
+                bins.setdefault(int((row["accuracy"] - start) / width), []).append(row)
+        series[model] = [
+            (
+                100 * float(np.mean([row["accuracy"] for row in rows])),
+                100 * float(np.mean([row["affine"] for row in rows])),
+            )
+            for _, rows in sorted(bins.items())
+        ]
+    return Chart(
+        name="affine-curve",
+        title="Affine against clean accuracy over training",
+        x_label="clean accuracy on validation digits (%)",
+        y_label="affine accuracy on validation digits (%)",
+        series=series,
+        note=f"Means over the looks of all seeds, in bins of {100 * width:.2g} points of clean accuracy "
+        f"from {100 * start:.4g} % on.",
+    )
