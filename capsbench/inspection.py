@@ -83,7 +83,7 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
         file: The file.
         out: The PNG to write, not the file itself; its folder is made.
         rows: Rows of samples.
-        columns: Samples a row.
+        columns: Samples a row; of strips three times as wide as high a third, in three times the rows.
 
     Returns:
         How many samples were drawn.
@@ -98,10 +98,13 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
     from matplotlib.figure import Figure
 
     number = min(rows * columns, len(file))
+    height, width = file.images.shape[1:]
+    inches = max(1, width // height)  # of a sample's width
+    columns = max(1, columns // inches)
     rows = -(-number // columns)
     pixels, drawn = _coloured(file, np.arange(number))
-    height, width = file.images.shape[1:]
-    figure = Figure(figsize=(columns, rows * (height / width + 0.25) + 0.5), dpi=100, layout="constrained")
+    size = columns * inches, rows * (inches * height / width + 0.25) + 0.5
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
     title = f"{file.spec.generator}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
     figure.suptitle(title, parse_math=False)
     for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):

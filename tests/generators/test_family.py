@@ -34,10 +34,11 @@ class Sample:
     labels: Sequence[int]
     source: Sequence[int]
     motion: Sequence[Any]
+    bystanders: Sequence[Any] = ()
 
     @property
     def image(self) -> UInt8Array:
-        return np.asarray(np.minimum(np.sum(self.layers, 0), 255), np.uint8)
+        return np.asarray(np.minimum(np.sum([*self.layers, *self.bystanders], 0), 255), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,39 @@ def multimnist(digits: Digits, words: Randomness, i: int, *, shift: int, margin:
     return Sample(layers, [digits.labels[k] for k in source], source, shifts)
 
 
+def crowded(digits: Digits, words: Randomness, i: int, *, flankers: str, spacing: int, jitter: int) -> Sample:
+    base = i % len(digits)
+    place_word, *flanker_words, _ = words(i)
+    dx = integer(place_word, 2 * jitter + 1) - jitter
+    others = sorted((int(label), k) for k, label in enumerate(digits.labels) if label != digits.labels[base])
+    bystanders = []
+    for side in (0, 1) if flankers != "none" else ():
+        image = digits.images[others[integer(flanker_words[side], len(others))][1]]
+        if flankers == "shuffled":
+            image = shuffled(image, words, i, first_draw=1 + 196 * side)
+        bystanders.append(put_in_strip(image, 28 + dx + (spacing if side else -spacing)))
+    layer = put_in_strip(digits.images[base], 28 + dx)
+    return Sample([layer], [digits.labels[base]], [base], (0, dx), bystanders)
+
+
+def shuffled(image: UInt8Array, words: Randomness, i: int, *, first_draw: int) -> UInt8Array:
+    """The pixels in the box of the ink, in the order of their words."""
+    (top, left), (bottom, right) = np.argwhere(image).min(0), np.argwhere(image).max(0)
+    pixels = image[top : bottom + 1, left : right + 1].ravel().tolist()
+    drawn = [word for draw in range(-(-len(pixels) // 4)) for word in words(i, draw=first_draw + draw)]
+    ordered = [pixels[k] for k in sorted(range(len(pixels)), key=lambda k: (drawn[k], k))]
+    result = np.zeros_like(image)
+    result[top : bottom + 1, left : right + 1] = np.reshape(ordered, (bottom + 1 - top, right + 1 - left))
+    return result
+
+
+def put_in_strip(image: UInt8Array, column: int) -> Any:
+    """``[28, 84]`` int: the digit with its frame's corner at a column; what leaves the strip is cut."""
+    wide = np.zeros((28, 28 + 84 + 28), int)
+    wide[:, 28 + column : 56 + column] = image
+    return wide[:, 28:-28]
+
+
 def affnist(digits: Digits, words: Randomness, i: int, **ranges: tuple[float, float]) -> Sample:
     base = i % len(digits)
     names = ("rotation", "shear", "scale", "scale")
@@ -147,12 +181,16 @@ def bilinear(image: UInt8Array, x: Any, y: Any) -> Any:
 
 @dataclass(frozen=True)
 class Case:
-    """A data set with parameters, its reference, and the SHA-256 of its first 256 samples (see `digest`)."""
+    """A data set with parameters, its reference, and the SHA-256 of its first 256 samples (see `digest`).
+
+    ``bystanders`` says that its images show more than the layers.
+    """
 
     name: str
     parameters: Mapping[str, Any]
     reference: Callable[..., Sample]
     golden: str
+    bystanders: bool = False
 
     @property
     def generator(self) -> Generator:
@@ -189,6 +227,26 @@ CASES = {
         {"shift": 14, "margin": 0},
         multimnist,
         "0c20492a2cfea95e917c578b7d6c5d646dff21812bd60380f3546fe5b4f0069f",
+    ),
+    "crowded": Case(
+        "crowded", {}, crowded, "c65ae833a170f1482acb37c59b9ca0fc3ce11cceb5611b09e9fa8a975138211a", bystanders=True
+    ),
+    "crowded, at the strip's ends": Case(
+        "crowded",
+        {"spacing": 28},
+        crowded,
+        "41be04110af131d241b1d54f2899316982e1b1ebcbdf29973dec2ea8e88d58e9",
+        bystanders=True,
+    ),
+    "crowded, shuffled": Case(
+        "crowded",
+        {"flankers": "shuffled", "spacing": 14, "jitter": 18},
+        crowded,
+        "15a9244e35883deb4a9550b881a946fcfc06ea66792deab91410241daacf2cf6",
+        bystanders=True,
+    ),
+    "crowded, the target alone": Case(
+        "crowded", {"flankers": "none"}, crowded, "ae54168caaad382c382dc718c810b2fab0cde4310713327bcb3bf2ec4e07a6fb"
     ),
 }
 
@@ -343,10 +401,14 @@ def test_any_prefix_is_balanced(sampler: Sampler, digits: Digits) -> None:
 
 
 @every_case
-def test_layers_add_up_to_the_image(sampler: Sampler) -> None:
+def test_layers_add_up_to_the_image(case: Case, sampler: Sampler) -> None:
     samples = draw(sampler, np.arange(2048))
     total = np.minimum(samples["layers"].sum(1, dtype=int), 255)
-    np.testing.assert_array_equal(samples["images"], total)
+    if case.bystanders:
+        assert (samples["images"] >= total).all()
+        assert (samples["images"] > total).any((1, 2)).all()
+    else:
+        np.testing.assert_array_equal(samples["images"], total)
     assert samples["images"].any((1, 2)).all()
 
 

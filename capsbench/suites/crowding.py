@@ -1,0 +1,215 @@
+"""Trained on digits alone, tested among other digits: does a network fall for neighbours that do not even touch?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import nn
+
+from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.charts import Chart
+from capsbench.comparison import paired_notes
+from capsbench.errors import ParameterError
+from capsbench.evaluation import Accuracy, Predictions, accuracy, predict
+from capsbench.loading import Stream
+from capsbench.parameters import check_number
+from capsbench.report import Table, by_network, percent, seeds_of, spread
+from capsbench.results import Result
+
+KINDS = ("digits", "shuffled")
+"""Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, and no shape."""
+
+SPACINGS = tuple(range(14, 29, 2))
+CRITICAL_SHARE = 0.9
+RANDOM_NAMING = 1 - (8 / 9) ** 2  # two flankers, each of one of the nine other classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrowdingSettings(ExperimentSettings):
+    """The protocol: how the networks are trained, and what they are tested on.
+
+    Attributes:
+        spacings: From the target's centre to each flanker's in pixels, ascending.
+    """
+
+    spacings: tuple[int, ...] = SPACINGS
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for spacing in self.spacings:
+            check_number("spacings", spacing, SPACINGS[0], SPACINGS[-1])
+        if not self.spacings or any(first >= second for first, second in pairwise(self.spacings)):
+            asked = ",".join(map(str, self.spacings))
+            raise ParameterError(f"spacings={asked} was asked for; give each once, in ascending order.")
+
+
+SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {name: {"preset": "small"} for name in ("capsnet", "cnn-pool")}
+
+
+class Crowding:
+    """Trained on digits alone near the centre of a strip, tested with a digit of another class on either side.
+
+    The paper says that capsules like to account for everything in the image. A network that does may be harmed by
+    neighbours that do not even touch the target: crowding. Accuracy is measured against the spacing from target to
+    flankers, and so is how often a flanker is named instead. Flankers of shuffled pixels tell what their ink does from
+    what their shape does.
+    """
+
+    version: ClassVar[int] = 1
+    models: ClassVar[Sequence[str]] = ("cnn-pool", "capsnet")
+    image_size: ClassVar[tuple[int, int]] = (28, 84)
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "smoke": Preset(
+            CrowdingSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", spacings=(14, 28)),
+            SMALL_MODELS,
+        ),
+        "small": Preset(
+            CrowdingSettings(epochs=30, batch_size=32, learning_rate=3e-3, schedule="one-cycle", variants=2),
+            SMALL_MODELS,
+        ),
+        # Ours: the paper has no such experiment. Its networks, its schedule.
+        "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {}),
+    }
+
+    def run(self, bench: Bench) -> dict[str, Any]:
+        """Trains the cell's model and tests it; the metrics of the cell."""
+        settings: CrowdingSettings = bench.cell.settings
+        alone: Mapping[str, Any] = {"seed": settings.data_seed, "preset": "alone"}
+        training = bench.stream("training", "crowded", "train", **alone, variants=settings.epochs)
+        validation = bench.file("validation", "crowded", "validation", **alone)
+        model = bench.model(self.image_size)
+        trained = bench.train(model, training, validation)
+        best = trained.selected["best"]
+        model.load_state_dict(best.state)
+        measured = _measure(model, bench)
+        return {
+            "parameters": count_parameters(model),
+            **trained.metrics(),
+            "checkpoints": {"best": {"step": best.step, "epoch": best.epoch, "validation": best.accuracy, **measured}},
+        }
+
+    def table(self, results: Sequence[Result]) -> Table:
+        """One row for each model and kind of flankers: means over seeds, deviations where there are several."""
+        spacings = list(map(str, results[0].settings["spacings"]))
+        nearest = spacings[0]
+        rows = []
+        for model, cells in by_network(results).items():
+            best = [cell.metrics["checkpoints"]["best"] for cell in cells]
+            for kind in KINDS:
+                shares = [_spread_percent([one[kind][spacing]["share"] for one in best]) for spacing in spacings]
+                critical = dict.fromkeys(str(one["critical spacing"][kind] or "none") for one in best)
+                named = [one["flanker named"][kind][nearest] for one in best]
+                rows.append(
+                    [
+                        model, cells[0].metrics["parameters"], len(cells), kind,
+                        percent([one["alone"] for one in best]), *shares, " / ".join(critical),
+                        *(_spread_percent([one[of] for one in named]) for of in ("of all", "of wrong")),
+                    ]
+                )  # fmt: skip
+        at = ("checkpoints", "best")
+        notes = [
+            "Accuracy in %: of targets alone, and between flankers whose centres are so many pixels from theirs.",
+            f"Critical spacing: the least from which on accuracy is at least {100 * CRITICAL_SHARE:.0f} % of that "
+            "on lone targets.",
+            f"Named: answers that are a flanker's class, of all and of the wrong ones, at {nearest} px; "
+            f"of wrong answers at random {100 * RANDOM_NAMING:.0f} % would be.",
+            "The paper has no such experiment; there is no figure of its to compare with.",
+            *paired_notes(results, {"alone": (*at, "alone"), f"digits at {nearest} px": (*at, KINDS[0], nearest)}),
+        ]
+        if len(seeds_of(results)) < 3:
+            notes.append("Fewer than three seeds: between flankers those of one network may be several points apart.")
+        return Table(
+            headers=[
+                "model", "parameters", "seeds", "flankers", "alone",
+                *(f"{spacing} px" for spacing in spacings), "critical spacing", "named %", "of wrong %",
+            ],
+            rows=rows,
+            notes=notes,
+        )  # fmt: skip
+
+    def charts(self, results: Sequence[Result]) -> list[Chart]:
+        """Accuracy, and answers that name a flanker, against the spacing."""
+        spacings: Sequence[int] = results[0].settings["spacings"]
+        right: dict[str, list[tuple[int, float]]] = {}
+        named: dict[str, list[tuple[int, float]]] = {}
+        for model, cells in by_network(results).items():
+            best = [cell.metrics["checkpoints"]["best"] for cell in cells]
+            alone = _mean_percent([one["alone"]["share"] for one in best])
+            right[f"{model}, alone"] = [(spacing, alone) for spacing in spacings]
+            for kind in KINDS:
+                right[f"{model}, {kind}"] = [
+                    (spacing, _mean_percent([one[kind][str(spacing)]["share"] for one in best])) for spacing in spacings
+                ]
+                answers = [one["flanker named"][kind] for one in best]
+                named[f"{model}, {kind}"] = [
+                    (spacing, _mean_percent([one[str(spacing)]["of all"] for one in answers])) for spacing in spacings
+                ]
+        note = "The best checkpoint by validation; means over seeds. Alone: without flankers, at no spacing."
+        shown = [
+            ("crowding", "Targets found, against the distance of their flankers", "accuracy (%)", right),
+            ("crowding-named", "Answers that name a flanker instead of the target", "answers (%)", named),
+        ]
+        return [
+            Chart(name=name, title=title, x_label="spacing (px)", y_label=y_label, series=series, note=note)
+            for name, title, y_label, series in shown
+        ]
+
+
+def _measure(model: nn.Module, bench: Bench) -> dict[str, Any]:
+    """Accuracy alone and in every condition, the critical spacings, and how often a flanker is named.
+
+    The conditions are streams: each is drawn once a cell, faster than a network looks at it, and 17 files would take
+    400 MB of full MNIST.
+    """
+    settings: CrowdingSettings = bench.cell.settings
+
+    def condition(role: str, **parameters: Any) -> Stream:
+        return bench.stream(
+            role, "crowded", "test", seed=settings.data_seed, variants=settings.variants, parameters=parameters
+        )
+
+    alone = accuracy(predict(model, condition("alone", flankers="none"), device=bench.cell.device))
+    measured: dict[str, Any] = {"alone": alone.to_dict(), "critical spacing": {}, "flanker named": {}}
+    for kind in KINDS:
+        found: dict[int, Accuracy] = {}
+        named: dict[str, Any] = {}
+        for spacing in settings.spacings:
+            data = condition(f"{kind} at {spacing} px", flankers=kind, spacing=spacing)
+            answers = predict(model, data, device=bench.cell.device)
+            found[spacing] = accuracy(answers)
+            named[str(spacing)] = _flanker_named(answers, data)
+        measured[kind] = {str(spacing): one.to_dict() for spacing, one in found.items()}
+        measured["critical spacing"][kind] = _critical_spacing(alone, found)
+        measured["flanker named"][kind] = named
+    return measured
+
+
+def _flanker_named(answers: Predictions, data: Stream) -> dict[str, Any]:
+    """How often the answer is the class of a flanker; that is never the target's."""
+    sampler: Any = data.recipe.sampler
+    flankers = sampler.flankers(np.arange(len(data)))  # [N, 2]
+    highest = answers.scores.argmax(1)  # ties go to the lower class
+    number = int((flankers == highest[:, None]).any(1).sum())
+    wrong = int((~answers.correct).sum())
+    return {"number": number, "of all": number / len(data), "of wrong": number / wrong if wrong else None}
+
+
+def _critical_spacing(alone: Accuracy, found: Mapping[int, Accuracy]) -> int | None:
+    """The least spacing from which on accuracy is at least 90 % of that alone; None where it is not at the largest."""
+    critical = None
+    for spacing in sorted(found, reverse=True):
+        if found[spacing].share < CRITICAL_SHARE * alone.share - 1e-9:
+            break
+        critical = spacing
+    return critical
+
+
+def _mean_percent(shares: Sequence[float]) -> float:
+    return 100 * float(np.mean(shares))
+
+
+def _spread_percent(shares: Sequence[float | None]) -> str:
+    there = [100 * share for share in shares if share is not None]
+    return spread(there, digits=1) if there else "no answers"

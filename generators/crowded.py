@@ -1,0 +1,195 @@
+"""A digit among other digits, none of which is asked for: crowding, the harm done by neighbours that do not overlap."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import CLASSES, ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
+from capsbench.errors import DigitsError, UnknownNameError
+from capsbench.geometry import CHUNK, DIGIT, saturating_add
+from capsbench.parameters import check_number
+from capsbench.randomness import MASK, SHIFT, Words, integers, philox, stream_number, words
+
+FLANKERS = ("digits", "shuffled", "none")
+
+WIDTH = 3 * DIGIT
+NEAREST, FARTHEST = 14, 28
+FARTHEST_BOX = 32
+"""How far off the strip's middle a frame may lie: the 20x20 box in its middle then still ends inside."""
+
+BORDER = FARTHEST_BOX - DIGIT  # columns of a frame that may lie outside
+DRAWS = DIGIT * DIGIT // 4  # four words each: one for every pixel of a frame
+PAST_WORDS = 2**32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crowded:
+    """A target near the middle of a strip of 28x84, with a flanker of another class on either side, or without.
+
+    The target of sample i is digit i of the split, modulo their number; its frame's corner lies at column 28 + dx, dx
+    uniform over -jitter..jitter: word 0 of draw 0. It does not move down or up, for the frame is as high as the strip.
+    The flankers' frames lie ``spacing`` columns to the left and to the right of it. Each is drawn, with replacement
+    and apart from the other, from the digits of the other classes of the split: words 1 and 2 of draw 0. All are added
+    and clipped at 255. A sample has the same target, dx and flankers at every spacing and of every kind.
+
+    ``flankers="shuffled"`` permutes the pixels of each flanker inside the bounding box of its ink, so that it keeps
+    its place and its brightness and loses its shape. Pixel k of the box, row by row, has word k mod 4 of draw 1 + k
+    div 4, of the right flanker 197 + k div 4; the pixels are put in the order of their words. ``flankers="none"`` shows
+    the target alone.
+
+    Flankers at the strip's ends may lose columns of their frames, but none of the 20x20 box in the middle that MNIST
+    nominally fits a digit into: spacing + jitter is 32 at most. Digits are centered by their mass, so that at the
+    largest of both a few lose a column of ink.
+    """
+
+    flankers: str = "digits"
+    spacing: int = 20  # the boxes of 20x20 touch and do not overlap
+    jitter: int = 4
+
+    version: ClassVar[int] = 1
+    number: ClassVar[int] = 4
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"alone": {"flankers": "none"}, "paper": {}}
+    pairs: ClassVar[bool] = False
+    motion: ClassVar[str] = "shift"
+
+    def __post_init__(self) -> None:
+        if self.flankers not in FLANKERS:
+            raise UnknownNameError("kind of flankers", self.flankers, FLANKERS)
+        check_number("spacing", self.spacing, NEAREST, FARTHEST)
+        check_number("jitter", self.jitter, 0, FARTHEST_BOX - self.spacing)
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return DIGIT, WIDTH
+
+    def sampler(self, digits: Digits, seed: int) -> "CrowdedSampler":
+        """Binds the parameters to source digits and a seed."""
+        return CrowdedSampler(self, digits, seed)
+
+
+class CrowdedSampler:
+    """`Crowded` bound to digits and a seed."""
+
+    def __init__(self, generator: Crowded, digits: Digits, seed: int) -> None:
+        self._generator = generator
+        self._digits = digits
+        self._seed = seed
+        self._stream = stream_number(generator.number, digits.split)
+        # Digits sorted by class: the flankers of a class are all but one run of them.
+        self._order = np.argsort(digits.labels, kind="stable")
+        self._starts = np.searchsorted(digits.labels[self._order], np.arange(CLASSES + 1)).astype(np.int64)
+        self._sides = () if generator.flankers == "none" else (0, 1)
+        if self._sides and np.count_nonzero(np.diff(self._starts)) < 2:
+            raise DigitsError(f"The {digits.split} digits are all of one class; flankers are of another.")
+        self._boxes = _ink_boxes(digits.images)
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]``; labels and source are the target's."""
+        base, flankers, dx = self._draw(indices)
+        images = np.empty((len(indices), DIGIT, WIDTH), np.uint8)
+        for start in range(0, len(indices), CHUNK):
+            part = slice(start, start + CHUNK)
+            strip = _placed(self._digits.images[base[part]], dx[part])
+            for side in self._sides:
+                away = (2 * side - 1) * self._generator.spacing
+                frames = self._frames(flankers[part, side], indices[part], side)
+                saturating_add(strip, _placed(frames, dx[part] + away))
+            images[part] = strip
+        return Batch(
+            images=images,
+            labels=self._digits.labels[base],
+            source=base.astype(np.int32),
+            shift=np.stack([np.zeros_like(dx), dx], 1).astype(np.int8),
+        )
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, 1, 28, 84]``: the target alone."""
+        base, _, dx = self._draw(indices)
+        return _placed(self._digits.images[base], dx)[:, None]
+
+    def flankers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, 2]``: the classes of the left and of the right flanker; ``[n, 0]`` where there are none."""
+        labels: UInt8Array = self._digits.labels[self._draw(indices)[1]]
+        return labels
+
+    def measures(self, batch: ArrayBatch) -> dict[str, FloatArray]:
+        """Facts about each sample ``[n]``.
+
+        The target is covered where the image is brighter than the target alone. White pixels of the target (255) are
+        left out, for nothing is seen to be added to them.
+        """
+        assert batch.source is not None and batch.shift is not None
+        target = _placed(self._digits.images[batch.source], batch.shift[:, 1].astype(np.int64))
+        ink = (target > 0) & (target < 255)
+        covered = ink & (batch.images > target)
+        return {
+            "ink (pixels)": (batch.images > 0).sum((1, 2)).astype(np.float64),
+            "dx (pixels)": batch.shift[:, 1].astype(np.float64),
+            "target covered (%)": 100 * covered.sum((1, 2)) / np.maximum(ink.sum((1, 2)), 1),
+        }
+
+    def _draw(self, indices: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+        """Which target ``[n]``, which flankers ``[n, 2]`` or ``[n, 0]``, and dx ``[n]``."""
+        base = indices % len(self._digits)
+        place, *drawn, _ = words(indices, seed=self._seed, stream=self._stream)
+        dx = integers(place, 2 * self._generator.jitter + 1) - self._generator.jitter
+        label = self._digits.labels[base].astype(np.int64)
+        first, past = self._starts[label], self._starts[label + 1]
+        flankers = np.empty((len(indices), len(self._sides)), np.int64)
+        for side in self._sides:
+            rank = integers(drawn[side], len(self._digits) - (past - first))
+            flankers[:, side] = self._order[np.where(rank < first, rank, rank + past - first)]
+        return base, flankers, dx
+
+    def _frames(self, source: IndexArray, indices: IndexArray, side: int) -> UInt8Array:
+        """``[n, 28, 28]``: the flankers of one side, their pixels shuffled where that is asked for."""
+        frames: UInt8Array = self._digits.images[source]
+        if self._generator.flankers == "digits":
+            return frames
+        top, left, height, width = self._boxes[source].T
+        area = height * width
+        keys = self._pixel_words(indices, int(area.max(initial=0)), side)
+        inside = np.arange(keys.shape[1]) < area[:, None]
+        keys[~inside] = PAST_WORDS
+        order = np.argsort(keys, axis=1, kind="stable")
+        sample, pixel = np.nonzero(inside)  # every pixel of every box
+
+        def place(pixel: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+            down, right = np.divmod(pixel, width[sample])
+            return sample, top[sample] + down, left[sample] + right
+
+        shuffled = np.zeros_like(frames)
+        shuffled[place(pixel)] = frames[place(order[sample, pixel])]
+        return shuffled
+
+    def _pixel_words(self, indices: IndexArray, count: int, side: int) -> Words:
+        """``[n, count]``: a word for each pixel of the box of a flanker."""
+        index = indices.astype(np.uint64)[:, None]
+        draws = np.arange(1 + side * DRAWS, 1 + side * DRAWS + -(-count // 4), dtype=np.uint64)
+        counter = (index & MASK, index >> SHIFT, np.full_like(index, self._stream), draws)
+        four = philox(counter, (self._seed & 0xFFFFFFFF, self._seed >> 32))  # each [n, draws]
+        return np.stack(four, 2).reshape(len(index), -1)[:, :count]
+
+
+def _placed(frames: UInt8Array, dx: IndexArray) -> UInt8Array:
+    """``[n, 28, 84]``: frames ``[n, 28, 28]`` with their corners at column 28 + dx; what leaves the strip is cut."""
+    wide = np.zeros((len(frames), DIGIT, WIDTH + 2 * BORDER), np.uint8)
+    sample, row, column = np.ogrid[: len(frames), :DIGIT, :DIGIT]
+    wide[sample, row, BORDER + DIGIT + dx[:, None, None] + column] = frames
+    return np.ascontiguousarray(wide[:, :, BORDER:-BORDER])
+
+
+def _ink_boxes(images: UInt8Array) -> IndexArray:
+    """``[m, 4]``: top, left, height and width of the smallest box around each digit's ink, every pixel > 0."""
+    ink = np.greater(images, 0)
+    sides = []
+    for axis in (2, 1):  # which rows have ink, and which columns
+        inked: npt.NDArray[np.bool_] = np.logical_or.reduce(ink, axis)
+        first = inked.argmax(1)
+        sides.append((first, DIGIT - inked[:, ::-1].argmax(1) - first))
+    (top, height), (left, width) = sides
+    return np.stack([top, left, height, width], 1)
