@@ -1,10 +1,11 @@
-"""Charts of results: a picture and, beside it, its numbers as CSV."""
+"""Figures of results: each an image and, beside it, what it shows as CSV; here the charts."""
 
 import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -20,58 +21,91 @@ MARKERS = "os^DvPX"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
-    """Some series over one axis.
+class Figure(ABC):
+    """What a suite shows beside its table.
 
     Attributes:
         name: What its files are called.
         title: A line above it.
-        x_label: What runs along, with its unit.
-        y_label: What runs up, with its unit.
-        series: The name of each series to its points; where x is text, bars are drawn.
-        log: Whether y is logarithmic.
-        note: A line below it.
+        note: What stands below it.
     """
 
     name: str
     title: str
+    note: str = ""
+
+    @property
+    def stem(self) -> str:
+        """What its files are called, without their endings."""
+        return re.sub(r"[^\w.-]", "-", self.name)  # it may be made of what a result from elsewhere says
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes ``NAME.png`` and ``NAME.csv``, each whole or not at all.
+
+        Args:
+            folder: Where they go; what a file's name cannot bear becomes a dash.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        make_folder(folder)
+        paths = [folder / f"{self.stem}.png", folder / f"{self.stem}.csv"]
+        write_atomically(paths[0], self.png())
+        write_atomically(paths[1], self.csv())
+        return paths
+
+    def png(self) -> bytes:
+        """The image."""
+        import matplotlib  # takes half a second
+
+        with matplotlib.rc_context({"text.parse_math": False}):  # a dollar sign in a model's name begins no formula
+            return self._drawn()
+
+    def csv(self) -> bytes:
+        """What the image shows, in lines of UTF-8 below a line of titles."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(self._lines())
+        return buffer.getvalue().encode()
+
+    @abstractmethod
+    def _drawn(self) -> bytes:
+        """The image, as PNG."""
+
+    @abstractmethod
+    def _lines(self) -> Iterable[Sequence[Any]]:
+        """The titles of the columns, then a line for each thing that is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart(Figure):
+    """Some series over one axis.
+
+    Attributes:
+        x_label: What runs along, with its unit.
+        y_label: What runs up, with its unit.
+        series: The name of each series to its points; where x is text, bars are drawn.
+        log: Whether y is logarithmic.
+    """
+
     x_label: str
     y_label: str
     series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     log: bool = False
-    note: str = ""
 
+    def _drawn(self) -> bytes:
+        return _picture(self)
 
-def save_chart(chart: Chart, folder: Path) -> list[Path]:
-    """Draws a chart and writes its numbers.
-
-    Args:
-        chart: What to draw.
-        folder: Where ``NAME.png`` and ``NAME.csv`` go; what a file's name cannot bear becomes a dash.
-
-    Raises:
-        StorageError: They cannot be written.
-    """
-    make_folder(folder)
-    stem = re.sub(r"[^\w.-]", "-", chart.name)  # it may be made of what a result from elsewhere says
-    paths = [folder / f"{stem}.png", folder / f"{stem}.csv"]
-    write_atomically(paths[0], _drawn(chart))
-    write_atomically(paths[1], _numbers(chart))
-    return paths
-
-
-def _drawn(chart: Chart) -> bytes:
-    import matplotlib  # takes half a second
-
-    with matplotlib.rc_context({"text.parse_math": False}):  # a dollar sign in a model's name begins no formula
-        return _picture(chart)
+    def _lines(self) -> Iterable[Sequence[Any]]:
+        yield "series", self.x_label, self.y_label
+        for label, points in self.series.items():
+            yield from ((label, x, y) for x, y in points)
 
 
 def _picture(chart: Chart) -> bytes:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    figure = Figure(figsize=(9, 4.5), dpi=150, layout="constrained")
+    figure = Canvas(figsize=(9, 4.5), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     series = {label: [(x, y) for x, y in points if math.isfinite(y)] for label, points in chart.series.items()}
     places = list(dict.fromkeys(x for points in series.values() for x, _ in points))
@@ -106,12 +140,3 @@ def _picture(chart: Chart) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
-
-
-def _numbers(chart: Chart) -> bytes:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["series", chart.x_label, chart.y_label])
-    rows: list[list[Any]] = [[label, x, y] for label, points in chart.series.items() for x, y in points]
-    writer.writerows(rows)
-    return buffer.getvalue().encode()

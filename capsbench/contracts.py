@@ -211,7 +211,8 @@ class Model(Protocol):
     It is built with those of ``image_size``, ``classes`` and ``pairs`` that its constructor takes. ``needs_layers``
     says that `loss` reads ``batch.layers``; leaving it out means that it does not. A network of capsules may offer its
     `Routing` as an attribute ``routing``; `capsbench.check` then looks into it, and holds its loss against the margin
-    loss.
+    loss. One that draws from poses may offer ``decode(poses [B, classes, D], classes [B] int64) -> [B, 1, H, W]`` in
+    0..1; the suite ``reconstruction`` then moves its poses and shows what becomes of the image.
     """
 
     def __call__(self, images: "torch.Tensor") -> Output:
@@ -226,8 +227,8 @@ class Suite(Protocol):
 
     ``version`` changes whenever outcomes may. ``models`` are run where none are named; ``image_size`` is what they are
     built for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.Preset`. A suite that shows no
-    digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has pictures to show
-    has a method ``charts(results)`` that gives `capsbench.charts.Chart`.
+    digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has figures to show
+    has a method ``charts(results)`` that gives a list of `capsbench.charts.Figure`: charts and pictures.
     """
 
     version: ClassVar[int]

@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from capsbench.charts import COLORS, Chart, save_chart
+from capsbench.charts import COLORS, Chart
 from capsbench.errors import StorageError
 
 
@@ -37,13 +37,13 @@ def height(image: Any, number: int) -> float:
 
 def test_the_numbers_are_a_table_of_their_own(tmp_path: Path) -> None:
     series = {"a, b": [(1, 0.5), (3, 2.25)], "c": [(1, 4)]}
-    paths = save_chart(chart(x_label="iterations", y_label="time, ms", series=series), tmp_path / "new" / "folder")
+    paths = chart(x_label="iterations", y_label="time, ms", series=series).save(tmp_path / "new" / "folder")
     assert paths == [tmp_path / "new" / "folder" / name for name in ("some.png", "some.csv")]
     assert paths[1].read_bytes() == b'series,iterations,"time, ms"\n"a, b",1,0.5\n"a, b",3,2.25\nc,1,4\n'
 
 
 def test_a_picture_has_each_series_in_a_colour_of_its_own(tmp_path: Path) -> None:
-    path, _ = save_chart(chart(series={"one": [(1, 1), (2, 2)], "two": [(1, 3), (2, 3)]}), tmp_path)
+    path, _ = chart(series={"one": [(1, 1), (2, 2)], "two": [(1, 3), (2, 3)]}).save(tmp_path)
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") and 5_000 < path.stat().st_size < 500_000
     image = pixels(path)
     assert image.shape == (675, 1350, 3)
@@ -53,18 +53,18 @@ def test_a_picture_has_each_series_in_a_colour_of_its_own(tmp_path: Path) -> Non
 
 def test_more_series_than_colours_are_drawn_all_the_same(tmp_path: Path) -> None:
     series = {str(number): [(1, number), (2, number)] for number in range(10)}
-    image = pixels(save_chart(chart(series=series), tmp_path)[0])
+    image = pixels(chart(series=series).save(tmp_path)[0])
     assert all(painted(image, number).any() for number in range(len(COLORS) - 1))
 
 
 def test_heights_start_at_zero(tmp_path: Path) -> None:
-    image = pixels(save_chart(chart(series={"low": [(1, 100)], "high": [(1, 200)]}), tmp_path)[0])
+    image = pixels(chart(series={"low": [(1, 100)], "high": [(1, 200)]}).save(tmp_path)[0])
     assert height(image, 1) / height(image, 0) == pytest.approx(2, rel=0.03)
 
 
 def test_a_logarithmic_chart_shows_ratios(tmp_path: Path) -> None:
     series = {"one": [(1, 1)], "ten": [(1, 10)], "hundred": [(1, 100)]}
-    image = pixels(save_chart(chart(series=series, log=True), tmp_path)[0])
+    image = pixels(chart(series=series, log=True).save(tmp_path)[0])
     low, middle, high = (height(image, number) for number in range(3))
     assert high - middle == pytest.approx(middle - low, rel=0.03) and middle - low > 100
 
@@ -73,7 +73,7 @@ def test_a_logarithmic_axis_has_numbers_within_a_decade(tmp_path: Path) -> None:
     narrow, wide = ({"one": [(1, 0.57), (2, high)]} for high in (1.6, 160))
     shown = []
     for series in (narrow, wide):
-        image = pixels(save_chart(chart(series=series, log=True, y_label=""), tmp_path)[0])
+        image = pixels(chart(series=series, log=True, y_label="").save(tmp_path)[0])
         left = int(np.flatnonzero((image < 60).all(-1).mean(0) > 0.5).min())  # the frame
         dark = (image[:, : left - 15] < 120).all(-1).any(1)
         shown.append(int((np.diff(dark.astype(int)) == 1).sum()))
@@ -85,7 +85,7 @@ def test_text_along_the_axis_makes_bars(tmp_path: Path) -> None:
         "ours": [("mnist", 2), ("affine", 4)],
         "paper": [("affine", 2)],
     }
-    path, numbers = save_chart(chart(series=series), tmp_path)
+    path, numbers = chart(series=series).save(tmp_path)
     image = pixels(path)
     ours, paper = (painted(image, number) for number in range(2))
     assert ours.sum() / paper.sum() == pytest.approx(3, rel=0.05)  # areas of equal width: 2 + 4 against 2
@@ -97,38 +97,43 @@ def test_a_note_stands_below(tmp_path: Path) -> None:
     series = {"one": [(1, 1), (2, 2)]}
     bottoms = []
     for note in ("", "A machine, 1 thread"):
-        image = pixels(save_chart(chart(series=series, note=note), tmp_path)[0])
+        image = pixels(chart(series=series, note=note).save(tmp_path)[0])
         bottoms.append(np.flatnonzero((image < 60).all(-1).mean(1) > 0.5).max())
     assert bottoms[1] < bottoms[0]
 
 
 def test_a_chart_without_series_has_no_legend_to_complain_of(tmp_path: Path) -> None:
-    path, numbers = save_chart(chart(), tmp_path)
+    path, numbers = chart().save(tmp_path)
     assert path.exists() and numbers.read_text() == "series,along,up\n"
 
 
 def test_a_dollar_sign_begins_no_formula(tmp_path: Path) -> None:
     series = {"$a_$": [(1, 1), (2, 2)]}
-    save_chart(chart(title="mine$_.py:Net$", note="$^$", series=series), tmp_path)
+    chart(title="mine$_.py:Net$", note="$^$", series=series).save(tmp_path)
     plain = matplotlib.rcParams["text.parse_math"]
     assert plain is True  # ours alone
 
 
 def test_a_name_from_elsewhere_stays_in_the_folder(tmp_path: Path) -> None:
     folder = tmp_path / "charts"
-    paths = save_chart(chart(name="../../out of/here"), folder)
+    paths = chart(name="../../out of/here").save(folder)
     assert [path.name for path in paths] == ["..-..-out-of-here.png", "..-..-out-of-here.csv"]
     assert sorted(tmp_path.rglob("*.*")) == sorted(paths)
 
 
 def test_a_chart_is_written_over_by_the_same_bytes(tmp_path: Path) -> None:
     first, second = (
-        [path.read_bytes() for path in save_chart(chart(series={"one": [(1, 1), (2, 2)]}), tmp_path)] for _ in range(2)
+        [path.read_bytes() for path in chart(series={"one": [(1, 1), (2, 2)]}).save(tmp_path)] for _ in range(2)
     )
     assert first == second
+
+
+def test_what_is_saved_is_what_a_page_gets(tmp_path: Path) -> None:
+    shown = chart(series={"one": [(1, 1), (2, 2)]})
+    assert [path.read_bytes() for path in shown.save(tmp_path)] == [shown.png(), shown.csv()]
 
 
 def test_a_file_in_the_folders_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a file stands there"):
-        save_chart(chart(), tmp_path / "file")
+        chart().save(tmp_path / "file")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from capsbench.charts import save_chart
+from capsbench import report
+from capsbench.charts import Chart
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError
 from capsbench.measuring import Rates
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import IMPLEMENTATIONS
-from capsbench.report import charts, render, tables
+from capsbench.report import render, tables
 from capsbench.results import Result, load_result
 from capsbench.running import Outcome, plan_run, run_plan
 from capsbench.suites import throughput
@@ -25,6 +26,14 @@ from capsbench.suites.throughput import COMPILED, Throughput, ThroughputSettings
 from capsbench.timing import Row
 
 RATES = Rates(flops=1e11, bytes=1e10)
+
+
+def charts(results: Sequence[Result]) -> list[Chart]:
+    """The suite's figures: charts, all of them."""
+    made = report.charts(results)
+    found = [one for one in made if isinstance(one, Chart)]
+    assert found == made
+    return found
 
 
 @pytest.fixture(autouse=True)
@@ -396,7 +405,7 @@ def test_no_chart_is_written_over_another(tmp_path: Path) -> None:
     names = ["routing-28px-batch128-fp32", *(f"routing-28px-batch128-fp32-{k}" for k in (2, 3, 4))]
     assert [chart.name for chart in made] == names
     for chart in made:
-        save_chart(chart, tmp_path)
+        chart.save(tmp_path)
     shown = [(tmp_path / f"{name}.csv").read_text().splitlines()[1].rpartition(",")[2] for name in names]
     assert [float(number) for number in shown] == [1000, 2000, 3000, 4000]
 
