@@ -13,8 +13,8 @@ import numpy.typing as npt
 from capsbench.contracts import FloatArray, UInt8Array
 
 INK = 128  # of 255: 0.5 of white
-BATCH = 1000  # images at a time, for the memory
 
+Drawn = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -39,52 +39,73 @@ class Segmentation:
         return asdict(self)
 
 
-def segmentation(
-    drawn: FloatArray | npt.NDArray[np.float32], layers: UInt8Array, images: UInt8Array, found: Mask | None = None
-) -> Segmentation:
-    """Scores reconstructions of pairs.
+class SegmentationTally:
+    """Scores reconstructions of pairs part by part: what was added leaves nothing behind but sums."""
 
-    Args:
-        drawn: ``[N, 2, H, W]``, 0..1, of the digit in layer 0 and of that in layer 1.
-        layers: ``[N, 2, H, W]``, each digit alone.
-        images: ``[N, H, W]``.
-        found: ``[N, 2]``, whether each digit was found; one that was not scores 0. None where labels were given.
+    def __init__(self) -> None:
+        self._pixels = np.zeros(5)  # owned, single, shared and right, shared as drawn, shared in truth
+        self._ratios = 0.0
+        self._decibels = 0.0
+        self._digits = 0
 
-    Raises:
-        ValueError: Shapes do not fit.
-    """
-    if drawn.shape != layers.shape or drawn.shape[1:2] != (2,) or images.shape != drawn.shape[:1] + drawn.shape[2:]:
-        raise ValueError(f"got drawn {drawn.shape}, layers {layers.shape} and images {images.shape}")
-    found = np.ones(drawn.shape[:2], bool) if found is None else found
-    counts = np.zeros(5)  # owned, single, shared and right, shared as drawn, shared in truth
-    ratios, decibels = [], []
-    for start in range(0, len(images), BATCH):
-        part = slice(start, start + BATCH)
-        seen = found[part, :, None, None]
-        R = np.where(seen, drawn[part], 0)
-        M, E = layers[part] >= INK, images[part, None] >= INK
+    def add(self, drawn: FloatArray | Drawn, layers: UInt8Array, images: UInt8Array, found: Mask | None = None) -> None:
+        """Takes some pairs in.
+
+        Args:
+            drawn: ``[n, 2, H, W]``, 0..1, of the digit in layer 0 and of that in layer 1.
+            layers: ``[n, 2, H, W]``, each digit alone.
+            images: ``[n, H, W]``.
+            found: ``[n, 2]``, whether each digit was found; one that was not scores 0. None where labels were given.
+
+        Raises:
+            ValueError: Shapes do not fit.
+        """
+        if drawn.shape != layers.shape or drawn.shape[1:2] != (2,) or images.shape != drawn.shape[:1] + drawn.shape[2:]:
+            raise ValueError(f"got drawn {drawn.shape}, layers {layers.shape} and images {images.shape}")
+        seen = np.ones((1, 1, 1, 1), bool) if found is None else found[:, :, None, None]
+        R = np.where(seen, drawn, 0)
+        M, E = layers >= INK, images[:, None] >= INK
         S = E & seen & (0.5 * R.max(1, keepdims=True) <= R)
         single = M & ~M[:, ::-1]
         larger = np.sign(R - R[:, ::-1])
-        counts += [
+        self._pixels += [
             (single * (larger + 1) / 2 * seen).sum(),
             single.sum(),
             (S.all(1) & M.all(1)).sum(),
             S.all(1).sum(),
             M.all(1).sum(),
         ]
-        ratios.append((S & M).sum((2, 3)) / np.maximum((S | M).sum((2, 3)), 1))
-        decibels.append(_psnr(R, layers[part] / 255, images[part, None] / 255))
-    owned, singles, right, drawn_shared, truly_shared = counts
-    return Segmentation(
-        owner=float(owned / max(singles, 1)),
-        relative_iou=float(np.concatenate(ratios).mean()),
-        shared_f1=float(2 * right / max(drawn_shared + truly_shared, 1)),
-        split_psnr=float(np.concatenate(decibels).mean()),
-    )
+        self._ratios += float(((S & M).sum((2, 3)) / np.maximum((S | M).sum((2, 3)), 1)).sum())
+        self._decibels += float(_psnr(R, layers / 255, images[:, None] / 255).sum())
+        self._digits += layers.shape[0] * layers.shape[1]
+
+    def score(self) -> Segmentation:
+        """The score of all that was added.
+
+        Raises:
+            ValueError: Nothing was added.
+        """
+        if not self._digits:
+            raise ValueError("no pair was added")
+        owned, singles, right, drawn_shared, truly_shared = self._pixels
+        return Segmentation(
+            owner=float(owned / max(singles, 1)),
+            relative_iou=self._ratios / self._digits,
+            shared_f1=float(2 * right / max(drawn_shared + truly_shared, 1)),
+            split_psnr=self._decibels / self._digits,
+        )
 
 
-def _psnr(drawn: FloatArray, layers: FloatArray, images: FloatArray) -> FloatArray:
+def segmentation(
+    drawn: FloatArray | Drawn, layers: UInt8Array, images: UInt8Array, found: Mask | None = None
+) -> Segmentation:
+    """Scores reconstructions of pairs at once; see `SegmentationTally.add`."""
+    tally = SegmentationTally()
+    tally.add(drawn, layers, images, found)
+    return tally.score()
+
+
+def _psnr(drawn: FloatArray | Drawn, layers: FloatArray, images: FloatArray) -> FloatArray:
     """``[n, 2]`` dB of ``C R_k / (R_a + R_b)`` against layers; where nothing is drawn, the image is halved."""
     total = drawn.sum(1, keepdims=True)
     shares = np.where(total > 0, drawn / np.where(total > 0, total, 1), 0.5)

@@ -1,12 +1,14 @@
 """Taking images apart: four pixels worked by hand, and pictures whose scores are known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from capsbench.loading import stream
-from capsbench.segmentation import segmentation
+from capsbench.segmentation import SegmentationTally, segmentation
 
 
 def four_pixels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -32,6 +34,14 @@ def test_four_pixels_worked_by_hand() -> None:
     b = np.array([255 * 0.2, 255 * 3 / 7 - 128, 127.5 - 255, 63.5 - 127]) / 255
     expected = np.mean([-10 * np.log10(np.mean(error**2)) for error in (a, b)])
     assert found.split_psnr == pytest.approx(expected)
+
+
+def test_half_of_the_larger_is_ink_and_less_is_not() -> None:
+    # Two pixels, ink of both digits; b draws 0.4 and 0.39 where a draws 0.8: S_a = 11, S_b = 10, IoU 1 and 1/2.
+    layers, images = np.full((1, 2, 1, 2), 255, np.uint8), np.full((1, 1, 2), 255, np.uint8)
+    found = segmentation(np.array([[[[0.8, 0.8]], [[0.4, 0.39]]]]), layers, images)
+    assert found.relative_iou == pytest.approx(3 / 4)
+    assert found.shared_f1 == pytest.approx(2 / 3)  # precision 1, recall 1/2
 
 
 def test_a_digit_that_was_missed_scores_nothing() -> None:
@@ -77,12 +87,33 @@ def test_it_does_not_matter_how_dark_reconstructions_are(factor: float) -> None:
     assert dim.relative_iou == pytest.approx(full.relative_iou, abs=1e-3)  # a half may round to the other side
 
 
-def test_images_in_parts_are_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@given(st.lists(st.integers(1, 49), max_size=4, unique=True))
+def test_pairs_in_parts_are_as_at_once(cuts: list[int]) -> None:
     layers, images = pairs(50)
-    drawn = np.random.default_rng(0).random(layers.shape)
-    at_once = segmentation(drawn, layers, images).to_dict()
-    monkeypatch.setattr("capsbench.segmentation.BATCH", 7)
-    assert segmentation(drawn, layers, images).to_dict() == pytest.approx(at_once)
+    generator = np.random.default_rng(0)
+    drawn, found = generator.random(layers.shape), generator.random((50, 2)) < 0.7
+    tally = SegmentationTally()
+    for start, stop in pairwise([0, *sorted(cuts), 50]):
+        part = slice(start, stop)
+        tally.add(drawn[part], layers[part], images[part], found[part])
+    at_once = segmentation(drawn, layers, images, found).to_dict()
+    assert tally.score().to_dict() == pytest.approx(at_once)
+
+
+def test_parts_of_unequal_size_count_by_their_pairs() -> None:
+    # Three times the pair of four pixels, once with both digits missed: IoU (3 * 5/6 + 0) / 4.
+    drawn, layers, images = four_pixels()
+    tally = SegmentationTally()
+    tally.add(*(np.repeat(one, 3, axis=0) for one in (drawn, layers, images)))
+    tally.add(drawn, layers, images, np.zeros((1, 2), bool))
+    found = tally.score()
+    assert found.relative_iou == pytest.approx(3 / 4 * 5 / 6)
+    assert found.owner == pytest.approx(3 / 4 * 0.75)
+
+
+def test_nothing_has_no_score() -> None:
+    with pytest.raises(ValueError, match="no pair was added"):
+        SegmentationTally().score()
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -1,0 +1,156 @@
+"""What is drawn of pairs of digits, by a network and without one: does it take them apart, is there what is not there.
+
+Everything goes part by part, so that memory does not grow with the number of pairs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import stats
+
+from capsbench.contracts import CLASSES, ArrayBatch, DataSpec, FloatArray, IndexArray, UInt8Array
+from capsbench.evaluation import Predictions, reconstruct
+from capsbench.loading import Samples
+from capsbench.segmentation import SegmentationTally
+
+PART = 1000  # pairs whose drawings are in memory at a time: 26 MB at 36x36
+INK = 0.5  # of white
+
+GIVEN = ("true labels", "found labels", "each layer alone")
+"""What a network is given to take an image apart by; the last is shown each layer without the other."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some samples of a data set, with its face; with a layer, images that show that digit alone."""
+
+    data: Samples
+    start: int
+    stop: int
+    layer: int | None = None
+
+    @property
+    def spec(self) -> DataSpec:
+        return self.data.spec
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        batch = self.data.batch(self.start + indices)
+        return batch if self.layer is None else replace(batch, images=self.layers(indices)[:, self.layer])
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        return self.data.layers(self.start + indices)
+
+
+def measure_drawings(
+    model: torch.nn.Module, test: Samples, answers: Predictions, *, device: str = "cpu"
+) -> dict[str, Any]:
+    """How well a network takes pairs apart by its reconstructions, and what it draws of digits that are not there.
+
+    Args:
+        model: The network; its mode is put back after.
+        test: Pairs.
+        answers: The network's, to these pairs.
+        device: ``"cpu"`` or ``"cuda"``.
+
+    Returns:
+        ``"segmentation"``, a `capsbench.segmentation.Segmentation` for each of `GIVEN`, and ``"absent"``: for the
+        pixels of ink in a drawing, for whether it has any, and for the score, the mean over digits that are there
+        (``"present"``), over those that are not (``"absent"``), and how often one that is there has more (``"auc"``).
+        Summed ink would say nothing: a decoder of zeros draws grey. Both are empty where a network does not
+        reconstruct.
+    """
+    labels = answers.labels.astype(np.int64)
+    absent = absent_digits(answers.labels)
+    tallies = {given: SegmentationTally() for given in GIVEN}
+    ink: list[npt.NDArray[np.int64]] = []  # [n, 3] pixels of both digits, and of the absent one
+    for rows, batch, layers in _parts(test):
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        asked = np.column_stack([labels[rows], absent[rows]])
+        drawn = reconstruct(model, _Part(test, start, stop), asked, device=device)
+        if drawn is None:
+            return {"segmentation": {}, "absent": {}}
+        alone = [
+            reconstruct(model, _Part(test, start, stop, layer=k), labels[rows, k : k + 1], device=device)
+            for k in range(labels.shape[1])
+        ]
+        shown = np.concatenate([one for one in alone if one is not None], 1)
+        tallies["true labels"].add(drawn[:, :2], layers, batch.images)
+        tallies["found labels"].add(drawn[:, :2], layers, batch.images, answers.hits[rows])
+        tallies["each layer alone"].add(shown, layers, batch.images)
+        ink.append((drawn >= INK).sum((2, 3)))
+    pixels = np.concatenate(ink)
+    there, not_there = pixels[:, :2].ravel(), pixels[:, 2]
+    scores = np.take_along_axis(answers.scores, np.column_stack([labels, absent]), 1)
+    return {
+        "segmentation": {given: tally.score().to_dict() for given, tally in tallies.items()},
+        "absent": {
+            "pixels of ink": _compared(there, not_there),
+            "any ink": _compared(there > 0, not_there > 0),
+            "score": _compared(scores[:, :2].ravel(), scores[:, 2]),
+        },
+    }
+
+
+def references(test: Samples, means: FloatArray) -> dict[str, dict[str, float]]:
+    """How well pairs are taken apart without a network; a weak decoder loses to some of these.
+
+    Args:
+        test: Pairs with shifts.
+        means: ``[classes, 28, 28]`` 0..1, the mean image of each class.
+
+    Returns:
+        A name to a `capsbench.segmentation.Segmentation` as plain JSON types.
+    """
+    tallies: dict[str, SegmentationTally] = {}
+    for _, batch, layers in _parts(test):
+        assert batch.shift is not None
+        drawn = {
+            "the image for both": np.repeat(batch.images[:, None] / 255, 2, axis=1),
+            "class means, centred": placed(means, batch.labels, np.zeros_like(batch.shift), layers.shape[-1]),
+            "class means, at the true places": placed(means, batch.labels, batch.shift, layers.shape[-1]),
+            "the true layers": layers / 255,
+        }
+        for name, one in drawn.items():
+            tallies.setdefault(name, SegmentationTally()).add(one, layers, batch.images)
+    return {name: tally.score().to_dict() for name, tally in tallies.items()}
+
+
+def absent_digits(labels: UInt8Array) -> IndexArray:
+    """``[N]``, for pairs of labels ``[N, 2]``: one of the eight digits that are not there, the same at every call."""
+    absent = np.random.default_rng(0).integers(0, CLASSES - 2, len(labels))
+    for label in np.sort(labels, axis=1).T:  # the lower one first: what is not below it moves up by one
+        absent += absent >= label
+    return absent
+
+
+def placed(means: FloatArray, labels: UInt8Array, shift: npt.NDArray[np.int8], size: int) -> FloatArray:
+    """``[N, 2, size, size]``: each digit's class mean ``[28, 28]``, its frame's corner at the margin plus (dy, dx)."""
+    side = means.shape[-1]
+    drawn = np.zeros((*labels.shape, size, size))
+    for n, k in np.ndindex(*labels.shape):
+        top, left = (size - side) // 2 + shift[n, k].astype(int)
+        drawn[n, k, top : top + side, left : left + side] = means[labels[n, k]]
+    return drawn
+
+
+def _parts(test: Samples) -> Iterator[tuple[IndexArray, ArrayBatch, UInt8Array]]:
+    """The rows of each part, its samples, and its layers."""
+    for start in range(0, len(test), PART):
+        rows = np.arange(start, min(start + PART, len(test)))
+        yield rows, test.batch(rows), test.layers(rows)
+
+
+def _compared(present: npt.NDArray[Any], absent: npt.NDArray[Any]) -> dict[str, float]:
+    """Both means, and the AUC from Mann and Whitney's U; a tie counts half."""
+    ranks = stats.rankdata(np.concatenate([present, absent]))  # float64, whatever is ranked
+    above = ranks[: present.size].sum() - present.size * (present.size + 1) / 2
+    auc = above / (present.size * absent.size)
+    means = {"present": float(present.mean(dtype=np.float64)), "absent": float(absent.mean(dtype=np.float64))}
+    return means | {"auc": float(auc)}
