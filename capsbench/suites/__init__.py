@@ -2,6 +2,9 @@
 
 CATALOG = {
     "affine": "capsbench.suites.affine:Affine",
+    "crowding": "capsbench.suites.crowding:Crowding",
+    "mnist": "capsbench.suites.mnist:MNIST",
     "overlap": "capsbench.suites.overlap:Overlap",
+    "reconstruction": "capsbench.suites.reconstruction:Reconstruction",
     "throughput": "capsbench.suites.throughput:Throughput",
 }

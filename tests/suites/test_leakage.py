@@ -1,0 +1,60 @@
+"""No suite shows a test digit to what trains or selects: looked at digit by digit, not by the names of splits."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from capsbench.contracts import Digits
+from capsbench.digits import load_digits
+from capsbench.loading import Samples
+from capsbench.registry import catalog, load
+from capsbench.running import plan_run, run_plan
+from capsbench.training import Trained, Trainer
+
+SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
+
+
+def digits_shown(data: Samples) -> set[bytes]:
+    """The source digits, pixel by pixel, that any sample of a data set shows."""
+    source = data.batch(np.arange(len(data))).source
+    assert source is not None
+    digits = load_digits(data.spec.split, "embedded")
+    return {digits.images[index].tobytes() for index in np.unique(source)}
+
+
+def pixels(digits: Digits) -> set[bytes]:
+    return {image.tobytes() for image in digits.images}
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_what_trains_and_selects_shows_no_test_digit(
+    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[Samples]] = []
+
+    class Watched(Trainer):
+        """Takes note of its data, and does not train."""
+
+        def __init__(self, model: Any, data: Any, validation: Any, *rest: Any, **options: Any) -> None:
+            given.append([data, validation, *(options.get("watch") or {}).values()])
+            super().__init__(model, data, validation, *rest, **options)
+
+        def run(self, *reports: Any) -> Trained:
+            row = {"step": 1, "epoch": 1.0, "loss": 0.0, "accuracy": 1.0}
+            self.trained.select(row, self._state, target=1.0, last=True)
+            return self.trained
+
+    monkeypatch.setattr("capsbench.bench.Trainer", Watched)
+    plan = plan_run(suite, models=["capsnet"], preset="smoke", digits="embedded", device="cpu", out=tmp_path)
+    outcome = run_plan(type(plan)(plan.cells[:1], plan.folder, plan.digits))
+    assert not outcome.failed, outcome.failed
+
+    seen = [[digits_shown(data) for data in training] for training in given]
+    everything = set().union(*(digits for training in seen for digits in training))
+    test = pixels(load_digits("test", "embedded"))
+    assert everything <= pixels(load_digits("trainval", "embedded")) and len(everything) > 1000
+    assert len(test) == 1000 and not everything & test
+    assert all(not trained & selecting for trained, *others in seen for selecting in others)
+    assert "test" in {used["spec"]["split"] for used in outcome.results[0].data.values()}

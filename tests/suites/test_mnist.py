@@ -1,0 +1,146 @@
+"""The suite of plain MNIST: its protocol, and networks whose results are known beforehand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from capsbench.charts import Chart
+from capsbench.models import build
+from capsbench.report import charts, render
+from capsbench.results import Result
+from capsbench.running import plan_run, run_plan
+from capsbench.suites.mnist import FORMS, MNIST, SELECTIONS, TABLE_1, MNISTSettings
+
+KNOWN = '''
+"""A model that knows the answer, and one that guesses; neither can learn."""
+import numpy as np
+import torch
+from capsbench.contracts import Output
+from capsbench.loading import stream
+
+class Oracle(torch.nn.Module):
+    """Looks each image up among all that select and test."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.known = {}
+        for split in ("validation", "test"):
+            data = stream("padded", split=split, digits="embedded", size=28, shift=0)
+            batch = data.batch(np.arange(len(data)))
+            self.known |= {image.tobytes(): int(label) for image, label in zip(batch.images, batch.labels)}
+
+    def forward(self, images):
+        rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
+        labels = torch.tensor([self.known.get(np.ascontiguousarray(row).tobytes(), 0) for row in rows])
+        return Output(scores=torch.nn.functional.one_hot(labels, 10).float() + 0 * self.weight)
+
+    def loss(self, output, batch):
+        return output.scores.sum() * 0
+
+class Guess(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, images):
+        return Output(scores=torch.rand(len(images), 10) + 0 * self.weight)
+
+    def loss(self, output, batch):
+        return output.scores.sum() * 0
+'''
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    folder = tmp_path_factory.mktemp("mnist")
+    (folder / "known.py").write_text(KNOWN)
+    models = [f"{folder}/known.py:Oracle", f"{folder}/known.py:Guess", "cnn", "capsnet"]
+    outcome = run_plan(
+        plan_run("mnist", models=models, preset="smoke", digits="embedded", device="cpu", out=folder / "runs")
+    )
+    assert not outcome.failed, outcome.failed
+    return {result.label.rpartition(":")[2]: result for result in outcome.results}
+
+
+def test_who_knows_the_answer_makes_no_error_and_who_guesses_is_at_chance(results: dict[str, Result]) -> None:
+    for name in SELECTIONS:
+        assert results["Oracle"].metrics["checkpoints"][name]["test"]["correct"] == 1000
+        guessed = results["Guess"].metrics["checkpoints"][name]["test"]
+        assert guessed["total"] == 1000
+        assert abs(guessed["share"] - 0.1) < 4 * (0.1 * 0.9 / 1000) ** 0.5
+
+
+def test_the_networks_are_the_rows_of_table_1_in_its_order(results: dict[str, Result]) -> None:
+    table = MNIST().table(list(results.values())[2:])
+    assert [row[0] for row in table.rows] == [
+        "cnn",
+        "capsnet (iterations=1, reconstruction=False)",
+        "capsnet (iterations=1, reconstruction=True)",
+        "capsnet (iterations=3, reconstruction=False)",
+        "capsnet (iterations=3, reconstruction=True)",
+    ]
+    assert [row[-1] for row in table.rows] == ["0.39", "0.34 ± 0.032", "0.29 ± 0.011", "0.35 ± 0.036", "0.25 ± 0.005"]
+    for row, result in zip(table.rows, list(results.values())[2:], strict=True):
+        wrong = 1000 - result.metrics["checkpoints"]["best"]["test"]["correct"]
+        assert row[3].startswith(f"{wrong / 10:.2f} (")
+
+
+def test_a_decoder_is_there_where_the_row_says_so(results: dict[str, Result]) -> None:
+    parameters = [results[label].metrics["parameters"] for label in list(results)[3:]]
+    assert parameters[0] == parameters[2] < parameters[1] == parameters[3]
+    decoder = 160 * 128 + 128 + 128 * 256 + 256 + 256 * 784 + 784
+    assert parameters[1] - parameters[0] == decoder
+
+
+def test_training_digits_are_moved_and_the_others_are_not(results: dict[str, Result]) -> None:
+    data = results["cnn"].data
+    facts = {
+        role: (one["spec"]["split"], one["spec"]["parameters"]["size"], one["spec"]["parameters"]["shift"])
+        for role, one in data.items()
+    }
+    assert facts == {"training": ("train", 28, 2), "validation": ("validation", 28, 0), "test": ("test", 28, 0)}
+
+
+def test_table_and_charts_tell_of_every_network(results: dict[str, Result]) -> None:
+    told = [results[label] for label in list(results)[2:]]
+    shown = render(told)
+    assert "minus cnn, paired by image: seed 0" in shown and "Fewer than three seeds" in shown
+    bars, curves = (chart for chart in charts(told) if isinstance(chart, Chart))
+    assert [len(points) for points in bars.series.values()] == [5, 5]
+    names = [str(name).replace("\n", " ") for name, _ in bars.series["best validation"]]
+    assert names[0] == "cnn" and names[1] == "capsnet, 1 iteration, no reconstruction"
+    assert names[4] == "capsnet, 3 iterations, with reconstruction"
+    for result, (_, height) in zip(told, bars.series["best validation"], strict=True):
+        assert height == pytest.approx(100 - result.metrics["checkpoints"]["best"]["test"]["share"] * 100)
+    assert list(curves.series) == names
+    ((epoch, error),) = curves.series["cnn"]
+    assert epoch == 1 and error == pytest.approx(100 - 100 * told[0].metrics["history"][0]["accuracy"])
+
+
+def test_our_figures_stand_beside_the_papers(results: dict[str, Result]) -> None:
+    told = [results[label] for label in list(results)[2:]]
+    figures = MNIST().paper
+    assert [figure.paper for figure in figures] == list(TABLE_1.values())
+    best = [result.metrics["checkpoints"]["best"]["test"] for result in told]
+    assert [figure.ours(told) for figure in figures] == [
+        f"{100 - 100 * one['share']:.2f} ({100 - 100 * one['interval'][1]:.2f}..{100 - 100 * one['interval'][0]:.2f})"
+        for one in best
+    ]
+    assert [figure.ours(told[:1]) for figure in figures[1:]] == [None] * 4
+    again = [replace(told[0], seed=seed) for seed in (0, 1, 2)]
+    assert figures[0].ours(again) == f"{100 - 100 * best[0]['share']:.2f} ± 0.00"
+
+
+def test_the_paper_preset_is_the_papers_protocol() -> None:
+    preset = MNIST.presets["paper"]
+    settings = preset.settings
+    assert isinstance(settings, MNISTSettings)
+    assert (settings.batch_size, settings.learning_rate, settings.schedule) == (128, 1e-3, "exponential")
+    assert settings.epochs * -(-50_000 // 128) == pytest.approx(300_000, rel=0.01)
+    with torch.device("meta"):
+        cnn = build("cnn", image_size=28, **preset.models["cnn"])
+        nets = [build("capsnet", image_size=28, **form) for form in FORMS]
+    counts = [sum(one.numel() for one in net.parameters()) for net in (cnn, *nets)]
+    assert counts == [35_445_522, 6_804_384, 8_215_728, 6_804_384, 8_215_728]
