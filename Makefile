@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: help demo test check format docs bench clean distclean
+.PHONY: help demo test check format docs figures bench clean distclean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -28,6 +28,9 @@ format: $(VENV)/installed-dev ## put the code into shape
 
 docs: $(VENV)/installed-dev ## write the generated parts of the documents anew
 	$(BIN)/python tools/documents.py
+
+figures: $(VENV)/installed-dev ## draw the charts of the documents anew from the result files
+	$(BIN)/capsbench report results --charts docs/images/results --markdown docs/results.md >/dev/null
 
 bench: $(VENV)/installed-bench ## compare speeds; prints the ratios
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group

@@ -85,12 +85,14 @@ class Chart(Figure):
         y_label: What runs up, with its unit.
         series: The name of each series to its points; where x is text, bars are drawn.
         log: Whether y is logarithmic.
+        from_zero: Whether y begins at 0; where it need not, differences between lines fill the chart.
     """
 
     x_label: str
     y_label: str
     series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
     log: bool = False
+    from_zero: bool = True
 
     def _drawn(self) -> bytes:
         return _picture(self)
@@ -127,7 +129,7 @@ def _picture(chart: Chart) -> bytes:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))  # powers of ten may leave none
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
-    else:
+    elif chart.from_zero or bars:
         axes.set_ylim(bottom=0)
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x_label)

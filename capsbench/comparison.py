@@ -122,9 +122,11 @@ def compare_results(first: Result, second: Result) -> Comparison:
     """Compares two results of one suite.
 
     Raises:
-        UsageError: They are of different suites, or were tested on different images.
+        UsageError: They are one result, of different suites, or were tested on different images.
         DataFileError: They keep no answers at the same place, or what they keep is damaged.
     """
+    if first == second:
+        raise UsageError(f"{_name(first)} was asked to be compared with itself; name two results.")
     _check_comparable(first, second)
     theirs = dict(_kept(second.metrics))
     common = [place for place, _ in _kept(first.metrics) if place in theirs]
@@ -177,8 +179,8 @@ def comparison_table(comparison: Comparison) -> Table:
             ", ".join(one.place),
             one.digits,
             one.images,
-            f"{100 * one.first:.1f}",
-            f"{100 * one.second:.1f}",
+            f"{100 * one.first:.{_decimals(one)}f}",
+            f"{100 * one.second:.{_decimals(one)}f}",
             _points(one),
             f"{one.p:.2g}",
         ]
@@ -252,8 +254,17 @@ def _told(first: Result, second: Result, place: Place) -> str:
 
 
 def _points(found: Difference) -> str:
-    low, high = found.interval
-    return f"{100 * found.difference:+.1f} ({100 * low:+.1f}..{100 * high:+.1f})"
+    """Points of a percent, ``+0.10 (-0.02..+0.21)``."""
+    decimals = _decimals(found)
+    values = (100 * value for value in (found.difference, *found.interval))
+    # Rounded first, and 0 added: what rounds to nothing has no sign of its own.
+    middle, low, high = (f"{round(value, decimals) + 0.0:+.{decimals}f}" for value in values)
+    return f"{middle} ({low}..{high})"
+
+
+def _decimals(found: Difference) -> int:
+    """Of percent: one image of 1,000 is 0.1, of 10,000 0.01."""
+    return 2 if found.images >= 10_000 else 1
 
 
 def _check_comparable(first: Result, second: Result) -> None:
@@ -268,6 +279,11 @@ def _check_comparable(first: Result, second: Result) -> None:
             "compared; results of one suite and version can be."
         )
     ours, theirs = _tested_on(first), _tested_on(second)
+    if not ours.keys() & theirs.keys():
+        raise UsageError(
+            f"{_name(first)} and {_name(second)} were asked to be compared, but were tested on nothing in common: "
+            f"{', '.join(ours) or 'nothing'} and {', '.join(theirs) or 'nothing'}."
+        )
     for role in ours:
         if role in theirs and ours[role] != theirs[role]:
             what = _what_differs(ours[role], theirs[role])

@@ -103,7 +103,7 @@ def reserve(handle: int, size: int) -> None:
             raise
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Writes a file that is seen whole or not at all: to ``PATH.new``, synced, renamed, the folder synced.
 
     Of two that write one file at once, one waits for the other; what a killed one left behind is written over.

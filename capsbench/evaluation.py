@@ -1,17 +1,18 @@
 """A model on a data set: its answers, and how often they are right."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from capsbench.answers import Answers
-from capsbench.contracts import CLASSES, Output, UInt8Array
+from capsbench.contracts import CLASSES, ArrayBatch, IndexArray, Output, UInt8Array
 from capsbench.errors import ModelError
 from capsbench.loading import Samples, to_tensors
-from capsbench.statistics import Interval, digit_means, resampled_interval
+from capsbench.statistics import Interval, digit_means, resampled_interval, share_interval
 
 EVALUATION_BATCH = 250  # past this nothing that was tried gets faster, and memory stays small
 
@@ -59,26 +60,21 @@ def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Pr
     """The model's answers to all samples, in evaluation mode; its mode is put back after.
 
     Raises:
-        ModelError: What the model returns is no `Output`, or its scores are not ``[B, classes]`` numbers.
+        ModelError: What the model returns is no `Output`, its scores are not ``[B, classes]`` numbers, or one image
+            alone needs more memory than there is.
     """
-    was_training = model.training
-    model.eval()
-    scores, labels, source = [], [], []
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(data), EVALUATION_BATCH):
-                batch = data.batch(np.arange(start, min(start + EVALUATION_BATCH, len(data))))
-                output = checked_output(model(to_tensors(batch, None, device).images), len(batch.images))
-                scores.append(output.scores.float().cpu().numpy())
-                labels.append(batch.labels)
-                assert batch.source is not None
-                source.append(batch.source)
-    finally:
-        model.train(was_training)
-    result = Predictions(np.concatenate(scores), np.concatenate(labels), np.concatenate(source))
-    if not np.isfinite(result.scores).all():
+
+    def answer(rows: IndexArray) -> tuple[npt.NDArray[np.float32], ArrayBatch]:
+        batch = data.batch(rows)
+        output = checked_output(model(to_tensors(batch, None, device).images), len(rows))
+        return output.scores.float().cpu().numpy(), batch
+
+    answers = _by_batch(model, answer, len(data))
+    scores = np.concatenate([scores for scores, _ in answers])
+    if not np.isfinite(scores).all():
         raise ModelError("The model gave scores that are not numbers.")
-    return result
+    labels = np.concatenate([batch.labels for _, batch in answers])
+    return Predictions(scores, labels, np.concatenate([batch.source for _, batch in answers]))
 
 
 def reconstruct(
@@ -96,28 +92,67 @@ def reconstruct(
         ``[N, k, H, W]`` float32, 0..1.
 
     Raises:
-        ModelError: What the model returns or draws is not what a model must return.
+        ModelError: What the model returns or draws is not what a model must return, or one image alone needs more
+            memory than there is.
     """
+
+    def draw(rows: IndexArray) -> npt.NDArray[np.float32] | None:
+        images = to_tensors(data.batch(rows), None, device).images
+        output = checked_output(model(images), len(rows))
+        if output.reconstruct is None:
+            return None
+        columns = [output.reconstruct(column) for column in torch.from_numpy(classes[rows].T.copy()).to(device)]
+        if any(column.shape != images.shape for column in columns):
+            raise ModelError(
+                f"The model drew images of shape {list(columns[0].shape)}; {list(images.shape)} is needed."
+            )
+        return torch.cat(columns, 1).float().cpu().numpy()
+
+    drawn = [part for part in _by_batch(model, draw, len(data)) if part is not None]
+    return np.concatenate(drawn) if drawn else None
+
+
+T = TypeVar("T")
+
+
+def _by_batch(model: torch.nn.Module, compute: Callable[[IndexArray], T], count: int) -> list[T]:
+    """What is computed of all samples, some at a time, in evaluation mode; fewer at a time where memory runs out."""
     was_training = model.training
     model.eval()
-    drawn = []
+    done: list[T] = []
+    start, size = 0, EVALUATION_BATCH
     try:
         with torch.inference_mode():
-            for start in range(0, len(data), EVALUATION_BATCH):
-                rows = np.arange(start, min(start + EVALUATION_BATCH, len(data)))
-                images = to_tensors(data.batch(rows), None, device).images
-                output = checked_output(model(images), len(rows))
-                if output.reconstruct is None:
-                    return None
-                columns = [output.reconstruct(column) for column in torch.from_numpy(classes[rows].T.copy()).to(device)]
-                if any(column.shape != images.shape for column in columns):
-                    raise ModelError(
-                        f"The model drew images of shape {list(columns[0].shape)}; {list(images.shape)} is needed."
-                    )
-                drawn.append(torch.cat(columns, 1).float().cpu().numpy())
+            while start < count:
+                rows = np.arange(start, min(start + size, count))
+                try:
+                    done.append(compute(rows))
+                    start += len(rows)
+                    continue
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    reason = str(error).splitlines()[0]
+                # Only here is what failed let go of: an exception that is being handled holds on to its tensors.
+                if len(rows) == 1:
+                    raise ModelError(f"Memory runs out at a single image. Try a smaller network. ({reason})")
+                size = len(rows) // 2
+                release_memory()
     finally:
         model.train(was_training)
-    return np.concatenate(drawn)
+    return done
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory ran out: a GPU's allocator has an exception of its own, the rest is told apart by its words."""
+    words = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
+def release_memory() -> None:
+    """Gives what torch keeps of a GPU's memory for later back to whoever asks next."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def checked_output(output: Any, images: int) -> Output:
@@ -180,7 +215,7 @@ def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
 
 
 def _accuracy(correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> Accuracy:
-    interval = resampled_interval(digit_means(correct, base))
+    interval = share_interval(correct, base)
     return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base))
 
 

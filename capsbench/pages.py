@@ -3,6 +3,7 @@
 import base64
 import html
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tabulate import tabulate
 from capsbench import registry
 from capsbench.charts import Figure
 from capsbench.durability import write_atomically
+from capsbench.errors import UsageError
 from capsbench.report import Group, Table, charts_by_group, groups
 from capsbench.results import Result
 
@@ -86,7 +88,7 @@ def paper_table(results: Sequence[Result]) -> Table:
             if group.members[0].preset.partition(" ")[0] == "paper" and group.members[0].digits == "mnist"
         ]
         for figure in kind.paper:
-            ours = [f"{value} ({_where(group)})" for group in measured if (value := figure.ours(group.members))]
+            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.beside(figure))]
             rows.append([suite, figure.what, figure.paper, "; ".join(ours) or NOT_MEASURED])
     return Table(headers=["suite", "what", "paper", "ours"], rows=rows)
 
@@ -100,9 +102,10 @@ def tabulated(table: Table, style: str) -> str:
 def _suites() -> Iterator[tuple[str, Any]]:
     """Every suite that has figures of the paper to stand beside."""
     for name in sorted(registry.catalog("suite")):
-        kind = registry.load("suite", name)()
-        if hasattr(kind, "paper"):
-            yield name, kind
+        with suppress(UsageError):  # a plug-in that fails must not hide the others
+            kind = registry.load("suite", name)()
+            if hasattr(kind, "paper"):
+                yield name, kind
 
 
 def _where(group: Group) -> str:

@@ -5,7 +5,7 @@ import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from tabulate import tabulate
 
@@ -77,7 +77,7 @@ class Group:
         Raises:
             DataFileError: A result is not one that the suite wrote.
         """
-        table: Table = self._told("table")
+        table: Table = self._told(registry.load("suite", self.suite)().table)
         return replace(table, title=self.title)
 
     def charts(self) -> list[Figure]:
@@ -86,12 +86,20 @@ class Group:
         Raises:
             DataFileError: A result is not one that the suite wrote.
         """
-        return list(self._told("charts"))
+        draw = getattr(registry.load("suite", self.suite)(), "charts", None)
+        return list(self._told(draw)) if draw else []
 
-    def _told(self, way: str) -> Any:
-        tell = getattr(registry.load("suite", self.suite)(), way, None)
+    def beside(self, figure: PaperFigure) -> str | None:
+        """Our figure for one of the paper's; None where it was not measured.
+
+        Raises:
+            DataFileError: A result is not one that the suite wrote.
+        """
+        return cast("str | None", self._told(figure.ours))
+
+    def _told(self, tell: Callable[[Sequence[Result]], Any]) -> Any:
         try:
-            return tell(self.members) if tell else []
+            return tell(self.members)
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise DataFileError(f"A result of suite {self.suite!r} is not one that it wrote: {error!r}.") from None
 

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +98,16 @@ def load_result(path: Path) -> Result:
         if not isinstance(getattr(result, one.name), (int, float) if kind is float else kind):
             raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")
     return result
+
+
+def load_all_results(places: Iterable[str | Path]) -> list[Result]:
+    """The results of several folders and files; one that is in two of them counts once.
+
+    Raises:
+        DataFileError: As `load_results`.
+    """
+    found = (result for place in places for result in load_results(place))
+    return list({(result.cell, result.date, result.model): result for result in found}.values())
 
 
 def load_results(folder: str | Path) -> list[Result]:

@@ -12,7 +12,7 @@ from capsbench.bench import Bench, Cell, Preset, Progress, file_name
 from capsbench.contracts import CLASSES, Suite
 from capsbench.digits import load_digits
 from capsbench.durability import lock, make_folder, write_atomically
-from capsbench.errors import CapsbenchError, DataFileError, ParameterError, UnknownNameError, UsageError
+from capsbench.errors import CapsbenchError, DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
 from capsbench.logs import check_tensorboard
 from capsbench.parameters import construct, literal
 from capsbench.randomness import check_seed
@@ -151,15 +151,21 @@ def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress 
         else:
             try:
                 make_folder(plan.path(cell).parent)
-                with lock(plan.path(cell)):  # of two runs, one trains a cell
-                    result = _run_cell(cell, plan, lambda line, label=label: report(f"{label}: {line}"), progress)  # type: ignore[misc]
+                with lock(plan.path(cell)):  # of two runs, one trains a cell; the other may have waited for it
+                    result = plan.finished(cell) or _run_cell(cell, plan, _labelled(report, label), progress)
             except (Exception, SystemExit) as error:  # a user's model can fail in any way
-                report(f"{label}: failed: {_explain(error, plan.path(cell))}")
-                outcome.failed.append((cell, _explain(error, plan.path(cell))))
+                why = _explain(error, plan.path(cell))
+                report(f"{label}: failed: {why}")
+                outcome.failed.append((cell, why))
                 continue
         outcome.results.append(result)
         outcome.paths.append(plan.path(cell))
     return outcome
+
+
+def _labelled(report: Report, label: str) -> Report:
+    """Says whose each line is."""
+    return lambda line: report(f"{label}: {line}")
 
 
 def _run_cell(cell: Cell, plan: Plan, report: Report, progress: Progress | None) -> Result:
@@ -195,8 +201,12 @@ def _explain(error: BaseException, path: Path) -> str:
     if isinstance(error, CapsbenchError):
         return str(error)
     log = path.with_suffix(".error.txt")
-    write_atomically(log, "".join(traceback.format_exception(error)).encode())
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'} (whole story: {log})"
+    first = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    try:
+        write_atomically(log, "".join(traceback.format_exception(error)).encode())
+    except StorageError:  # a full disk may be what stopped the cell: that must not hide why, nor the other cells
+        return first
+    return f"{first} (whole story: {log})"
 
 
 def _load_suite(name: str) -> type[Suite]:

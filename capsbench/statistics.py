@@ -20,6 +20,24 @@ def digit_means(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -
     return np.asarray(np.bincount(inverse, weights=correct, minlength=len(digits)) / counts)
 
 
+def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> Interval:
+    """The 95 % interval of a share of right answers, over base digits.
+
+    Where a digit's variants are all right or all wrong, as where each has one, digits are independent draws of yes or
+    no, and the interval is Clopper and Pearson's (1934): a bootstrap of few errors is too narrow, and of none has no
+    width. Elsewhere base digits are resampled.
+
+    Args:
+        correct: ``[N]`` whether each answer was right.
+        source: ``[N]`` the digit that each image shows.
+    """
+    means = digit_means(correct, source)
+    if not np.isin(means, (0.0, 1.0)).all():
+        return resampled_interval(means)
+    exact = stats.binomtest(int(means.sum()), len(means)).proportion_ci(LEVEL, "exact")
+    return float(exact.low), float(exact.high)
+
+
 def resampled_interval(values: FloatArray) -> Interval:
     """The 95 % percentile bootstrap interval of the mean of ``[n]`` independent values; the same at every call."""
     if np.ptp(values) == 0:

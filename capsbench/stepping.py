@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from capsbench.contracts import Batch, TensorBatch
 from capsbench.errors import TrainingError
-from capsbench.evaluation import checked_output
+from capsbench.evaluation import checked_output, is_out_of_memory, release_memory
 
 PRECISIONS = ("fp32", "bf16")
 WARM_UP = 3  # steps before a graph is captured, as torch's documentation asks for: libraries set themselves up in them
@@ -35,8 +35,9 @@ class TrainingStep:
         precision: ``"fp32"``, or ``"bf16"`` for autocast: products of matrices are rounded to bfloat16, sums, weights
             and their gradients stay in float32.
         device: ``"cpu"`` or ``"cuda"``.
-        graph: Whether to capture the step in a CUDA graph and replay it: a step is some hundred launches of kernels,
-            which take longer than small networks compute. Batches of another size than the first run without.
+        graph: The size of the batches whose step is captured in a CUDA graph and replayed: a step is some hundred
+            launches of kernels, which take longer than small networks compute. Batches of another size, such as the
+            last of an epoch, run without; 0 captures nothing.
         micro_batches: Into how many parts a batch is cut, their gradients added up. Where memory runs out it is
             doubled, and the step taken again.
         report: Gets a line if memory runs out, or if the step cannot be captured, as that of a model that waits for
@@ -50,7 +51,7 @@ class TrainingStep:
         *,
         precision: str = "fp32",
         device: str = "cpu",
-        graph: bool = False,
+        graph: int = 0,
         micro_batches: int = 1,
         report: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -75,7 +76,7 @@ class TrainingStep:
             try:
                 return self._captured(batch)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0]
             # Only here is the failed step let go of: an exception that is being handled holds on to its tensors.
@@ -83,7 +84,7 @@ class TrainingStep:
 
     def _captured(self, batch: TensorBatch) -> Tensor:
         """The step, through a captured graph where that was asked for and can be had."""
-        if not self._graph or (self._held is not None and len(batch.images) != len(self._held.images)):
+        if len(batch.images) != self._graph:
             return self._step(batch)
         self._steps += 1
         if self._held is None:
@@ -96,11 +97,13 @@ class TrainingStep:
             try:
                 self._replay = capture(lambda: self._step(held))
             except RuntimeError as error:
-                if _is_out_of_memory(error):
+                if is_out_of_memory(error):
                     raise
-                self._graph = False
-                self._report(f"the step is not captured in a CUDA graph: {str(error).splitlines()[0]}")
-                return self._step(batch)
+                reason = str(error).splitlines()[0]
+        if self._replay is None:  # only here is what the attempt held let go of
+            self._graph, self._held = 0, None
+            self._report(f"the step is not captured in a CUDA graph: {reason}")
+            return self._step(batch)
         return self._replay()
 
     def _step(self, batch: TensorBatch) -> Tensor:
@@ -123,20 +126,14 @@ class TrainingStep:
     def _make_room(self, images: int, reason: str) -> None:
         """Cuts batches into twice as many parts."""
         if self.micro_batches >= images:
-            raise TrainingError(f"Memory runs out at a single image: {reason}")
+            raise TrainingError(f"Memory runs out at a single image. Try a smaller network. ({reason})")
         self.micro_batches = min(2 * self.micro_batches, images)
         # A graph holds on to the memory of its step for as long as it lives.
         self._replay, self._held, self._steps = None, None, 0
         self._optimizer.zero_grad(set_to_none=True)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release_memory()
         size = -(-images // self.micro_batches)
         self._report(f"memory ran out: batches of {images} are now computed {size} at a time, their gradients added up")
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: a GPU's is an exception of its own, a CPU's is told apart by its words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def beside(function: Callable[[], Tensor]) -> Tensor:
@@ -150,10 +147,25 @@ def beside(function: Callable[[], Tensor]) -> Tensor:
 
 
 def capture(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Captures what a function does on the GPU, without doing it; calling what is returned does it."""
+    """Captures what a function does on the GPU, without doing it; calling what is returned does it.
+
+    Raises:
+        RuntimeError: It cannot be captured; the stream and the random numbers are as they were before.
+    """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        result = function()
+    stream = torch.cuda.current_stream()
+    generator = torch.cuda.default_generators[torch.cuda.current_device()]
+    randomness = generator.get_state()
+    try:
+        with torch.cuda.graph(graph):
+            result = function()
+    except RuntimeError:
+        # An invalid capture may leave its stream current, and the generator counting for a graph that is no more.
+        torch.cuda.set_stream(stream)
+        fresh = torch.Generator(device="cuda")
+        fresh.set_state(randomness)
+        generator.graphsafe_set_state(fresh)
+        raise
 
     def replay() -> Tensor:
         graph.replay()

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from capsbench.checkpoints import CheckpointFolder, remove_checkpoint
+from capsbench.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.contracts import IndexArray
-from capsbench.errors import ParameterError, TrainingError, UnknownNameError
+from capsbench.errors import ModelError, ParameterError, TrainingError, UnknownNameError
 from capsbench.evaluation import predict
 from capsbench.loading import Samples, batches
 from capsbench.logs import QUIET_SECONDS, MetricsLog, Teller
@@ -206,13 +206,14 @@ class Trainer:
         with _private_randomness(self._seed, self._device):
             self._resume(report)
             self._log.begin(self.trained.steps)
+            schedule = self._config.schedule
             step = TrainingStep(
                 self.model,
                 self._optimizer,
                 precision=self._config.precision,
                 device=self._device,
                 # One-cycle changes Adam's momentum, too, which a captured step would never learn of.
-                graph=self._device == "cuda" and self._config.schedule == "exponential",
+                graph=self._config.batch_size if self._device == "cuda" and schedule == "exponential" else 0,
                 micro_batches=self.trained.micro_batches,
                 report=report,
             )
@@ -250,6 +251,7 @@ class Trainer:
                     if self._due():
                         trained.stepping = stepping_before + now - begun
                         self._save()
+                        stepping_before -= self._saving  # no part of the steps
                     checked = time.perf_counter()
         self._losses = losses
         self._check_losses(start)  # waits for the device
@@ -262,7 +264,10 @@ class Trainer:
         step = self.trained.steps
         row = {"step": step, "epoch": step / self._epoch_steps, "loss": float(self._losses.mean())}
         for name, samples in self._looked_at.items():
-            row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
+            try:
+                row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
+            except ModelError as error:  # the last step ruined the weights, and no loss has shown it yet
+                raise TrainingError(f"After {self._at(step)}: {error} {self._way_out}") from None
         last = step == self._steps
         self.trained.select(row, self._state, target=self._config.target, last=last)
         self._losses = self._losses[:0]
@@ -292,18 +297,21 @@ class Trainer:
         if start == 0 and len(losses):
             self._first_loss = float(losses[0])
         wrong = (~losses.isfinite()).nonzero()
-        way_out = f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
         if len(wrong):
-            step = start + int(wrong[0])
-            where = f"step {step + 1} of {self._steps} (epoch {step // self._epoch_steps + 1} of {self._config.epochs})"
-            raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {where}. {way_out}")
+            where = self._at(start + int(wrong[0]) + 1)
+            raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {where}. {self._way_out}")
         mean = float(losses.mean()) if len(losses) else 0.0
         if mean > DIVERGED * max(1.0, abs(self._first_loss)):
-            step = start + len(losses)
-            where = (
-                f"step {step} of {self._steps} (epoch {(step - 1) // self._epoch_steps + 1} of {self._config.epochs})"
-            )
-            raise TrainingError(f"The loss grew from {self._first_loss:g} to {mean:g} by {where}. {way_out}")
+            where = self._at(start + len(losses))
+            raise TrainingError(f"The loss grew from {self._first_loss:g} to {mean:g} by {where}. {self._way_out}")
+
+    def _at(self, step: int) -> str:
+        """A step, counted from 1, in words."""
+        return f"step {step} of {self._steps} (epoch {(step - 1) // self._epoch_steps + 1} of {self._config.epochs})"
+
+    @property
+    def _way_out(self) -> str:
+        return f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
 
     def _state(self) -> State:
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
@@ -327,15 +335,19 @@ class Trainer:
             "losses": self._losses.cpu(),
             "first_loss": self._first_loss,
         }
-        self._checkpoints.save(self.trained.steps, content)
+        last = self.trained.steps == self._steps
+        self._checkpoints.save(self.trained.steps, content, keep=1 if last else KEPT_CHECKPOINTS)
         self._saved_at = time.perf_counter()
         self._saving = self._saved_at - begun
 
     def _resume(self, report: Tell) -> None:
-        for path, content in self._checkpoints.newest_first() if self._checkpoints else ():
+        folder = self._checkpoints
+        if folder is None:
+            return
+        for path, content in folder.newest_first():
             if content is None or content.get("identity") != self._identity:
-                report(f"{path} is damaged or of another run, and is removed")
-                remove_checkpoint(path)  # else it would be taken for newer than what this run is going to write
+                # Else it would be taken for newer than what this run is going to write.
+                report(f"{path} is damaged or of another run, and is put aside as {folder.put_aside(path).name}")
                 continue
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
@@ -368,5 +380,7 @@ def _scheduler(
 def _private_randomness(seed: int, device: str) -> Iterator[None]:
     """Dropout draws from torch's global generators: they are seeded here, and put back after."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU, too
+        if device == "cuda":
+            torch.cuda.manual_seed(seed)
         yield

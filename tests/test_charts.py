@@ -51,6 +51,14 @@ def test_a_picture_has_each_series_in_a_colour_of_its_own(tmp_path: Path) -> Non
     assert min(found[:2]) > 500 and max(found[2:]) == 0
 
 
+@pytest.mark.parametrize(("from_zero", "low"), [(True, True), (False, False)])
+def test_where_y_need_not_begin_at_zero_differences_fill_the_chart(tmp_path: Path, from_zero: bool, low: bool) -> None:
+    series = {"one": [(1, 90), (2, 90)], "two": [(1, 92), (2, 92)]}
+    image = pixels(chart(series=series, from_zero=from_zero).save(tmp_path)[0])
+    apart = height(image, 1) - height(image, 0)
+    assert (apart < 30) is low  # of some 500 pixels
+
+
 def test_more_series_than_colours_are_drawn_all_the_same(tmp_path: Path) -> None:
     series = {str(number): [(1, number), (2, number)] for number in range(10)}
     image = pixels(chart(series=series).save(tmp_path)[0])

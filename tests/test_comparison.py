@@ -223,3 +223,40 @@ def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
         ],
         "without partner": ["capsnet (affine, preset small, seed 9) in B alone"],
     }
+
+
+@pytest.mark.parametrize(
+    ("images", "wrong", "told"),
+    [
+        (1000, (35, 25), ["96.5", "97.5", "+1.0"]),
+        (10_000, (35, 25), ["99.65", "99.75", "+0.10"]),
+        (10_000, (25, 25), ["99.75", "99.75", "+0.00"]),
+    ],
+)
+def test_as_many_decimals_are_shown_as_an_image_is_worth(images: int, wrong: tuple[int, int], told: list[str]) -> None:
+    ours, theirs = (result(str(count), np.arange(images) >= count, digits=images) for count in wrong)
+    (row,) = comparison_table(compare_results(ours, replace(theirs, cell="others"))).rows
+    assert [row[3], row[4], row[5].partition(" ")[0]] == told
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    ours = np.ones(100_000, bool)
+    theirs = ours.copy()
+    theirs[7] = False
+    comparison = compare_results(result("a", ours, digits=100_000), result("b", theirs, digits=100_000))
+    assert comparison_table(comparison).rows[0][5].startswith("+0.00 (")
+
+
+def test_one_result_in_two_places_is_not_compared_with_itself(tmp_path: Path) -> None:
+    one = result("cnn", [1, 0, 1, 0])
+    save_result(one, tmp_path / "a" / "one.json")
+    save_result(one, tmp_path / "b" / "copy.json")
+    with pytest.raises(UsageError, match="compared with itself"):
+        compare(tmp_path / "a", tmp_path / "b")
+
+
+def test_results_without_a_test_in_common_are_refused() -> None:
+    one, other = result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 1, 1, 0])
+    moved = replace(other, data={"training": other.data["training"], "elsewhere": other.data["affine"]})
+    with pytest.raises(UsageError, match="nothing in common: affine and elsewhere"):
+        compare_results(one, moved)

@@ -7,7 +7,7 @@ import torch
 from capsbench.answers import Answers
 from capsbench.contracts import Output
 from capsbench.errors import ModelError
-from capsbench.evaluation import Predictions, accuracy, gap, pair_accuracies, predict
+from capsbench.evaluation import Predictions, accuracy, gap, is_out_of_memory, pair_accuracies, predict
 from capsbench.loading import Samples, stream
 
 
@@ -39,7 +39,8 @@ def test_a_model_that_knows_the_answer_is_always_right(digits: Samples) -> None:
     labels = digits.batch(np.arange(len(digits))).labels
     model = Scripted(torch.eye(10)[torch.from_numpy(labels.astype(np.int64))])
     found = accuracy(predict(model, digits))
-    assert (found.correct, found.total, found.interval) == (1000, 1000, (1.0, 1.0))
+    assert (found.correct, found.total) == (1000, 1000)
+    assert found.interval == pytest.approx((0.025 ** (1 / 1000), 1))  # Clopper and Pearson's, where nothing went wrong
 
 
 def test_a_model_that_guesses_is_right_one_time_in_ten(digits: Samples) -> None:
@@ -132,3 +133,42 @@ def test_pairs_keep_who_found_both_and_who_found_one() -> None:
     assert Answers.from_dict(kept["exact pair"]).correct.tolist() == [True, False]
     assert Answers.from_dict(kept["at least one"]).correct.tolist() == [True, True]
     assert "answers" not in kept["per digit"]  # two to an image
+
+
+class Tight(Scripted):
+    """Has memory for so many images at once."""
+
+    room = 10
+
+    def forward(self, images: torch.Tensor) -> Output:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        return super().forward(images)
+
+
+def test_where_memory_runs_out_fewer_images_are_looked_at_at_a_time(digits: Samples) -> None:
+    labels = digits.batch(np.arange(len(digits))).labels
+    scores = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(0))
+    plain, tight = predict(Scripted(scores), digits), predict(Tight(scores), digits)
+    assert np.array_equal(plain.scores, tight.scores) and np.array_equal(plain.labels, tight.labels)
+
+
+def test_a_single_image_that_does_not_fit_is_an_error_with_a_way_out(digits: Samples) -> None:
+    model = Tight(torch.zeros(len(digits), 10))
+    model.room = 0
+    with pytest.raises(ModelError, match=r"single image. Try a smaller network. \(CUDA out of memory"):
+        predict(model, digits)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_one"),
+    [
+        (torch.OutOfMemoryError("any words"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_by_its_kind_or_its_words(error: RuntimeError, is_one: bool) -> None:
+    assert is_out_of_memory(error) is is_one

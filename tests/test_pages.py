@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from capsbench import registry
 from capsbench.cli import cli
-from capsbench.errors import StorageError
+from capsbench.errors import DataFileError, StorageError
 from capsbench.pages import NOT_MEASURED, html_page, markdown_page, paper_table, save_page
 from capsbench.results import Result, save_result
 from capsbench.suites.mnist import TABLE_1
@@ -61,6 +62,18 @@ def test_what_was_not_measured_says_so() -> None:
 @pytest.mark.parametrize("change", [{"preset": "small"}, {"digits": "embedded"}])
 def test_small_networks_and_embedded_digits_never_stand_beside_the_paper(change: dict[str, str]) -> None:
     assert ours([result(**change)])["cnn: test error (%)"] == NOT_MEASURED  # type: ignore[arg-type]
+
+
+def test_a_plug_in_that_fails_does_not_hide_what_the_others_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"broken": "no_such_module_anywhere:Suite"}
+    shipped = registry.catalog("suite")
+    monkeypatch.setattr(registry, "catalog", lambda family: broken | shipped)
+    assert ours([result()])["cnn: test error (%)"].startswith("0.41")
+
+
+def test_a_result_that_its_suite_did_not_write_is_said_to_be_one() -> None:
+    with pytest.raises(DataFileError, match="suite 'mnist' is not one that it wrote"):
+        paper_table([replace(result(), metrics={})])
 
 
 def test_ours_come_with_their_seeds_changes_and_device() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.results import Result, environment, load_result, load_results, now, save_result
+from capsbench.results import Result, environment, load_all_results, load_result, load_results, now, save_result
 
 
 def result(**changes: Any) -> Result:
@@ -53,6 +53,14 @@ def test_a_folder_is_read_whole_and_other_json_passed_over(tmp_path: Path) -> No
     (tmp_path / "folder.json").mkdir()
     assert [one.seed for one in load_results(tmp_path)] == [0, 1]
     assert [one.seed for one in load_results(tmp_path / "deep" / "seed1.json")] == [1]
+
+
+def test_a_result_that_lies_in_two_of_the_folders_counts_once(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save_result(result(seed=seed, cell=f"{seed:012d}"), tmp_path / "runs" / "affine" / f"seed{seed}.json")
+    save_result(result(seed=0, cell=f"{0:012d}"), tmp_path / "copy" / "a.json")
+    places = [tmp_path / "runs", tmp_path / "runs" / "affine", tmp_path / "copy", tmp_path / "copy" / "a.json"]
+    assert [one.seed for one in load_all_results(places)] == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import torch
 import capsbench
 from capsbench.bench import Bench
 from capsbench.durability import lock
-from capsbench.errors import CellsFailedError, DigitsError, ParameterError, UnknownNameError, UsageError
+from capsbench.errors import CellsFailedError, DigitsError, ParameterError, StorageError, UnknownNameError, UsageError
 from capsbench.face import run
 from capsbench.running import Plan, plan_run, run_plan
 from capsbench.training import Trainer
@@ -113,6 +113,36 @@ def test_two_runs_do_not_train_one_cell_at_once(tmp_path: Path, linear: str) -> 
     with lock(made.path(made.cells[0])):
         ((_, why),) = run_plan(made).failed
     assert "Another run" in why
+
+
+def test_what_another_run_finished_meanwhile_is_not_done_again(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, models=[linear])
+    (expected,) = run_plan(made).results
+    asked: list[int] = []
+
+    class Late(Plan):
+        def finished(self, cell: Any) -> Any:
+            asked.append(1)
+            return super().finished(cell) if len(asked) > 1 else None  # as it looks before the lock is had
+
+    monkeypatch.setattr("capsbench.running._run_cell", None)
+    assert run_plan(Late(made.cells, made.folder, made.digits)).results == [expected]
+
+
+def test_a_full_disk_does_not_hide_why_a_cell_failed(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, models=[linear, "cnn-pool"], changes={f"{linear}.broken": "true"})
+
+    def full(path: Path, content: bytes) -> None:
+        raise StorageError(f"{path} could not be written: No space left on device.")
+
+    monkeypatch.setattr("capsbench.running.write_atomically", full)
+    outcome = run_plan(made)
+    assert [why for _, why in outcome.failed] == ["RuntimeError: it does not want to"]
+    assert [result.model for result in outcome.results] == ["cnn-pool"]
 
 
 def test_a_data_file_beyond_repair_is_made_anew(tmp_path: Path, linear: str) -> None:

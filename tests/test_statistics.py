@@ -12,6 +12,7 @@ from capsbench.statistics import (
     mean_and_deviation,
     paired_interval,
     resampled_interval,
+    share_interval,
     unpaired_interval,
 )
 
@@ -124,3 +125,25 @@ def test_an_unpaired_interval_is_that_of_newcombe() -> None:
 
     assert unpaired_interval(wilson(48, 80), wilson(56, 70)) == pytest.approx((0.0524, 0.3339), abs=5e-5)
     assert unpaired_interval(wilson(56, 70), wilson(48, 80)) == pytest.approx((-0.3339, -0.0524), abs=5e-5)
+
+
+@pytest.mark.parametrize(("errors", "upper"), [(0, 0.0036821), (1, 0.0055589), (5, 0.0116290)])
+def test_few_errors_have_the_exact_interval(errors: int, upper: float) -> None:
+    # Clopper and Pearson: at the upper end so few errors are 2.5 % likely; scipy's binomial is the judge.
+    correct = np.arange(1000) >= errors
+    low, _ = share_interval(correct, np.arange(1000, dtype=np.int32))
+    assert 1 - low == pytest.approx(upper, rel=1e-4)
+    assert stats.binom(1000, 1 - low).cdf(errors) == pytest.approx(0.025)
+
+
+def test_the_exact_interval_counts_digits_and_not_their_variants() -> None:
+    correct = np.arange(100) >= 3
+    source = np.arange(100, dtype=np.int32)
+    once = share_interval(correct, source)
+    assert share_interval(np.tile(correct, 8), np.tile(source, 8)) == once
+
+
+def test_where_variants_of_a_digit_differ_digits_are_resampled() -> None:
+    random = np.random.default_rng(3)
+    correct, source = random.random(800) < 0.9, np.tile(np.arange(100, dtype=np.int32), 8)
+    assert share_interval(correct, source) == resampled_interval(digit_means(correct, source))

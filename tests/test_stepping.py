@@ -87,7 +87,7 @@ def test_a_captured_step_is_the_plain_step(recorded: list[Callable[[], Tensor]])
     batches.insert(WARM_UP + 2, batch(9))  # the last batch of an epoch may be smaller
     losses = {}
     for graph, model in models.items():
-        step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=graph)
+        step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=3 if graph else 0)
         losses[graph] = [step(one).item() for one in batches]
     assert losses[True] == losses[False]
     assert torch.equal(models[True].weight, models[False].weight)
@@ -98,10 +98,19 @@ def test_a_captured_step_reads_the_same_memory_each_time(recorded: list[Callable
     seen = []
     model = Line()
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].data_ptr()))
-    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=True)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=2)
     for k in range(WARM_UP + 4):
         step(batch(k, k))
     assert len(set(seen[WARM_UP:])) == 1
+
+
+def test_a_training_that_goes_on_at_a_small_batch_captures_the_full_ones(recorded: list[Callable[[], Tensor]]) -> None:
+    model = Line()
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=3)
+    step(batch(1))  # the last of an epoch
+    for _ in range(WARM_UP + 3):
+        step(batch(1, 1, 1))
+    assert len(recorded) == 1 and model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 4))
 
 
 def test_a_step_that_cannot_be_captured_runs_all_the_same(
@@ -113,7 +122,7 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
     monkeypatch.setattr(stepping, "capture", refuse)
     model = Line()
     lines: list[str] = []
-    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=True, report=lines.append)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=1, report=lines.append)
     for _ in range(WARM_UP + 3):
         step(batch(1))
     assert model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 3))
@@ -153,7 +162,7 @@ def test_a_batch_that_does_not_fit_is_cut_and_its_gradients_added(
 
 def test_an_image_that_does_not_fit_alone_ends_the_training() -> None:
     model = Hungry(0)
-    with pytest.raises(TrainingError, match=r"single image: CUDA out of memory"):
+    with pytest.raises(TrainingError, match=r"single image. Try a smaller network. \(CUDA out of memory"):
         TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
 
 
@@ -165,7 +174,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 
 def test_a_captured_step_that_runs_out_of_memory_is_captured_anew(recorded: list[Callable[[], Tensor]]) -> None:
     model = Hungry(4)
-    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=True)
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=4)
     for _ in range(WARM_UP + 2):
         step(batch(1, 1, 1, 1))
     model.room = 2  # another process took the rest

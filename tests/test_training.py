@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -154,24 +155,32 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequ
     assert found.history == expected.history
 
 
-def test_a_damaged_checkpoint_is_left_aside_for_the_one_before(tmp_path: Path) -> None:
-    unbroken = trainer(tmp_path)
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path: Path) -> None:
+    unbroken = trainer(None)
     unbroken.run()
-    newest = tmp_path / "step-00000075.pt"
+
+    def stop(done: int, total: int) -> None:
+        if done == 60:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        trainer(tmp_path).run(progress=stop)
+    newest = tmp_path / "step-00000050.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     lines: list[str] = []
     resumed = trainer(tmp_path)
     resumed.run(lines.append)
-    assert "damaged" in lines[0] and lines[1] == "going on after step 50 of 75"
+    assert "damaged" in lines[0] and lines[0].endswith("put aside as step-00000050.pt.aside")
+    assert lines[1] == "going on after step 25 of 75"
     assert_same(weights(resumed), weights(unbroken))
 
 
-def test_only_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_of_a_finished_training_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     trainer(tmp_path).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"step-000000{step}.pt{ending}" for step in (50, 75) for ending in ("", ".sha256")
+        f"step-00000075.pt{ending}" for ending in ("", ".sha256")
     ]
 
 
@@ -180,7 +189,11 @@ def test_a_checkpoint_of_another_protocol_is_not_taken_up(tmp_path: Path) -> Non
     lines: list[str] = []
     trainer(tmp_path, TrainConfig(epochs=3, batch_size=64, target=0.5)).run(lines.append)
     assert not any("going on" in line for line in lines)
-    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["step-00000026.pt", "step-00000039.pt"]
+    assert sorted(path.name for path in tmp_path.glob("step*")) == [
+        "step-00000039.pt",
+        "step-00000039.pt.sha256",
+        "step-00000075.pt.aside",
+    ]
 
 
 def test_checkpoints_of_another_protocol_do_not_crowd_out_new_ones(tmp_path: Path) -> None:
@@ -353,6 +366,57 @@ def test_a_loss_that_is_no_number_stops_with_its_epoch_and_step(factor: float, s
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
 
 
+def test_weights_that_the_step_before_a_look_ruined_stop_with_that_step() -> None:
+    class Ruined(Net):
+        def forward(self, images: torch.Tensor) -> Output:
+            return super().forward(images if self.training else images * torch.nan)
+
+    training, validation = data()
+    with pytest.raises(TrainingError, match=r"After step 25 of 75 \(epoch 1 of 3\): .*not numbers.*learning_rate"):
+        Trainer(Ruined(), training, validation, CONFIG, seed=0).run()
+
+
+def test_large_losses_that_do_not_grow_are_no_divergence_after_a_kill_either(tmp_path: Path) -> None:
+    class Large(Net):
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            return 5000 * super().loss(output, batch)
+
+    def large() -> Trainer:
+        training, validation = data()
+        torch.manual_seed(0)
+        return Trainer(Large(), training, validation, CONFIG, seed=5, folder=tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        if done == 30:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        large().run(progress=stop)
+    assert large().run().steps == 75
+
+
+@pytest.mark.parametrize(("schedule", "device", "graph"), [("exponential", "cuda", 32), ("one-cycle", "cuda", 0)])
+def test_only_a_step_that_a_graph_can_hold_is_captured(
+    monkeypatch: pytest.MonkeyPatch, schedule: str, device: str, graph: int
+) -> None:
+    asked: list[int] = []
+
+    class Watched(Exception):  # noqa: N818
+        pass
+
+    def step(*rest: Any, graph: int, **options: Any) -> None:
+        asked.append(graph)
+        raise Watched
+
+    one = trainer(None, TrainConfig(epochs=3, batch_size=32, schedule=schedule))
+    monkeypatch.setattr(training_module, "TrainingStep", step)
+    monkeypatch.setattr(training_module, "_private_randomness", lambda seed, device: nullcontext())
+    one._device = device
+    with pytest.raises(Watched):
+        one.run()
+    assert asked == [graph]
+
+
 def test_a_loss_that_grows_without_end_stops() -> None:
     config = TrainConfig(epochs=3, batch_size=32, learning_rate=100.0)
     with pytest.raises(TrainingError, match=r"grew from 2\.\d+ to \d.* by step 25 of 75 \(epoch 1 of 3\).*100"):
@@ -369,7 +433,7 @@ class Hungry(Net):
         self.layers[3] = torch.nn.Identity()
 
     def forward(self, images: torch.Tensor) -> Output:
-        if self.training and len(images) > self.room:
+        if len(images) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
         return super().forward(images)
 
@@ -391,8 +455,23 @@ def test_where_memory_runs_out_batches_are_cut_and_the_result_says_so(tmp_path: 
     # Equal but for the order of sums: a batch is still a batch of 32 to the optimizer.
     for first, second in zip(models[10].parameters(), models[1000].parameters(), strict=True):
         torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)
-    again = Trainer(models[10], training, validation, CONFIG, seed=5, folder=tmp_path)
-    assert again.run().micro_batches == 4  # what was learned of the memory is not forgotten
+
+
+def test_what_was_learned_of_the_memory_is_not_forgotten(tmp_path: Path) -> None:
+    def hungry() -> Trainer:
+        training, validation = data()
+        torch.manual_seed(0)
+        return Trainer(Hungry(), training, validation, CONFIG, seed=5, folder=tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        if done == 30:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        hungry().run(progress=stop)
+    lines: list[str] = []
+    assert hungry().run(lines.append).micro_batches == 4
+    assert lines[0].startswith("going on") and not any("memory" in line for line in lines)
 
 
 def test_layers_come_along_where_the_model_asks_for_them() -> None:
@@ -446,10 +525,13 @@ def test_an_unknown_schedule_gets_the_nearest_name() -> None:
         TrainConfig(epochs=1, schedule="onecycle")
 
 
-@pytest.mark.parametrize(("decay_steps", "rate"), [(2000, 1e-3 * 0.96 ** (100 / 2000)), (50, 1e-3 * 0.96**2)])
-def test_the_exponential_schedule_is_the_authors(decay_steps: int, rate: float) -> None:
+@pytest.mark.parametrize(
+    ("decay_steps", "batch_size", "rate"),
+    [(2000, 8, 1e-3 * 0.96 ** (100 / 2000)), (50, 8, 1e-3 * 0.96**2), (1, 4, 1e-6)],  # 100 steps, and 200
+)
+def test_the_exponential_schedule_is_the_authors(decay_steps: int, batch_size: int, rate: float) -> None:
     training, validation = data(1)
-    config = TrainConfig(epochs=1, batch_size=8, target=1, decay_steps=decay_steps)  # 100 steps
+    config = TrainConfig(epochs=1, batch_size=batch_size, target=1, decay_steps=decay_steps)
     one = Trainer(Net(), training, validation, config, seed=0)
     one.run()
     (group,) = one._optimizer.param_groups

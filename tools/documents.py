@@ -1,6 +1,7 @@
 """Writes the generated parts of the documents, or with --check tells which are behind; also checks their links.
 
-Generated are docs/cli.md, from the commands' own help, and in any document what stands between a line of these and
+Generated are docs/cli.md, from the commands' own help, docs/results.md, from the result files (its charts are drawn by
+``make figures``), and in any document what stands between a line of these and
 ``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder;
 ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
 results/digests.json, which tools/digests.py writes.
@@ -16,6 +17,7 @@ import click
 
 from capsbench import registry
 from capsbench.cli import cli
+from capsbench.pages import markdown_page
 from capsbench.report import render
 from capsbench.results import load_results
 from capsbench.version import VERSION
@@ -98,6 +100,7 @@ def main() -> int:
     """Writes, or with --check compares; the exit code."""
     wanted = {path: with_presets(with_digests(with_results(path.read_text()))) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
+    wanted[ROOT / "docs" / "results.md"] = markdown_page(load_results(ROOT / "results"), "images/results")
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" not in sys.argv:
         for path in behind:

@@ -37,11 +37,11 @@ def report(
     from capsbench.errors import UnknownNameError
     from capsbench.pages import html_page, markdown_page, save_page
     from capsbench.report import FORMATS, charts, render
-    from capsbench.results import load_results
+    from capsbench.results import load_all_results
 
     if style not in FORMATS:
         raise UnknownNameError("format", style, FORMATS)
-    results = [result for folder in folders for result in load_results(folder)]
+    results = load_all_results(folders)
     click.echo(render(results, style))
     if pictures:
         for chart in charts(results):

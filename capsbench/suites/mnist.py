@@ -30,7 +30,7 @@ FORMS: Sequence[Mapping[str, Any]] = (
 )
 """CapsNet's four rows of Table 1, in its order."""
 
-TABLE_1: Mapping[tuple[str, int | None, bool | None], str] = {
+TABLE_1: Mapping["Row", str] = {
     ("cnn", None, None): "0.39",
     ("capsnet", 1, False): "0.34 ± 0.032",
     ("capsnet", 1, True): "0.29 ± 0.011",
@@ -66,7 +66,7 @@ class MNIST:
     image_size: ClassVar[int] = SIDE
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
-            MNISTSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle"),
+            MNISTSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", eval_every=20),
             {"cnn": {"preset": "small", "padding": "same"}, "capsnet": {"preset": "small", "kernel": 5}},
             {"capsnet": FORMS},
         ),
@@ -90,7 +90,7 @@ class MNIST:
             PaperFigure(
                 f"{_row_name(*key)}: test error (%)",
                 figure,
-                lambda results, key=key: _error(results, key),  # type: ignore[misc]
+                lambda results, row=key: _error(results, row),  # type: ignore[misc]
             )
             for key, figure in TABLE_1.items()
         ]
@@ -127,7 +127,7 @@ class MNIST:
                     len(cells),
                     *(errors(points, digits=2) for points in tested),
                     duration(seconds),
-                    TABLE_1.get(_key(cells[0]), ""),
+                    TABLE_1.get(_row_of(cells[0]), ""),
                 ]
             )
         notes = [
@@ -185,14 +185,20 @@ def _curve(cells: Sequence[Result]) -> list[Point]:
     return [(epoch, error) for epoch, error in points if error > 0]
 
 
-def _key(result: Result) -> tuple[str, int | None, bool | None]:
-    """Which row of Table 1 a result belongs to."""
-    stated = result.parameters
-    return result.model, stated.get("iterations"), stated.get("reconstruction")
+Row = tuple[str, int | None, bool | None]
+"""A row of Table 1: the model, its routing iterations, and whether it reconstructs."""
 
 
-def _error(results: Sequence[Result], key: tuple[str, int | None, bool | None]) -> str | None:
-    cells = [result for result in results if _key(result) == key]
+def _row_of(result: Result) -> Row:
+    """Which row of Table 1 a result belongs to; one of no row where anything else of the network was changed."""
+    for row in TABLE_1:
+        if result.label == _row_name(*row):
+            return row
+    return result.label, None, None
+
+
+def _error(results: Sequence[Result], row: Row) -> str | None:
+    cells = [result for result in results if _row_of(result) == row]
     return errors([cell.metrics["checkpoints"]["best"]["test"] for cell in cells], digits=2) if cells else None
 
 
@@ -202,8 +208,8 @@ def _row_name(model: str, iterations: int | None, reconstruction: bool | None) -
 
 def _short(network: str, cells: Sequence[Result]) -> str:
     """A network of Table 1 in words; any other by its label."""
-    model, iterations, reconstruction = _key(cells[0])
-    if network != _row_name(model, iterations, reconstruction) or iterations is None:
+    model, iterations, reconstruction = _row_of(cells[0])
+    if iterations is None:
         return network
     times = "1 iteration" if iterations == 1 else f"{iterations} iterations"
     return f"{model}, {times}, {'with' if reconstruction else 'no'} reconstruction"

@@ -60,7 +60,7 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
     "cnn-pair": {"preset": "small"},
 }  # fmt: skip
 
-SMALL = OverlapSettings(epochs=75, batch_size=64, learning_rate=2e-3, schedule="one-cycle", eval_every=100, variants=5)
+SMALL = OverlapSettings(epochs=65, batch_size=64, learning_rate=2e-3, schedule="one-cycle", eval_every=100, variants=5)
 
 PAPERS = OverlapSettings(
     epochs=768,  # 300,288 steps; the authors' README trains for 300,000
