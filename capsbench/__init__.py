@@ -6,7 +6,7 @@
     capsbench.run("affine", models=["capsnet"])                  runs a suite
     capsbench.load_results("runs")                               reads what it measured
     capsbench.compare("runs/a.json", "runs/b.json")              tells how two results differ on the same images
-    capsbench.check("mine.py:routing")                           checks a capsule layer against the paper
+    capsbench.check("layer.py:routing")                           checks a capsule layer against the paper
     capsbench.models.build("capsnet", image_size=40)             builds a network
 
 What is named here is loaded when it is first used, so that the command line starts at once.

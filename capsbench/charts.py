@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ Point = tuple[float | str, float]
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 """Okabe and Ito's (2008): told apart by every kind of colour vision."""
 MARKERS = "os^DvPX"
+TICK_SPACE = 1 / 15  # of the axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,13 @@ class Chart(Figure):
             yield from ((label, x, y) for x, y in points)
 
 
+def _apart(places: Sequence[Any]) -> bool:
+    """Whether a label at each place leaves room for the next one."""
+    ordered = sorted(places)
+    width = (ordered[-1] - ordered[0]) if ordered else 0
+    return all(right - left >= width * TICK_SPACE for left, right in pairwise(ordered))
+
+
 def _picture(chart: Chart) -> bytes:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -122,7 +131,7 @@ def _picture(chart: Chart) -> bytes:
             axes.plot(*zip(*points, strict=True), label=label, color=color, marker=MARKERS[number % len(MARKERS)])
     if bars:
         axes.set_xticks(range(len(places)), [str(place) for place in places])
-    elif len(places) <= 12:
+    elif _apart(places):
         axes.set_xticks(sorted(places))
     if chart.log:
         axes.set_yscale("log")

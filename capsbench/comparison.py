@@ -93,7 +93,7 @@ def compare(first: str | Path, second: str | Path) -> Comparisons:
     """Compares results on the same images.
 
     Two files are compared as they are. Of folders, results of one suite, preset and seed are partners; where either
-    folder has several of those, they are told apart by their models.
+    folder has several of those, those of one network, and then those of one model with other parameters.
 
     Args:
         first: A result's file, or a folder of results.
@@ -318,9 +318,16 @@ def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[t
         if len(here) == len(there) == 1:
             pairs.append((next(iter(here.values())), next(iter(there.values()))))
             continue
-        pairs += [(here[label], there[label]) for label in here if label in there]
-        alone += [f"{_name(here[label])} in A alone" for label in here if label not in there]
-        alone += [f"{_name(there[label])} in B alone" for label in there if label not in here]
+        pairs += [(here.pop(label), there.pop(label)) for label in list(here) if label in there]
+        # Of what is left, one network of a model in each: the same but for what was set.
+        for model in {result.model for result in here.values()}:
+            ours_of, theirs_of = (
+                [label for label, result in side.items() if result.model == model] for side in (here, there)
+            )
+            if len(ours_of) == len(theirs_of) == 1:
+                pairs.append((here.pop(ours_of[0]), there.pop(theirs_of[0])))
+        alone += [f"{_name(result)} in A alone" for result in here.values()]
+        alone += [f"{_name(result)} in B alone" for result in there.values()]
     return pairs, alone
 
 

@@ -68,11 +68,12 @@ def measure_drawings(
     """
     labels = answers.labels.astype(np.int64)
     absent = absent_digits(answers.labels)
+    answered = answered_digits(answers)
     tallies = {given: SegmentationTally() for given in GIVEN}
     ink: list[npt.NDArray[np.int64]] = []  # [n, 3] pixels of both digits, and of the absent one
     for rows, batch, layers in _parts(test):
         start, stop = int(rows[0]), int(rows[-1]) + 1
-        asked = np.column_stack([labels[rows], absent[rows]])
+        asked = np.column_stack([labels[rows], absent[rows], answered[rows]])
         drawn = reconstruct(model, _Part(test, start, stop), asked, device=device)
         if drawn is None:
             return {"segmentation": {}, "absent": {}}
@@ -82,9 +83,9 @@ def measure_drawings(
         ]
         shown = np.concatenate([one for one in alone if one is not None], 1)
         tallies["true labels"].add(drawn[:, :2], layers, batch.images)
-        tallies["found labels"].add(drawn[:, :2], layers, batch.images, answers.hits[rows])
+        tallies["found labels"].add(drawn[:, 3:], layers, batch.images, answers.hits[rows])
         tallies["each layer alone"].add(shown, layers, batch.images)
-        ink.append((drawn >= INK).sum((2, 3)))
+        ink.append((drawn[:, :3] >= INK).sum((2, 3)))
     pixels = np.concatenate(ink)
     there, not_there = pixels[:, :2].ravel(), pixels[:, 2]
     scores = np.take_along_axis(answers.scores, np.column_stack([labels, absent]), 1)
@@ -128,6 +129,18 @@ def absent_digits(labels: UInt8Array) -> IndexArray:
     for label in np.sort(labels, axis=1).T:  # the lower one first: what is not below it moves up by one
         absent += absent >= label
     return absent
+
+
+def answered_digits(answers: Predictions) -> IndexArray:
+    """``[N, 2]``: the two highest scores; what is right at the place of its label, the rest where there is room."""
+    labels = answers.labels.astype(np.int64)
+    highest = np.argsort(-answers.scores, axis=1, kind="stable")[:, :2]
+    answered = np.where(answers.hits, labels, -1)
+    for answer in highest.T:  # into the first place that is still free, unless it stands already
+        free = (answered < 0) & (answer[:, None] != labels).all(1, keepdims=True)
+        first = free & (np.cumsum(free, axis=1) == 1)
+        answered = np.where(first, answer[:, None], answered)
+    return answered
 
 
 def placed(means: FloatArray, labels: UInt8Array, shift: npt.NDArray[np.int8], size: int) -> FloatArray:

@@ -15,6 +15,7 @@
     One of these stops a cell; the run goes on and ends in CellsFailedError:
 
     ├── ModelError                  1   a model returns what no model may return
+    │   └── NotNumbersError         1   its scores are infinite or no numbers at all
     └── TrainingError               1   training cannot go on
 
 A message is one or two lines: what was asked, what was found, the way out. Ctrl-C ends in exit code 130.
@@ -88,6 +89,10 @@ class StorageError(CapsbenchError):
 
 class ModelError(CapsbenchError):
     """A model returns what no model may return."""
+
+
+class NotNumbersError(ModelError):
+    """A model's scores are infinite or no numbers at all."""
 
 
 class TrainingError(CapsbenchError):

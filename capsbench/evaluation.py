@@ -9,10 +9,10 @@ import numpy.typing as npt
 import torch
 
 from capsbench.answers import Answers
-from capsbench.contracts import CLASSES, ArrayBatch, IndexArray, Output, UInt8Array
-from capsbench.errors import ModelError
+from capsbench.contracts import CLASSES, IndexArray, Output, UInt8Array
+from capsbench.errors import ModelError, NotNumbersError
 from capsbench.loading import Samples, to_tensors
-from capsbench.statistics import Interval, digit_means, resampled_interval, share_interval
+from capsbench.statistics import Interval, digit_means, resampled_interval, share_interval, unpaired_interval
 
 EVALUATION_BATCH = 250  # past this nothing that was tried gets faster, and memory stays small
 
@@ -64,17 +64,19 @@ def predict(model: torch.nn.Module, data: Samples, *, device: str = "cpu") -> Pr
             alone needs more memory than there is.
     """
 
-    def answer(rows: IndexArray) -> tuple[npt.NDArray[np.float32], ArrayBatch]:
+    def answer(rows: IndexArray) -> Predictions:
         batch = data.batch(rows)
+        assert batch.source is not None
         output = checked_output(model(to_tensors(batch, None, device).images), len(rows))
-        return output.scores.float().cpu().numpy(), batch
+        return Predictions(output.scores.float().cpu().numpy(), batch.labels, batch.source)
 
-    answers = _by_batch(model, answer, len(data))
-    scores = np.concatenate([scores for scores, _ in answers])
+    parts = _by_batch(model, answer, len(data))
+    scores, labels, source = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("scores", "labels", "source")
+    )
     if not np.isfinite(scores).all():
-        raise ModelError("The model gave scores that are not numbers.")
-    labels = np.concatenate([batch.labels for _, batch in answers])
-    return Predictions(scores, labels, np.concatenate([batch.source for _, batch in answers]))
+        raise NotNumbersError("The model gave scores that are not numbers.")
+    return Predictions(scores, labels, source)
 
 
 def reconstruct(
@@ -222,11 +224,17 @@ def _accuracy(correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> Ac
 def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
     """Clean minus transformed accuracy, with its interval over resampled base digits, which both sets share.
 
-    Raises:
-        ValueError: The two show different digits.
+    Where the transformed set shows a part of the digits only, nothing is paired.
     """
     if not np.array_equal(np.unique(clean.base), np.unique(transformed.base)):
-        raise ValueError("The gap needs the same digits clean and transformed.")
+        return unpaired_gap(clean, transformed)
     share = float(clean.correct.mean() - transformed.correct.mean())
     paired = digit_means(clean.correct, clean.base) - digit_means(transformed.correct, transformed.base)
     return {"share": share, "interval": list(resampled_interval(paired))}
+
+
+def unpaired_gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
+    """Clean minus transformed accuracy of sets that show other digits, with Newcombe's interval."""
+    ours, theirs = accuracy(clean), accuracy(transformed)
+    interval = unpaired_interval((theirs.share, theirs.interval), (ours.share, ours.interval))
+    return {"share": ours.share - theirs.share, "interval": list(interval)}

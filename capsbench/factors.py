@@ -1,7 +1,7 @@
 """Accuracy against the factors of an affine map: where all of them vary at once, and where one varies alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -109,10 +109,15 @@ def near(stream: Stream, reach: float) -> Part:
     affnist moves a digit anywhere on the canvas, which of all factors hurts most. What tests another one alone must
     not; and of places drawn evenly those within reach are drawn evenly, too.
     """
-    assert stream.transform is not None
-    (rows,) = np.nonzero(displacement(stream.transform[:, 4:]) <= reach)
-    _, first = np.unique(stream.source[rows], return_index=True)
-    return Part(stream, rows[first])
+    digits = len(stream.recipe.digits)
+    rows = np.full(digits, -1)
+    for variant in range(len(stream) // digits):  # most have one of the first: no need to draw all of them
+        asked = np.flatnonzero(rows < 0)
+        transform = stream.batch(variant * digits + asked).transform
+        assert transform is not None
+        within = asked[displacement(transform[:, 4:]) <= reach]
+        rows[within] = variant * digits + within
+    return Part(stream, rows[rows >= 0])
 
 
 def one_at_a_time(
@@ -133,7 +138,8 @@ def one_at_a_time(
         for value, stream in members.items():
             spec = stream.spec.to_json()
             if spec not in known:
-                known[spec] = _counted(predict(model, near(stream, reach), device=device))
+                fresh = Stream(replace(stream.recipe))  # its tables of all digits go with it, and do not pile up
+                known[spec] = _counted(predict(model, near(fresh, reach), device=device))
             found[name].append({"value": float(value), **known[spec]})
     return found
 

@@ -13,14 +13,14 @@ from capsbench import registry
 from capsbench.charts import Figure
 from capsbench.durability import write_atomically
 from capsbench.errors import UsageError
-from capsbench.report import Group, Table, charts_by_group, groups
+from capsbench.report import Group, Table, at_paper_size, charts_by_group, groups
 from capsbench.results import Result
 
 NOT_MEASURED = "not measured"
 INTRODUCTION = (
-    "Each table is made from result files. Where the paper's figures stand beside ours, ours are of its networks at "
-    "their full size, trained on full MNIST (preset `paper`); what was not measured says so. Tables of the preset "
-    "`small` are of small networks on 5,000 digits: they show what the suites report, and nothing about the paper."
+    "Each table is made from result files. Where the paper's figures stand beside ours, ours are of full-size networks "
+    "trained on full MNIST (preset paper); what was not measured says so. Tables of the presets small and smoke are of "
+    "small networks, mostly on 5,000 digits: they show what the suites report, and nothing about the paper."
 )
 
 STYLE = """
@@ -85,7 +85,7 @@ def paper_table(results: Sequence[Result]) -> Table:
         measured = [
             group
             for group in groups([result for result in results if result.suite == suite])
-            if group.members[0].preset.partition(" ")[0] == "paper" and group.members[0].digits == "mnist"
+            if at_paper_size(group.members)
         ]
         for figure in kind.paper:
             ours = [f"{value} ({_where(group)})" for group in measured if (value := group.beside(figure))]

@@ -78,7 +78,7 @@ class Group:
             DataFileError: A result is not one that the suite wrote.
         """
         table: Table = self._told(registry.load("suite", self.suite)().table)
-        return replace(table, title=self.title)
+        return replace(table, title=self.title, notes=[*_legend(table), *table.notes])
 
     def charts(self) -> list[Figure]:
         """The figures that its suite draws; none, if it has none.
@@ -104,13 +104,57 @@ class Group:
             raise DataFileError(f"A result of suite {self.suite!r} is not one that it wrote: {error!r}.") from None
 
 
+def _legend(table: Table) -> list[str]:
+    """What the signs beside a table's means stand for, of those that it has."""
+    text = " ".join(str(cell) for row in table.rows for cell in row)
+    signs = {
+        " ± ": "±: standard deviation over seeds.",
+        "..": "In brackets: 95 % interval over base digits, of one seed.",
+    }
+    told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
+    return [told] if told else []
+
+
+def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """The results that this capsbench can tell of, and of the others a sentence for each suite and version.
+
+    Raises:
+        DataFileError: None is left.
+    """
+    kept: list[Result] = []
+    outdated: dict[tuple[str, int, int], int] = {}
+    for result in results:
+        version = getattr(registry.load("suite", result.suite), "version", result.version)
+        if result.version == version:
+            kept.append(result)
+        else:
+            key = (result.suite, result.version, version)
+            outdated[key] = outdated.get(key, 0) + 1
+    notes = [
+        f"{number} of version {theirs} of the suite {suite!r} left out: here is version {ours}. Run it again."
+        for (suite, theirs, ours), number in outdated.items()
+    ]
+    if not kept:
+        raise DataFileError(" ".join(notes) or "There are no results.")
+    return kept, notes
+
+
 def groups(results: Sequence[Result]) -> list[Group]:
     """Results by suite, preset, source of digits and device, so that no table mixes what cannot be compared."""
     found: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
-        key = (result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?"))
-        found.setdefault(key, []).append(result)
+        found.setdefault(_protocol(result), []).append(result)
     return [Group(key[0], _ordered(key[0], members)) for key, members in found.items()]
+
+
+def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:
+    """Those among others that may stand in one table with one of some results."""
+    protocols = {_protocol(result) for result in results}
+    return [other for other in among if _protocol(other) in protocols]
+
+
+def _protocol(result: Result) -> tuple[Any, ...]:
+    return result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?")
 
 
 def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
@@ -118,6 +162,11 @@ def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
     own = list(getattr(registry.load("suite", suite), "models", ()))
     place = {result.model: own.index(result.model) if result.model in own else len(own) for result in members}
     return sorted(members, key=lambda result: (place[result.model], result.model, result.label, result.seed))
+
+
+def at_paper_size(results: Sequence[Result]) -> bool:
+    """Whether results are of the preset ``paper`` on full MNIST, so that the paper's figures may stand beside them."""
+    return all(one.preset.partition(" ")[0] == "paper" and one.digits == "mnist" for one in results)
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
@@ -142,7 +191,8 @@ def charts_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure]
                 number += 1
                 name = f"{chart.name}-{number}"
             taken.add(name)
-            figures.append(replace(chart, name=name))
+            # A picture travels alone: it says itself what it is of.
+            figures.append(replace(chart, name=name, note="\n".join(filter(None, [chart.note, f"{group.title}."]))))
         made.append((group, figures))
     return made
 

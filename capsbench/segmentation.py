@@ -52,7 +52,8 @@ class SegmentationTally:
         """Takes some pairs in.
 
         Args:
-            drawn: ``[n, 2, H, W]``, 0..1, of the digit in layer 0 and of that in layer 1.
+            drawn: ``[n, 2, H, W]``, 0..1, of the digit in layer 0 and of that in layer 1; in place of a digit that was
+                missed, what was found instead, which competes for the pixels like any other.
             layers: ``[n, 2, H, W]``, each digit alone.
             images: ``[n, H, W]``.
             found: ``[n, 2]``, whether each digit was found; one that was not scores 0. None where labels were given.
@@ -63,7 +64,7 @@ class SegmentationTally:
         if drawn.shape != layers.shape or drawn.shape[1:2] != (2,) or images.shape != drawn.shape[:1] + drawn.shape[2:]:
             raise ValueError(f"got drawn {drawn.shape}, layers {layers.shape} and images {images.shape}")
         seen = np.ones((1, 1, 1, 1), bool) if found is None else found[:, :, None, None]
-        R = np.where(seen, drawn, 0)
+        R = drawn
         M, E = layers >= INK, images[:, None] >= INK
         S = E & seen & (0.5 * R.max(1, keepdims=True) <= R)
         single = M & ~M[:, ::-1]
@@ -76,7 +77,7 @@ class SegmentationTally:
             M.all(1).sum(),
         ]
         self._ratios += float(((S & M).sum((2, 3)) / np.maximum((S | M).sum((2, 3)), 1)).sum())
-        self._decibels += float(_psnr(R, layers / 255, images[:, None] / 255).sum())
+        self._decibels += float(_psnr(R, layers / 255, images[:, None] / 255, seen).sum())
         self._digits += layers.shape[0] * layers.shape[1]
 
     def score(self) -> Segmentation:
@@ -105,10 +106,13 @@ def segmentation(
     return tally.score()
 
 
-def _psnr(drawn: FloatArray | Drawn, layers: FloatArray, images: FloatArray) -> FloatArray:
-    """``[n, 2]`` dB of ``C R_k / (R_a + R_b)`` against layers; where nothing is drawn, the image is halved."""
+def _psnr(drawn: FloatArray | Drawn, layers: FloatArray, images: FloatArray, seen: Mask) -> FloatArray:
+    """``[n, 2]`` dB of ``C R_k / (R_a + R_b)`` against layers; where nothing is drawn, the image is halved.
+
+    What was found instead of a digit that was missed takes its share of the image, and none of it is the digit's.
+    """
     total = drawn.sum(1, keepdims=True)
     shares = np.where(total > 0, drawn / np.where(total > 0, total, 1), 0.5)
-    error = np.square(images * shares - layers).mean((2, 3))
+    error = np.square(images * shares * seen - layers).mean((2, 3))
     decibels: FloatArray = -10 * np.log10(np.maximum(error, 1e-10))  # a perfect split is at 100 dB
     return decibels

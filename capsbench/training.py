@@ -14,7 +14,7 @@ import torch
 
 from capsbench.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.contracts import IndexArray
-from capsbench.errors import ModelError, ParameterError, TrainingError, UnknownNameError
+from capsbench.errors import NotNumbersError, ParameterError, TrainingError, UnknownNameError
 from capsbench.evaluation import predict
 from capsbench.loading import Samples, batches
 from capsbench.logs import QUIET_SECONDS, MetricsLog, Teller
@@ -266,7 +266,7 @@ class Trainer:
         for name, samples in self._looked_at.items():
             try:
                 row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
-            except ModelError as error:  # the last step ruined the weights, and no loss has shown it yet
+            except NotNumbersError as error:  # the last step ruined the weights, and no loss has shown it yet
                 raise TrainingError(f"After {self._at(step)}: {error} {self._way_out}") from None
         last = step == self._steps
         self.trained.select(row, self._state, target=self._config.target, last=last)
@@ -298,8 +298,9 @@ class Trainer:
             self._first_loss = float(losses[0])
         wrong = (~losses.isfinite()).nonzero()
         if len(wrong):
-            where = self._at(start + int(wrong[0]) + 1)
-            raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {where}. {self._way_out}")
+            step = start + int(wrong[0]) + 1
+            way_out = self._way_out if step > 1 else "Nothing was learned yet: look at the network's forward and loss."
+            raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {self._at(step)}. {way_out}")
         mean = float(losses.mean()) if len(losses) else 0.0
         if mean > DIVERGED * max(1.0, abs(self._first_loss)):
             where = self._at(start + len(losses))
@@ -332,7 +333,7 @@ class Trainer:
             "scheduler": self._scheduler.state_dict(),
             "randomness": [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self._device == "cuda" else [])],
             "trained": facts | {"selected": {name: vars(one) for name, one in self.trained.selected.items()}},
-            "losses": self._losses.cpu(),
+            "losses": self._losses.cpu().clone(),  # a view would be saved with all that it looks into
             "first_loss": self._first_loss,
         }
         last = self.trained.steps == self._steps

@@ -36,9 +36,9 @@ class Crowded:
     and clipped at 255. A sample has the same target, dx and flankers at every spacing and of every kind.
 
     ``flankers="shuffled"`` permutes the pixels of each flanker inside the bounding box of its ink, so that it keeps
-    its place and its brightness and loses its shape. Pixel k of the box, row by row, has word k mod 4 of draw 1 + k
-    div 4, of the right flanker 197 + k div 4; the pixels are put in the order of their words. ``flankers="none"`` shows
-    the target alone.
+    its place and its brightness, and the size of its box. The strokes are lost, but not all shape: a narrow upright 1
+    stays a bar. Pixel k of the box, row by row, has word k mod 4 of draw 1 + k div 4, of the right flanker 197 + k div
+    4; the pixels are put in the order of their words. ``flankers="none"`` shows the target alone.
 
     Flankers at the strip's ends may lose columns of their frames, but none of the 20x20 box in the middle that MNIST
     nominally fits a digit into: spacing + jitter is 32 at most. Digits are centered by their mass, so that at the

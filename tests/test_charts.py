@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from capsbench.charts import COLORS, Chart
+from capsbench.charts import COLORS, Chart, _apart
 from capsbench.errors import StorageError
 
 
@@ -145,3 +145,17 @@ def test_a_file_in_the_folders_place_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a file stands there"):
         chart().save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("places", "apart"),
+    [
+        ([1, 2, 3], True),
+        ([-60, -20, -2.5, 0, 20], False),
+        ([14, 16, 18, 20, 22, 24, 26, 28], True),
+        ([5], True),
+        ([], True),
+    ],
+)
+def test_each_place_has_a_label_where_there_is_room(places: list[float], apart: bool) -> None:
+    assert _apart(places) is apart

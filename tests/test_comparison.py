@@ -145,10 +145,19 @@ def test_folders_are_paired_by_suite_preset_and_seed(tmp_path: Path) -> None:
 def test_of_several_models_the_same_are_partners(tmp_path: Path) -> None:
     right = [1, 0, 1, 0]
     ours = saved(tmp_path / "a", result("capsnet", right), result("cnn", right))
-    theirs = saved(tmp_path / "b", result("cnn", right), result("mine", right))
+    theirs = saved(tmp_path / "b", result("cnn", right, cell="b"), result("mine", right))
     found = compare(ours, theirs)
     assert [(pair.first.label, pair.second.label) for pair in found.pairs] == [("cnn", "cnn")]
     assert [line.split()[0] for line in found.alone] == ["capsnet", "mine"]
+
+
+def test_one_model_with_other_parameters_is_a_partner_where_there_is_no_closer(tmp_path: Path) -> None:
+    right = [1, 0, 1, 0]
+    ours = saved(tmp_path / "a", result("capsnet", right), result("cnn", right))
+    changed = replace(result("capsnet", [1, 1, 1, 1]), label="capsnet (iterations=1)")
+    found = compare(ours, saved(tmp_path / "b", changed, result("cnn", right, cell="b")))
+    pairs = [(pair.first.label, pair.second.label) for pair in found.pairs]
+    assert pairs == [("cnn", "cnn"), ("capsnet", "capsnet (iterations=1)")] and found.alone == []
 
 
 def test_what_makes_no_sense_to_compare_is_said(tmp_path: Path) -> None:

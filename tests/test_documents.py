@@ -17,12 +17,21 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 BLOCKS = BLOCK.findall(README)
 
 
-def test_the_network_of_the_readme_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suite", ["mnist", "affine", "overlap", "crowding", "throughput"])
+def test_the_network_of_the_readme_runs_in_every_suite_but_reconstruction(suite: str, tmp_path: Path) -> None:
     (network,) = (block for block in BLOCKS if block.startswith("# mine.py"))
     (tmp_path / "mine.py").write_text(network)
-    model = f"{tmp_path}/mine.py:Net"
-    outcome = run_plan(plan_run("affine", models=[model], preset="smoke", device="cpu", out=tmp_path / "runs"))
-    assert not outcome.failed and outcome.results
+    plan = plan_run(
+        suite,
+        models=[f"{tmp_path}/mine.py:Net"],
+        preset="smoke",
+        changes={} if suite == "throughput" else {"epochs": "1"},
+        digits="embedded",
+        device="cpu",
+        out=tmp_path / "runs",
+    )
+    outcome = run_plan(plan)
+    assert not outcome.failed and len(outcome.results) == len(plan.cells) == 1
 
 
 def test_the_python_of_the_readme_runs() -> None:

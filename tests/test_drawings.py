@@ -9,8 +9,8 @@ import torch
 
 from capsbench.contracts import Output
 from capsbench.digits import load_digits
-from capsbench.drawings import GIVEN, absent_digits, measure_drawings, references
-from capsbench.evaluation import predict
+from capsbench.drawings import GIVEN, absent_digits, answered_digits, measure_drawings, references
+from capsbench.evaluation import Predictions, predict
 from capsbench.loading import Stream, stream
 from capsbench.segmentation import segmentation
 
@@ -215,3 +215,14 @@ def test_references_are_as_a_loop_draws_them() -> None:
     for name, drawn in expected.items():
         assert found[name] == pytest.approx(segmentation(drawn, layers, batch.images).to_dict()), name
     assert found["the image for both"]["owner"] == 0.5 and found["the true layers"]["owner"] == 1
+
+
+@pytest.mark.parametrize(
+    ("best", "second", "answered"),
+    [(3, 5, [3, 5]), (5, 3, [3, 5]), (3, 7, [3, 7]), (7, 3, [3, 7]), (5, 0, [0, 5]), (0, 5, [0, 5]), (1, 2, [1, 2])],
+)
+def test_what_was_found_stands_at_the_place_of_its_label(best: int, second: int, answered: list[int]) -> None:
+    scores = np.zeros((1, 10), np.float32)
+    scores[0, [best, second]] = 2, 1
+    found = answered_digits(Predictions(scores, np.array([[3, 5]], np.uint8), np.array([[0, 1]], np.int32)))
+    assert found.tolist() == [answered]

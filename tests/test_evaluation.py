@@ -7,7 +7,7 @@ import torch
 from capsbench.answers import Answers
 from capsbench.contracts import Output
 from capsbench.errors import ModelError
-from capsbench.evaluation import Predictions, accuracy, gap, is_out_of_memory, pair_accuracies, predict
+from capsbench.evaluation import Predictions, accuracy, gap, is_out_of_memory, pair_accuracies, predict, unpaired_gap
 from capsbench.loading import Samples, stream
 
 
@@ -80,9 +80,17 @@ def test_the_gap_is_clean_minus_transformed() -> None:
     assert 0 <= low <= 0.5 <= high <= 1
 
 
-def test_a_gap_between_other_digits_is_refused() -> None:
-    with pytest.raises(ValueError, match="same digits"):
-        gap(predictions([1], [1], [0]), predictions([1], [1], [5]))
+def test_a_gap_between_other_digits_is_not_paired() -> None:
+    # All 20 right against 10 of 20: Newcombe's square-and-add of two exact intervals, not a bootstrap of differences.
+    clean = predictions([1] * 20, [1] * 20, list(range(20)))
+    half = predictions([1] * 10 + [2] * 10, [1] * 20, list(range(5, 25)))
+    for found in (gap(clean, half), unpaired_gap(clean, half)):
+        assert found["share"] == 0.5
+        (ours_low, ours_high), (low, high) = accuracy(clean).interval, accuracy(half).interval
+        expected = (0.5 - np.hypot(high - 0.5, 1 - ours_low), 0.5 + np.hypot(ours_high - 1, 0.5 - low))
+        assert found["interval"] == pytest.approx(expected)
+    paired = gap(clean, predictions([1] * 10 + [2] * 10, [1] * 20, list(range(20))))
+    assert paired["interval"] != found["interval"]
 
 
 def test_a_tie_goes_to_the_lower_class() -> None:

@@ -43,7 +43,8 @@ def test_bins_by_hand() -> None:
         (3, 4, 1, 2),  # and what lies above in the last; the third has nothing
     ]
     assert found[0]["share"] == pytest.approx(2 / 3)
-    assert all(one["interval"] == [0, 1] and "answers" not in one for one in found[1:])
+    for one in found[1:]:  # Clopper and Pearson: at the upper end p no more than one of two is 2.5 % likely, 1 - p^2
+        assert one["interval"] == pytest.approx([1 - 0.975**0.5, 0.975**0.5]) and "answers" not in one
 
 
 def test_who_is_right_on_one_factor_alone_is_found_out() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.report import by_network, charts, percent, render, spread, tables
+from capsbench.report import alike, by_network, charts, current, percent, render, spread, tables
 from capsbench.results import Result
 
 
@@ -194,3 +194,31 @@ def test_numbers_that_are_none_are_refused(damage: Any) -> None:
     broken.settings["target"] = damage
     with pytest.raises(DataFileError, match="not one that it wrote"):
         tables([broken])
+
+
+def test_results_of_another_version_are_left_out_and_named() -> None:
+    old, new = result("capsnet", 0, 0.8), replace(result("capsnet", 0, 0.8), version=2)
+    kept, notes = current([old, new, old])
+    assert kept == [new]
+    assert notes == ["2 of version 1 of the suite 'affine' left out: here is version 2. Run it again."]
+    assert current([new]) == ([new], [])
+    with pytest.raises(DataFileError, match="version 1 of the suite 'affine' left out"):
+        current([old])
+
+
+def test_what_signs_mean_is_told_where_they_stand() -> None:
+    (one,), (several,) = (tables([result("capsnet", seed, 0.8) for seed in range(n)]) for n in (1, 3))
+    assert one.notes[0] == "In brackets: 95 % interval over base digits, of one seed."
+    assert several.notes[0] == "±: standard deviation over seeds."
+
+
+def test_what_may_stand_in_one_table_is_found_among_others() -> None:
+    mine = result("mine.py:Net", 0, 0.5)
+    others = [result("capsnet", 1, 0.8), result("capsnet", 0, 0.8, digits="mnist"), replace(mine, preset="smoke")]
+    assert alike([mine], [*others, mine]) == [others[0], mine]
+
+
+def test_a_chart_says_what_it_is_of(drawing: str) -> None:
+    one = replace(result("capsnet", 0, 0.8), suite=drawing, digits="mnist", metrics={"name": "some"})
+    (chart, *_) = charts([one])
+    assert chart.note.splitlines()[-1].endswith("preset small, full MNIST, cpu, seeds 0.")

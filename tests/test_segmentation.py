@@ -52,6 +52,20 @@ def test_a_digit_that_was_missed_scores_nothing() -> None:
     assert found.shared_f1 == 0
 
 
+def test_what_was_found_instead_of_a_digit_competes_with_the_one_that_was_found() -> None:
+    # a is found; what was found instead of b draws more than a on pixel 0, so a owns none of its single ink there.
+    drawn, layers, images = four_pixels()
+    drawn[0, 1, 0] = [1.0, 0.3, 0.3, 0.9]
+    drawn[0, 0, 0] = [0.4, 0.4, 0.3, 0.9]
+    found = segmentation(drawn, layers, images, found=np.array([[True, False]]))
+    assert found.owner == 0  # pixel 0: 0.4 against 1; pixel 2 is b's, who was missed
+    assert found.relative_iou == pytest.approx((1 / 3 + 0) / 2)  # S_a = 0110 against 1100
+    # And where a wrong digit is drawn exactly as a layer is, swapped drawings own nothing, as with true labels.
+    layers, images = pairs()
+    seen = np.tile([True, False], (len(layers), 1))
+    assert segmentation(layers[:, ::-1] / 255, layers, images, seen).owner == 0
+
+
 def pairs(number: int = 200) -> tuple[np.ndarray, np.ndarray]:
     data = stream("multimnist", split="test", digits="embedded", count=number)
     indices = np.arange(number)

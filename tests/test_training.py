@@ -366,6 +366,16 @@ def test_a_loss_that_is_no_number_stops_with_its_epoch_and_step(factor: float, s
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
 
 
+def test_a_loss_that_is_no_number_from_the_start_is_no_matter_of_the_learning_rate() -> None:
+    class Broken(Net):
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            return super().loss(output, batch) * torch.nan
+
+    training, validation = data()
+    with pytest.raises(TrainingError, match=r"nan in step 1 of 75 \(epoch 1 of 3\)\. Nothing was learned yet"):
+        Trainer(Broken(), training, validation, CONFIG, seed=0).run()
+
+
 def test_weights_that_the_step_before_a_look_ruined_stop_with_that_step() -> None:
     class Ruined(Net):
         def forward(self, images: torch.Tensor) -> Output:

@@ -18,7 +18,7 @@ import click
 from capsbench import registry
 from capsbench.cli import cli
 from capsbench.pages import markdown_page
-from capsbench.report import render
+from capsbench.report import current, render
 from capsbench.results import load_results
 from capsbench.version import VERSION
 
@@ -27,6 +27,10 @@ PRESETS = re.compile(r"(<!-- presets: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
+
+EXIT_CODES = """Exit codes: 0 done; 2 what was asked for makes no sense; 3 bad or missing data; 4 storage (disk,
+permission, lock); 5 some cells or checks failed; 130 interrupted. Results go to stdout, everything else to stderr.
+"""
 
 
 def commands(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
@@ -42,7 +46,7 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
 
 def command_page() -> str:
     """docs/cli.md."""
-    parts = ["# The commands\n\nMade by `make docs` from the commands' own help.\n"]
+    parts = ["# The commands\n\nMade by `make docs` from the commands' own help.\n", EXIT_CODES]
     parts += [f"## {name}\n\n```text\n{help_text}\n```\n" for name, help_text in commands(cli, "capsbench")]
     return "\n".join(parts)
 
@@ -100,7 +104,7 @@ def main() -> int:
     """Writes, or with --check compares; the exit code."""
     wanted = {path: with_presets(with_digests(with_results(path.read_text()))) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
-    wanted[ROOT / "docs" / "results.md"] = markdown_page(load_results(ROOT / "results"), "images/results")
+    wanted[ROOT / "docs" / "results.md"] = markdown_page(current(load_results(ROOT / "results"))[0], "images/results")
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" not in sys.argv:
         for path in behind:

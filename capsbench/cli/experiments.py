@@ -42,7 +42,8 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     """
     from capsbench.parameters import convert
     from capsbench.progress import progress
-    from capsbench.report import charts, render
+    from capsbench.report import alike, charts, render
+    from capsbench.results import load_results
     from capsbench.running import plan_run, run_plan
 
     numbers = convert("--seeds", seeds, tuple[int, ...])
@@ -51,22 +52,24 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         say_embedded(options["digits"])
     if dry_run:
         states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
-        lines = "\n".join(f"{path}: {state}" for path, state in states.items())
-        click.echo(json.dumps(states, indent=2) if as_json else lines)
+        names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
+        lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
+        click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
         return
-    outcome = run_plan(
-        plan, lambda line: click.echo(line, err=True), partial(progress, every=60.0)
-    )  # each epoch has a line
+    rare = partial(progress, every=60.0)  # beside the lines that each epoch has
+    outcome = run_plan(plan, lambda line: click.echo(line, err=True), rare)
     if as_json:
         click.echo(render(outcome.results, "json"))
     elif outcome.results:
         click.echo(render(outcome.results))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
-        for chart in charts(outcome.results):
-            click.echo(f"chart: {chart.save(outcome.paths[0].parent)[0]}")
+        folder = outcome.paths[0].parent
+        # Of all that was measured alike, or a run of one network more would replace the others' charts by its own.
+        for chart in charts(alike(outcome.results, load_results(folder))):
+            click.echo(f"chart: {chart.save(folder)[0]}")
     if outcome.failed:
-        cells = "; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
-        raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed: {cells}")
+        cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
+        raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
 
 
 @click.command()
@@ -82,7 +85,7 @@ def check(model: str, sets: tuple[str, ...], as_json: bool) -> None:
     \b
     Example:
       capsbench check capsnet --set gradient=detached
-      capsbench check mine.py:routing
+      capsbench check layer.py:routing
     """
     from capsbench.conformance import check as check_model
     from capsbench.conformance import findings_text

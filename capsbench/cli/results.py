@@ -36,12 +36,14 @@ def report(
     """
     from capsbench.errors import UnknownNameError
     from capsbench.pages import html_page, markdown_page, save_page
-    from capsbench.report import FORMATS, charts, render
+    from capsbench.report import FORMATS, charts, current, render
     from capsbench.results import load_all_results
 
     if style not in FORMATS:
         raise UnknownNameError("format", style, FORMATS)
-    results = load_all_results(folders)
+    results, outdated = current(load_all_results(folders))
+    for note in outdated:
+        click.echo(f"Note: {note}", err=True)
     click.echo(render(results, style))
     if pictures:
         for chart in charts(results):

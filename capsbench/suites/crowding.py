@@ -19,7 +19,7 @@ from capsbench.report import Table, by_network, percent, seeds_of, spread
 from capsbench.results import Result
 
 KINDS = ("digits", "shuffled")
-"""Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, and no shape."""
+"""Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, without its strokes."""
 
 SPACINGS = tuple(range(14, 29, 2))
 CRITICAL_SHARE = 0.9
@@ -54,7 +54,7 @@ class Crowding:
     The paper says that capsules like to account for everything in the image. A network that does may be harmed by
     neighbours that do not even touch the target: crowding. Accuracy is measured against the spacing from target to
     flankers, and so is how often a flanker is named instead. Flankers of shuffled pixels tell what their ink does from
-    what their shape does.
+    what their strokes do.
     """
 
     version: ClassVar[int] = 1
@@ -62,7 +62,9 @@ class Crowding:
     image_size: ClassVar[tuple[int, int]] = (28, 84)
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
-            CrowdingSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", spacings=(14, 28)),
+            CrowdingSettings(
+                epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", eval_every=20, spacings=(14, 28)
+            ),
             SMALL_MODELS,
         ),
         "small": Preset(

@@ -13,7 +13,7 @@ from capsbench.comparison import paired_notes
 from capsbench.evaluation import accuracy, predict
 from capsbench.logs import duration
 from capsbench.parameters import check_number
-from capsbench.report import PaperFigure, Table, by_network, errors, seeds_note, seeds_of
+from capsbench.report import PaperFigure, Table, at_paper_size, by_network, errors, seeds_note, seeds_of
 from capsbench.results import Result
 from capsbench.storage import DataFile
 
@@ -116,6 +116,7 @@ class MNIST:
 
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each network: means over seeds, and standard deviations where there are several."""
+        beside = at_paper_size(results)
         rows = []
         for network, cells in by_network(results).items():
             seconds = float(np.mean([cell.metrics["training_seconds"] for cell in cells]))
@@ -127,17 +128,17 @@ class MNIST:
                     len(cells),
                     *(errors(points, digits=2) for points in tested),
                     duration(seconds),
-                    TABLE_1.get(_row_of(cells[0]), ""),
+                    *([TABLE_1.get(_row_of(cells[0]), "")] if beside else []),
                 ]
             )
         notes = [
-            "Error: test digits, unmoved, that are not named right. The paper: full-size networks on full MNIST.",
+            "Error: test digits, unmoved, that are not named right.",
             *paired_notes(results, {"Test accuracy, best validation": ("checkpoints", "best", "test")}),
         ]
         if len(seeds_of(results)) < 3:
             notes.append("Fewer than three seeds: a difference of some tenths between networks means nothing.")
         headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step", "training"]
-        return Table(headers=[*headers, "paper %"], rows=rows, notes=notes)
+        return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes)
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
         """The test error of each network, and the validation error over training."""
@@ -166,7 +167,7 @@ class MNIST:
                 name="mnist-training",
                 title="Validation error over training",
                 x_label="epochs",
-                y_label="validation error (%)",
+                y_label="validation error (%), logarithmic",
                 series={_short(network, cells): _curve(cells) for network, cells in networks.items()},
                 log=True,
                 note=note,

@@ -80,12 +80,12 @@ class Overlap:
     beside. A network that reconstructs is asked to take the image apart, and to draw a digit that is not there.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     pairs: ClassVar[bool] = True
     models: ClassVar[Sequence[str]] = ("cnn-pair", "capsnet")
     image_size: ClassVar[int] = 36
     presets: ClassVar[Mapping[str, Preset]] = {
-        "smoke": Preset(replace(SMALL, epochs=1, variants=1), SMALL_MODELS),
+        "smoke": Preset(replace(SMALL, epochs=1, eval_every=20, variants=1), SMALL_MODELS),
         "small": Preset(SMALL, SMALL_MODELS),
         "zero-shot": Preset(replace(SMALL, trained_on="singles"), SMALL_MODELS),
         "paper": Preset(PAPERS, {}),

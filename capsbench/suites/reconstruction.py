@@ -67,7 +67,9 @@ class Reconstruction:
     image_size: ClassVar[int] = SINGLE
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
-            ReconstructionSettings(epochs=1, pair_epochs=1, batch_size=64, learning_rate=2e-3, schedule="one-cycle"),
+            ReconstructionSettings(
+                epochs=1, pair_epochs=1, batch_size=64, learning_rate=2e-3, schedule="one-cycle", eval_every=20
+            ),
             SMALL_MODELS,
         ),
         "small": Preset(

@@ -14,7 +14,7 @@ from capsbench.running import plan_run, run_plan
 from capsbench.suites.crowding import KINDS, RANDOM_NAMING, SPACINGS, Crowding, CrowdingSettings
 
 KNOWN = '''
-"""Models that know what every image shows, three that answer each in its own way; and one that guesses."""
+"""Models that know what every image shows, four that answer each in its own way; and one that guesses."""
 import numpy as np
 import torch
 from capsbench.contracts import Output
@@ -67,6 +67,18 @@ class Edge(Known):
         wrong = {("shuffled", 14): i % 10 == 0, ("digits", 28): i % 9 == 0}.get((flankers, spacing), False)
         return (label + 1) % 10 if wrong else label
 
+class Passing(Oracle):
+    """Knows the answers after its twentieth step, and only then."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, images):
+        self.steps += self.training
+        output = super().forward(images)
+        return output if self.steps == 20 else Output(scores=output.scores.roll(1, 1))
+
 class Guess(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -84,7 +96,7 @@ class Guess(torch.nn.Module):
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("crowding")
     (folder / "known.py").write_text(KNOWN)
-    names = {name: f"{folder}/known.py:{name}" for name in ("Oracle", "Crowded", "Edge", "Guess")}
+    names = {name: f"{folder}/known.py:{name}" for name in ("Oracle", "Crowded", "Edge", "Passing", "Guess")}
     models = [*names.values(), "cnn-pool", "capsnet"]
     outcome = run_plan(
         plan_run("crowding", models=models, preset="smoke", digits="embedded", device="cpu", out=folder / "runs")
@@ -106,6 +118,14 @@ def test_who_knows_the_answer_is_never_crowded(results: dict[str, Result]) -> No
         assert found["critical spacing"][kind] == 14
         for spacing in ("14", "28"):
             assert found["flanker named"][kind][spacing] == {"number": 0, "of all": 0, "of wrong": None}
+
+
+def test_the_best_checkpoint_is_tested_with_its_own_weights(results: dict[str, Result]) -> None:
+    looks = [(row["step"], row["accuracy"]) for row in results["Passing"].metrics["history"]]
+    assert looks == [(20, 1), (40, 0), (50, 0)]
+    found = best(results["Passing"])
+    assert (found["step"], found["alone"]["correct"]) == (20, 1000)
+    assert [found[kind][spacing]["correct"] for kind in KINDS for spacing in ("14", "28")] == [1000] * 4
 
 
 def test_who_names_near_flankers_is_crowded_by_digits_and_not_by_their_ink(results: dict[str, Result]) -> None:
@@ -156,8 +176,9 @@ def test_the_table_has_a_row_for_each_model_and_kind_of_flankers(results: dict[s
     rows = {(row[0].rpartition(":")[2], row[3]): row[4:] for row in table.rows}
     assert list(rows) == [(name, kind) for name in results for kind in KINDS]
     assert list(table.headers[4:]) == ["alone", "14 px", "28 px", "critical spacing", "named %", "of wrong %"]
-    assert rows["Oracle", "digits"] == ["100.0 (100.0..100.0)", "100.0", "100.0", "14", "0.0", "no answers"]
-    assert rows["Crowded", "digits"] == ["100.0 (100.0..100.0)", "0.0", "100.0", "28", "100.0", "100.0"]
+    alone = f"100.0 ({100 * 0.025 ** (1 / 1000):.1f}..100.0)"  # at the lower end, no error in 1,000 is 2.5 % likely
+    assert rows["Oracle", "digits"] == [alone, "100.0", "100.0", "14", "0.0", "no answers"]
+    assert rows["Crowded", "digits"] == [alone, "0.0", "100.0", "28", "100.0", "100.0"]
     text = render([results["cnn-pool"], results["capsnet"]])
     assert "The paper has no such experiment" in text and "capsnet minus cnn-pool, paired by image" in text
 

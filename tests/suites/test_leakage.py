@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from capsbench.bench import Bench
 from capsbench.contracts import Digits
 from capsbench.digits import load_digits
 from capsbench.loading import Samples
@@ -14,6 +15,8 @@ from capsbench.running import plan_run, run_plan
 from capsbench.training import Trained, Trainer
 
 SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
+CASES = [*((suite, {}) for suite in SUITES), ("overlap", {"trained_on": "singles"})]
+CLASS_MEANS = {"overlap", "reconstruction"}  # what is drawn is compared with means of digits themselves
 
 
 def digits_shown(data: Samples) -> set[bytes]:
@@ -28,11 +31,12 @@ def pixels(digits: Digits) -> set[bytes]:
     return {image.tobytes() for image in digits.images}
 
 
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize(("suite", "changes"), CASES, ids=[" ".join([name, *changes]) for name, changes in CASES])
 def test_what_trains_and_selects_shows_no_test_digit(
-    suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[list[Samples]] = []
+    asked: list[str] = []
 
     class Watched(Trainer):
         """Takes note of its data, and does not train."""
@@ -46,8 +50,16 @@ def test_what_trains_and_selects_shows_no_test_digit(
             self.trained.select(row, self._state, target=1.0, last=True)
             return self.trained
 
+    given_out = Bench.digits_of
+
+    def digits_of(bench: Bench, split: str) -> Digits:
+        asked.append(split)
+        return given_out(bench, split)
+
     monkeypatch.setattr("capsbench.bench.Trainer", Watched)
-    plan = plan_run(suite, models=["capsnet"], preset="smoke", digits="embedded", device="cpu", out=tmp_path)
+    monkeypatch.setattr(Bench, "digits_of", digits_of)
+    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path}
+    plan = plan_run(suite, models=["capsnet"], changes=changes, **options)
     outcome = run_plan(type(plan)(plan.cells[:1], plan.folder, plan.digits))
     assert not outcome.failed, outcome.failed
 
@@ -57,4 +69,5 @@ def test_what_trains_and_selects_shows_no_test_digit(
     assert everything <= pixels(load_digits("trainval", "embedded")) and len(everything) > 1000
     assert len(test) == 1000 and not everything & test
     assert all(not trained & selecting for trained, *others in seen for selecting in others)
+    assert set(asked) == ({"train"} if suite in CLASS_MEANS else set())  # what is asked for without a role
     assert "test" in {used["spec"]["split"] for used in outcome.results[0].data.values()}

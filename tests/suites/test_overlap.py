@@ -77,6 +77,18 @@ class Shallow(Oracle):
         first, second = layers >= 128
         return labels if 10 * (first & second).sum() <= second.sum() else labels[:1]
 
+class Passing(Oracle):
+    """Knows the answers after its twentieth step, and only then; else it names and draws nothing that is there."""
+
+    def __init__(self, pairs=False):
+        super().__init__(pairs)
+        self.register_buffer("steps", torch.zeros(()))
+
+    def forward(self, images):
+        self.steps += self.training
+        output = super().forward(images)
+        return output if self.steps == 20 else Output(scores=1 - output.scores, reconstruct=lambda _: 0 * images)
+
 class Guess(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -110,7 +122,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Result]:
-    names = {name.lower(): f"{folder}/known.py:{name}" for name in ("Oracle", "Shallow", "Guess")}
+    names = {name.lower(): f"{folder}/known.py:{name}" for name in ("Oracle", "Shallow", "Passing", "Guess")}
     names |= {name: name for name in ("capsnet", "cnn-pair")}
     return {name: run(model, folder / "runs") for name, model in names.items()}
 
@@ -140,6 +152,16 @@ def test_who_knows_the_answer_makes_no_error_and_takes_images_apart(results: dic
         assert all(one["error"] == 0 for one in found["by overlap"].values())
         for given in ("true labels", "found labels", "each layer alone"):
             assert found["segmentation"][given] == pytest.approx(truth, abs=1e-5), given
+
+
+def test_each_checkpoint_is_tested_with_its_own_weights(results: dict[str, Result]) -> None:
+    passing, oracle = (results[name].metrics["checkpoints"] for name in ("passing", "oracle"))
+    found = {
+        name: (passing[name]["epoch"], *(passing[name][metric]["share"] for metric in METRICS)) for name in passing
+    }
+    assert found == {"best": (20 / 50, 1, 1, 1), "last": (1, 0, 0, 0)}
+    for measured in ("segmentation", "absent", "by overlap"):
+        assert passing["best"][measured] == oracle["best"][measured] != passing["last"][measured], measured
 
 
 def test_who_knows_the_answer_draws_nothing_that_is_not_there(results: dict[str, Result], pairs: Any) -> None:
