@@ -148,14 +148,25 @@ class Crowding:
                 named[f"{model}, {kind}"] = [
                     (spacing, _mean_percent([one[str(spacing)]["of all"] for one in answers])) for spacing in spacings
                 ]
-        note = "The best checkpoint by validation; means over seeds. Alone: without flankers, at no spacing."
-        shown = [
-            ("crowding", "Targets found, against the distance of their flankers", "accuracy (%)", right),
-            ("crowding-named", "Answers that name a flanker instead of the target", "answers (%)", named),
-        ]
+        best = "The best checkpoint by validation; means over seeds."
         return [
-            Chart(name=name, title=title, x_label="spacing (px)", y_label=y_label, series=series, note=note)
-            for name, title, y_label, series in shown
+            Chart(
+                name="crowding",
+                title="Targets found, against the distance of their flankers",
+                x_label="spacing (px)",
+                y_label="accuracy (%)",
+                series=right,
+                note=f"{best} Alone: without flankers, at no spacing.",
+                from_zero=False,
+            ),
+            Chart(
+                name="crowding-named",
+                title="Answers that name a flanker instead of the target",
+                x_label="spacing (px)",
+                y_label="answers (%)",
+                series=named,
+                note=best,
+            ),
         ]
 
 
