@@ -60,7 +60,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
 
     assert run_cli(*arguments, "--dry-run", "--seeds", "0,1") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.rpartition(": ")[2] for line in lines] == ["finished", "to do"]
+    assert [line.rpartition(": ")[2] for line in lines] == ["finished (cnn-pool, seed 0)", "to do (cnn-pool, seed 1)"]
 
 
 def test_run_draws_charts_and_report_draws_them_again(

@@ -379,9 +379,9 @@ def test_what_builds_no_network_is_refused(source: str, tmp_path: Path) -> None:
 
 
 def test_the_example_of_the_page_is_right_and_its_fault_is_found(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(# mine\.py.*?)```", PAGE, re.DOTALL)
-    (tmp_path / "mine.py").write_text(code)
-    assert not failed(capsbench.check(f"{tmp_path}/mine.py:routing"))
+    (code,) = re.findall(r"```python\n(# layer\.py.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "layer.py").write_text(code)
+    assert not failed(capsbench.check(f"{tmp_path}/layer.py:routing"))
     (tmp_path / "wrong.py").write_text(code.replace("softmax(dim=2)", "softmax(dim=1)"))
     assert failed(capsbench.check(f"{tmp_path}/wrong.py:routing")) == ["couplings"]
 

@@ -248,7 +248,7 @@ def test_no_more_than_a_share_of_the_time_goes_into_checkpoints(
 ) -> None:
     monkeypatch.setattr(training_module, "SAVING_SHARE", 1e-9)  # none is worth its time, after the first
     saved: list[int] = []
-    monkeypatch.setattr(CheckpointFolder, "save", lambda self, step, content: saved.append(step))
+    monkeypatch.setattr(CheckpointFolder, "save", lambda self, step, content, keep: saved.append(step))
     trainer(tmp_path, TrainConfig(epochs=3, batch_size=32, eval_every=5)).run()
     assert saved == [5, 75]  # the last is, in any case
 

@@ -391,7 +391,7 @@ def test_a_chart_for_each_place_with_milliseconds_for_all_images_asked_for() -> 
     ]
     assert first.title == "Routing of capsnet, forward and backward, 28x28, 128 images, fp32"
     assert (first.x_label, first.y_label, first.log) == ("routing iterations", "milliseconds", True)
-    assert first.note == "A chip, 1 thread, torch 2.11.0"
+    assert first.note.splitlines()[0] == "A chip, 1 thread, torch 2.11.0"
 
 
 def test_no_chart_is_written_over_another(tmp_path: Path) -> None:
