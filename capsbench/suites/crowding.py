@@ -148,7 +148,7 @@ class Crowding:
                 named[f"{model}, {kind}"] = [
                     (spacing, _mean_percent([one[str(spacing)]["of all"] for one in answers])) for spacing in spacings
                 ]
-        best = "The best checkpoint by validation; means over seeds."
+        chosen = "The best checkpoint by validation; means over seeds."
         return [
             Chart(
                 name="crowding",
@@ -156,7 +156,7 @@ class Crowding:
                 x_label="spacing (px)",
                 y_label="accuracy (%)",
                 series=right,
-                note=f"{best} Alone: without flankers, at no spacing.",
+                note=f"{chosen} Alone: without flankers, at no spacing.",
                 from_zero=False,
             ),
             Chart(
@@ -165,7 +165,7 @@ class Crowding:
                 x_label="spacing (px)",
                 y_label="answers (%)",
                 series=named,
-                note=best,
+                note=chosen,
             ),
         ]
 
