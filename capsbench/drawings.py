@@ -4,7 +4,6 @@ Everything goes part by part, so that memory does not grow with the number of pa
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,9 @@ import numpy.typing as npt
 import torch
 from scipy import stats
 
-from capsbench.contracts import CLASSES, ArrayBatch, DataSpec, FloatArray, IndexArray, UInt8Array
+from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, UInt8Array
 from capsbench.evaluation import Predictions, reconstruct
-from capsbench.loading import Samples
+from capsbench.loading import Part, Samples
 from capsbench.segmentation import SegmentationTally
 
 PART = 1000  # pairs whose drawings are in memory at a time: 26 MB at 36x36
@@ -22,30 +21,6 @@ INK = 0.5  # of white
 
 GIVEN = ("true labels", "found labels", "each layer alone")
 """What a network is given to take an image apart by; the last is shown each layer without the other."""
-
-
-@dataclass(frozen=True)
-class _Part:
-    """Some samples of a data set, with its face; with a layer, images that show that digit alone."""
-
-    data: Samples
-    start: int
-    stop: int
-    layer: int | None = None
-
-    @property
-    def spec(self) -> DataSpec:
-        return self.data.spec
-
-    def __len__(self) -> int:
-        return self.stop - self.start
-
-    def batch(self, indices: IndexArray) -> ArrayBatch:
-        batch = self.data.batch(self.start + indices)
-        return batch if self.layer is None else replace(batch, images=self.layers(indices)[:, self.layer])
-
-    def layers(self, indices: IndexArray) -> UInt8Array:
-        return self.data.layers(self.start + indices)
 
 
 def measure_drawings(
@@ -72,13 +47,12 @@ def measure_drawings(
     tallies = {given: SegmentationTally() for given in GIVEN}
     ink: list[npt.NDArray[np.int64]] = []  # [n, 3] pixels of both digits, and of the absent one
     for rows, batch, layers in _parts(test):
-        start, stop = int(rows[0]), int(rows[-1]) + 1
         asked = np.column_stack([labels[rows], absent[rows], answered[rows]])
-        drawn = reconstruct(model, _Part(test, start, stop), asked, device=device)
+        drawn = reconstruct(model, Part(test, rows), asked, device=device)
         if drawn is None:
             return {"segmentation": {}, "absent": {}}
         alone = [
-            reconstruct(model, _Part(test, start, stop, layer=k), labels[rows, k : k + 1], device=device)
+            reconstruct(model, Part(test, rows, layer=k), labels[rows, k : k + 1], device=device)
             for k in range(labels.shape[1])
         ]
         shown = np.concatenate([one for one in alone if one is not None], 1)

@@ -1,7 +1,7 @@
 """Accuracy against the factors of an affine map: where all of them vary at once, and where one varies alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from capsbench.contracts import ArrayBatch, DataSpec, FloatArray, IndexArray, UInt8Array
+from capsbench.contracts import FloatArray
 from capsbench.evaluation import Predictions, accuracy, predict
-from capsbench.loading import Stream
+from capsbench.loading import Part, Stream
 
 EDGES: Mapping[str, Sequence[float]] = {
     "rotation": (-20, -15, -10, -5, 0, 5, 10, 15, 20),
@@ -72,35 +72,6 @@ def binned(answers: Predictions, values: FloatArray, edges: Sequence[float]) -> 
         if inside.any():
             points.append({"low": float(low), "high": float(high), **_counted(answers.among(inside))})
     return points
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some samples of a stream, with its face.
-
-    Attributes:
-        stream: The samples.
-        rows: ``[n]`` int64, which of them.
-    """
-
-    stream: Stream
-    rows: IndexArray
-
-    @property
-    def spec(self) -> DataSpec:
-        """That of the whole stream."""
-        return self.stream.spec
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: IndexArray) -> ArrayBatch:
-        """Samples ``indices`` ``[n]`` of the part."""
-        return self.stream.batch(self.rows[indices])
-
-    def layers(self, indices: IndexArray) -> UInt8Array:
-        """``[n, k, H, W]`` uint8: each digit alone."""
-        return self.stream.layers(self.rows[indices])
 
 
 def near(stream: Stream, reach: float) -> Part:

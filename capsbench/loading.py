@@ -1,7 +1,7 @@
 """From a file or a generator to torch batches: both have one face, and give the same samples byte for byte."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -110,6 +110,38 @@ class Stream:
         """The indices of each block's samples: a block's pixels are all that is in memory at a time."""
         for block in range(block_count(len(self))):
             yield np.arange(*block_range(block, len(self)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a data set, with its face.
+
+    Attributes:
+        data: The whole.
+        rows: ``[n]`` int64, which of its samples.
+        layer: Which digit the images show, without the others; None shows the images as they are.
+    """
+
+    data: Samples
+    rows: IndexArray
+    layer: int | None = None
+
+    @property
+    def spec(self) -> DataSpec:
+        """That of the whole."""
+        return self.data.spec
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]`` of the part."""
+        batch = self.data.batch(self.rows[indices])
+        return batch if self.layer is None else replace(batch, images=self.layers(indices)[:, self.layer])
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone."""
+        return self.data.layers(self.rows[indices])
 
 
 def stream(

@@ -411,18 +411,15 @@ def test_only_a_step_that_a_graph_can_hold_is_captured(
 ) -> None:
     asked: list[int] = []
 
-    class Watched(Exception):  # noqa: N818
-        pass
-
     def step(*rest: Any, graph: int, **options: Any) -> None:
         asked.append(graph)
-        raise Watched
+        raise StoppedError
 
     one = trainer(None, TrainConfig(epochs=3, batch_size=32, schedule=schedule))
     monkeypatch.setattr(training_module, "TrainingStep", step)
     monkeypatch.setattr(training_module, "_private_randomness", lambda seed, device: nullcontext())
     one._device = device
-    with pytest.raises(Watched):
+    with pytest.raises(StoppedError):
         one.run()
     assert asked == [graph]
 
