@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: help demo test check format docs figures bench clean distclean
+.PHONY: help demo test faults check format docs figures bench clean distclean
 
 help: ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -15,6 +15,9 @@ demo: $(VENV)/installed ## train two networks on the embedded digits and print t
 
 test: $(VENV)/installed-test ## the whole suite
 	$(BIN)/python -m pytest
+
+faults: $(VENV)/installed-test ## the fault campaigns in full: kills, failing disks, damaged and hostile files, any spec
+	$(BIN)/python -m pytest tests/faults tests/generators/test_specs.py --campaign
 
 check: $(VENV)/installed-dev ## lint, format, types, links, documents in step with the code
 	$(BIN)/ruff check

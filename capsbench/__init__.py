@@ -3,6 +3,7 @@
     capsbench.generate("multimnist", out="data", split="test")   makes HDF5 files
     capsbench.open_dataset("data/multimnist-test.h5")            opens and verifies one
     capsbench.stream("affnist", split="train", variants=32)      the same samples without a file
+    capsbench.BatchDataset(data, shuffle=True)                   batches of tensors from either
     capsbench.run("affine", models=["capsnet"])                  runs a suite
     capsbench.load_results("runs")                               reads what it measured
     capsbench.compare("runs/a.json", "runs/b.json")              tells how two results differ on the same images
@@ -20,16 +21,29 @@ from capsbench import version
 __version__ = version.VERSION
 
 _PLACES = {
+    "BatchDataset": "capsbench.loading",
+    "SampleDataset": "capsbench.loading",
     "check": "capsbench.conformance",
     "compare": "capsbench.comparison",
     "generate": "capsbench.face",
     "load_results": "capsbench.results",
     "open_dataset": "capsbench.storage",
     "run": "capsbench.face",
-    "stream": "capsbench.loading",
+    "stream": "capsbench.streaming",
 }
 
-__all__ = ["__version__", "check", "compare", "generate", "load_results", "open_dataset", "run", "stream"]
+__all__ = [
+    "BatchDataset",
+    "SampleDataset",
+    "__version__",
+    "check",
+    "compare",
+    "generate",
+    "load_results",
+    "open_dataset",
+    "run",
+    "stream",
+]
 
 
 def __getattr__(name: str) -> Any:

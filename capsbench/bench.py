@@ -15,12 +15,13 @@ from capsbench.contracts import CLASSES, Digits
 from capsbench.digits import load_digits
 from capsbench.errors import DataFileError
 from capsbench.generation import generate_file
-from capsbench.loading import Samples, Stream
+from capsbench.loading import Samples
 from capsbench.logs import MetricsLog
 from capsbench.parameters import check_number
 from capsbench.randomness import check_seed
 from capsbench.recipes import Recipe, make_recipe
 from capsbench.storage import DataFile, open_dataset
+from capsbench.streaming import Stream
 from capsbench.training import TrainConfig, Trained, Trainer
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]

@@ -6,12 +6,14 @@ test is shown one variant a digit.
 """
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from capsbench.answers import Answers
+from capsbench.durability import kind_of
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
 from capsbench.report import FORMATS, Table, by_network, render_tables
 from capsbench.results import Result, load_results
@@ -103,10 +105,10 @@ def compare(first: str | Path, second: str | Path) -> Comparisons:
         UsageError: Both are the same, nothing has a partner, or partners were tested on different images.
         DataFileError: There are no results, or one is damaged or keeps no answers.
     """
-    if Path(first).resolve() == Path(second).resolve():
+    if os.path.realpath(first) == os.path.realpath(second):
         raise UsageError(f"{first} was asked to be compared with itself; name two results.")
     ours, theirs = load_results(first), load_results(second)
-    if Path(first).is_file() and Path(second).is_file():
+    if kind_of(Path(first)) == kind_of(Path(second)) == "file":
         return Comparisons([compare_results(ours[0], theirs[0])], [])
     partners, alone = _partners(ours, theirs)
     if not partners:

@@ -293,8 +293,11 @@ def _read(name: str, path: Path) -> bytes:
     except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut or damaged
         cause = getattr(error, "strerror", None) or error
         raise DigitsError(f"{path} cannot be read: {cause}.\n{WAY_OUT}") from None
-    if len(content) > expected.size:
-        raise DigitsError(f"{path} is not MNIST's {name}: it holds more than {expected.size:,} bytes.\n{WAY_OUT}")
+    if len(content) != expected.size:
+        found = "more" if len(content) > expected.size else f"{len(content):,}"
+        raise DigitsError(
+            f"{path} is not MNIST's {name}: it should hold {expected.size:,} bytes, found {found}.\n{WAY_OUT}"
+        )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != expected.md5:
         raise DigitsError(f"{path} is not MNIST's {name}: its MD5 should be {expected.md5}, found {found}.\n{WAY_OUT}")

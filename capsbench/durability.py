@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,9 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system answers that cannot reserve space, or cannot sync a folder."""
+
+FLUSH_SECONDS = 0.05
+"""Between two times that the disk is told to write: some ten megabytes, so that little is left for the end."""
 
 
 def human_bytes(count: float) -> str:
@@ -57,6 +61,20 @@ def free_bytes(path: Path) -> int:
     return 0
 
 
+def same_file(one: Path, other: Path) -> bool:
+    """Whether two names lead to one file that is there, by whatever link."""
+    with suppress(OSError, ValueError):
+        return one.samefile(other)
+    return False
+
+
+def kind_of(path: Path) -> str | None:
+    """``"file"``, ``"folder"``, or None where there is neither, or where a name leads nowhere at all."""
+    with suppress(OSError, ValueError):  # too long a name, or links in a circle
+        return "file" if path.is_file() else "folder" if path.is_dir() else None
+    return None
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it.
 
@@ -86,6 +104,36 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def flushing(handle: int) -> Iterator[None]:
+    """Lets the disk write while there is more to come, so that the sync at the end finds little left to do.
+
+    Raises:
+        OSError: The disk failed. Of a handle's failures the system tells once, so that a later sync might not know.
+    """
+    ended = threading.Event()
+    failures: list[OSError] = []
+
+    def flush() -> None:
+        while not ended.wait(FLUSH_SECONDS):
+            try:
+                os.fdatasync(handle)
+            except OSError as error:
+                if error.errno not in NOT_SUPPORTED:
+                    failures.append(error)
+                return
+
+    thread = threading.Thread(target=flush, name="flushing", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    if failures:
+        raise failures[0]
 
 
 def reserve(handle: int, size: int) -> None:

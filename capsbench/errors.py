@@ -24,6 +24,17 @@ A message is one or two lines: what was asked, what was found, the way out. Ctrl
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+LONGEST = 100  # letters of what was asked for that a message repeats
+
+
+def shown(value: object) -> str:
+    """What was asked for, as a message shows it: whatever it is, and not in full where it is long."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no whole number of more than some thousand digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
 
 class CapsbenchError(Exception):
     """The root of the tree; catches everything that capsbench raises on purpose."""
@@ -48,9 +59,9 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        near = get_close_matches(shown(name), names, n=1, cutoff=0.5)
         way_out = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names) or 'none'}."
-        super().__init__(f"No {kind} is called {name!r}. {way_out}")
+        super().__init__(f"No {kind} is called {shown(name)!r}. {way_out}")
         self.kind = kind
         self.name = name
         self.known = names

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capsbench.errors import CellsFailedError, ParameterError
-from capsbench.generation import Generated, Report, generate_file, silent
+from capsbench.generation import generate_file
+from capsbench.layout import shard_range
+from capsbench.parameters import check_number, check_truth, split_shard
 from capsbench.recipes import make_recipe
+from capsbench.writing import Generated, Report, silent
 
 if TYPE_CHECKING:
     from capsbench.results import Result
 
 DEFAULT_SPLITS = ("train", "validation", "test")
+MOST_WORKERS = 1024
+OTHER_ENDINGS = (".hdf", ".hdf5", ".he5", ".h5", ".json", ".npz", ".mat", ".txt")
+"""Who writes these means a file, and would not look for a folder of that name; ``.h5`` in capitals is one of them."""
 
 
 def generate(
@@ -24,8 +30,8 @@ def generate(
         name: The data set, such as ``"multimnist"``.
         out: A folder, or with one split a file ending in ``.h5``.
         split: One split or several.
-        options: ``seed``, ``count``, ``variants``, ``preset``, ``digits``, ``layers``, ``force``, and the data set's
-            own parameters.
+        options: ``seed``, ``count``, ``variants``, ``preset``, ``digits``, ``layers``, ``force``, ``workers``
+            (processes, 1 by default), ``shard`` (such as ``"0/4"``), and the data set's own parameters.
 
     Returns:
         Where the files lie, one a split.
@@ -37,9 +43,9 @@ def generate(
     """
     own = ("seed", "count", "variants", "preset", "digits", "layers")
     recipe = {key: options.pop(key) for key in own if key in options}
-    force = options.pop("force", False)
-    splits = [split] if isinstance(split, str) else list(split)
-    made = generate_splits(name, Path(out), splits, force=force, **recipe, parameters=options)
+    how = {key: options.pop(key) for key in ("force", "workers", "shard") if key in options}
+    splits = list(split) if isinstance(split, Sequence) and not isinstance(split, str) else [split]
+    made = generate_splits(name, Path(out), splits, **how, **recipe, parameters=options)
     return [generated.path for generated in made]
 
 
@@ -49,6 +55,8 @@ def generate_splits(
     splits: Sequence[str],
     *,
     force: bool = False,
+    workers: int = 1,
+    shard: str | None = None,
     progress: Callable[[str], AbstractContextManager[Report]] = lambda description: nullcontext(silent),
     **recipe: Any,
 ) -> list[Generated]:
@@ -59,18 +67,27 @@ def generate_splits(
         out: A folder, or with one split a file ending in ``.h5``.
         splits: Which splits.
         force: Whether to start anew where something else stands.
+        workers: Processes that draw and write.
+        shard: ``"I/N"``: of each split only the I-th of N shards, counted from 0; None for whole files.
         progress: Makes what is told of a file's progress.
         recipe: See `capsbench.recipes.make_recipe`.
     """
     single = out.suffix == ".h5"
+    if out.suffix.lower() in OTHER_ENDINGS and not single and not out.is_dir():
+        raise ParameterError(f"A file {out} was asked for; the name of a data file ends in .h5.")
     if single and len(splits) != 1:
         raise ParameterError(f"One file {out} was asked for, but {len(splits)} splits. Name a folder, or one --split.")
+    check_number("workers", workers, 1, MOST_WORKERS)
+    check_truth("force", force)
+    index, shards = (0, 1) if shard is None else split_shard(shard)
     recipes = [make_recipe(name, split=split, **recipe) for split in dict.fromkeys(splits)]
+    extents = [shard_range(index, shards, one.spec.count) for one in recipes]
     made = []
-    for one in recipes:
-        path = out if single else out / f"{_file_stem(name)}-{one.spec.split}.h5"
+    for one, extent in zip(recipes, extents, strict=True):
+        part = "" if extent is None else f"-{index}of{shards}"
+        path = out if single else out / f"{_file_stem(name)}-{one.spec.split}{part}.h5"
         with progress(path.name) as report:
-            made.append(generate_file(one, path, force=force, report=report))
+            made.append(generate_file(one, path, shard=extent, force=force, workers=workers, report=report))
     return made
 
 

@@ -11,7 +11,8 @@ import torch
 
 from capsbench.contracts import FloatArray
 from capsbench.evaluation import Predictions, accuracy, predict
-from capsbench.loading import Part, Stream
+from capsbench.loading import Part
+from capsbench.streaming import Stream
 
 EDGES: Mapping[str, Sequence[float]] = {
     "rotation": (-20, -15, -10, -5, 0, 5, 10, 15, 20),

@@ -36,7 +36,10 @@ Coefficients = npt.NDArray[np.int32]
 """``[n, 6]``: the inverse map in Q16, ``X = a x' + b y' + c``, ``Y = d x' + e y' + f`` in source pixels."""
 
 CHUNK = 128  # samples at a time: the work arrays of a chunk, half a megabyte, stay in the second-level cache
-WARP_CHUNK = 96  # the same for warping, which keeps ten words a pixel
+WARP_CHUNK = 96  # the same for warping, which keeps six words a pixel
+
+FLATTEST = 1 / 64
+"""An inverse map of a smaller determinant may take any part of a canvas into the ink; scales end at 4: at 1/16."""
 
 
 class ShiftTable:
@@ -65,30 +68,42 @@ class ShiftTable:
         length = self._lead + max(digit.shape[1], self._width**2 - start + shift * (self._width + 1))
         stored = np.zeros((len(images), length), np.uint8)
         stored[:, self._lead : self._lead + digit.shape[1]] = digit
+        self._length = length
         self._unshifted = self._lead - start
-        offsets = length - self._width**2 + 1
-        self._windows = as_strided(stored, (len(images), offsets, self._width**2), (length, 1, 1), writeable=False)
+        # Every canvas that begins anywhere in the table; one that runs from a digit into the next is never asked for.
+        canvases = max(0, stored.size - self._width**2 + 1)
+        self._windows = as_strided(stored, (canvases, self._width**2), (1, 1), writeable=False)
 
     def place(self, digits: IndexArray, dy: IndexArray, dx: IndexArray) -> UInt8Array:
-        """``[n, size, size]`` uint8: each digit with its frame's corner at (margin + dy, margin + dx)."""
-        flat = self._windows[digits, self._unshifted - dy * self._width - dx]
-        canvas: UInt8Array = flat.reshape(-1, self._width, self._width)
+        """``[..., size, size]`` uint8: each digit ``[...]`` with its frame's corner at (margin + dy, margin + dx)."""
+        return self.canvases(self.offsets(digits, dy, dx))
+
+    def offsets(self, digits: IndexArray, dy: IndexArray, dx: IndexArray) -> IndexArray:
+        """``[...]``: where in the table each canvas begins."""
+        offsets: IndexArray = digits * self._length + (self._unshifted - dy * self._width - dx)
+        return offsets
+
+    def canvases(self, offsets: IndexArray) -> UInt8Array:
+        """``[..., size, size]`` uint8: the canvases that begin there."""
+        flat = self._windows[np.ascontiguousarray(offsets)]  # the result lies in memory as its index does
+        canvas: UInt8Array = flat.reshape(*offsets.shape, self._width, self._width)
         if self._cut:
-            canvas = np.ascontiguousarray(canvas[:, self._cut : -self._cut, self._cut : -self._cut])
+            canvas = np.ascontiguousarray(canvas[..., self._cut : -self._cut, self._cut : -self._cut])
         return canvas
 
 
-def saturating_add(first: UInt8Array, second: UInt8Array) -> UInt8Array:
-    """The sum of two uint8 arrays clipped at 255, written into the first.
+def saturating_add(first: UInt8Array, second: UInt8Array, out: UInt8Array | None = None) -> UInt8Array:
+    """The sum of two uint8 arrays clipped at 255; the authors' code before 2018-01-29 let it wrap around.
 
-    The authors' code before 2018-01-29 let the sum wrap around; a wrapped sum is smaller than either term, which is
-    how it is found here.
+    Args:
+        first: Any shape.
+        second: The same shape.
+        out: Where the sum goes, apart from both terms; a new array where it is not given.
     """
-    np.add(first, second, out=first)
-    wrapped = np.less(first, second).view(np.uint8)
-    np.negative(wrapped, out=wrapped)
-    np.bitwise_or(first, wrapped, out=first)
-    return first
+    total = np.invert(first, out=out)  # what is left up to 255
+    np.minimum(total, second, out=total)
+    np.add(total, first, out=total)
+    return total
 
 
 def sine_cosine(degrees: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -185,9 +200,10 @@ class WarpTable:
     """Digits ready to be warped.
 
     Each digit is a table of its 2x2 neighbourhoods, four pixels in a word of 32 bits: a bilinear pixel is one look-up.
+    Only the part of a canvas that the box around a digit's ink is mapped into is drawn; the rest is black.
 
     Args:
-        images: ``[m, 28, 28]`` uint8.
+        images: ``[m, 28, 28]`` uint8; ink is every pixel > 0.
     """
 
     _SIDE = 32  # 28 source pixels and two of zeros on each side
@@ -200,28 +216,95 @@ class WarpTable:
         corners = padded[:, :-1, :-1], padded[:, :-1, 1:], padded[:, 1:, :-1], padded[:, 1:, 1:]
         packed = corners[0] | corners[1] << 8 | corners[2] << 16 | corners[3] << 24
         self._words = packed.reshape(-1)
+        ink: npt.NDArray[np.bool_] = np.greater(images, 0)
+        ends = [
+            (inked.argmax(1), DIGIT - 1 - inked[:, ::-1].argmax(1))  # a blank digit has the whole frame for a box
+            for inked in (np.logical_or.reduce(ink, axis) for axis in (1, 2))
+        ]
+        (left, right), (top, bottom) = ends
+        self._centre = (left + right) / 2, (top + bottom) / 2  # x, y
+        self._reach = (right - left) / 2 + 1, (bottom - top) / 2 + 1  # the bilinear skirt is a pixel wide
 
     def warp(self, digits: IndexArray, coefficients: Coefficients) -> UInt8Array:
         """``[n, 40, 40]`` uint8: each digit under its inverse map; at most 1.5 grey levels from exact bilinear."""
-        out = np.empty((len(digits), WARP_CANVAS, WARP_CANVAS), np.uint8)
+        out = np.zeros((len(digits), WARP_CANVAS, WARP_CANVAS), np.uint8)
+        (left, width), (top, height) = self._windows(digits, coefficients)
+        alike = np.argsort(-(-height // 4) * (WARP_CANVAS + 1) + width)  # a chunk has one size for all its windows
         for start in range(0, len(digits), WARP_CHUNK):
-            part = slice(start, start + WARP_CHUNK)
-            out[part] = self._warp(digits[part], coefficients[part])
+            some = alike[start : start + WARP_CHUNK]
+            high, wide = int(height[some].max()), int(width[some].max())
+            x, y = np.minimum(left[some], WARP_CANVAS - wide), np.minimum(top[some], WARP_CANVAS - high)
+            shape = out.size - (high - 1) * WARP_CANVAS - wide + 1, high, wide
+            windows = as_strided(out, shape, (1, WARP_CANVAS, 1))  # every window that begins anywhere in the canvases
+            windows[some * WARP_CANVAS**2 + y * WARP_CANVAS + x] = self._warp(
+                digits[some], _moved(coefficients[some], x, y), high, wide
+            )
         return out
 
-    def _warp(self, digits: IndexArray, coefficients: Coefficients) -> npt.NDArray[np.uint32]:
-        x = np.arange(WARP_CANVAS, dtype=np.int32)[None, None, :]
-        y = np.arange(WARP_CANVAS, dtype=np.int32)[None, :, None]
+    def _windows(
+        self, digits: IndexArray, coefficients: Coefficients
+    ) -> tuple[tuple[IndexArray, IndexArray], tuple[IndexArray, IndexArray]]:
+        """The first column ``[n]`` and the width ``[n]`` of what may be inked, and the first row and the height."""
+        a, b, c, d, e, f = coefficients.T / 65536
+        determinant = a * e - b * d
+        flat = np.abs(determinant) < FLATTEST
+        divisor = np.where(flat, 1, determinant)
+        x, y = self._centre[0][digits] - c, self._centre[1][digits] - f
+        right, down = self._reach[0][digits], self._reach[1][digits]
+        centres = (e * x - b * y) / divisor, (a * y - d * x) / divisor
+        reaches = np.abs(e) * right + np.abs(b) * down, np.abs(d) * right + np.abs(a) * down
+
+        def edges(centre: FloatArray, reach: FloatArray) -> tuple[IndexArray, IndexArray]:
+            reach = np.where(flat, np.inf, reach / np.abs(divisor) + 0.01)  # more than rounding can take away
+            first = np.clip(np.floor(centre - reach), 0, WARP_CANVAS - 1).astype(np.int64)
+            past = np.clip(np.ceil(centre + reach) + 1, 1, WARP_CANVAS).astype(np.int64)
+            return first, np.maximum(past - first, 1)
+
+        return edges(centres[0], reaches[0]), edges(centres[1], reaches[1])
+
+    def _warp(self, digits: IndexArray, coefficients: Coefficients, height: int, width: int) -> npt.NDArray[np.uint32]:
+        """``[n, height, width]``: the upper left part of the canvas."""
+        x = np.arange(width, dtype=np.int32)[None, None, :]
+        y = np.arange(height, dtype=np.int32)[None, :, None]
         a, b, c, d, e, f = coefficients.T[:, :, None, None]
-        source_x = np.clip(a * x + (b * y + c), self._LEAST, self._MOST)  # [n, 40, 40]
-        source_y = np.clip(d * x + (e * y + f), self._LEAST, self._MOST)
+        source_x, source_y = a * x + (b * y + c), d * x + (e * y + f)  # [n, height, width]
+        for source in (source_x, source_y):
+            np.clip(source, self._LEAST, self._MOST, out=source)
         # The table of a digit is 32 x 32 words, and source pixel (0, 0) stands at its (2, 2).
-        base = (digits[:, None, None] * self._SIDE**2 + 2 * self._SIDE + 2).astype(np.int32)
-        word = np.take(self._words, (source_y >> 16) * self._SIDE + (source_x >> 16) + base)
-        weight_x = ((source_x >> 8) & 255).view(np.uint32)
-        weight_y = ((source_y >> 8) & 255).view(np.uint32)
+        place = source_y >> 16
+        place *= self._SIDE
+        place += source_x >> 16
+        place += (digits[:, None, None] * self._SIDE**2 + 2 * self._SIDE + 2).astype(np.int32)
+        left = np.take(self._words, place)
+        weight_x, weight_y = source_x.view(np.uint32), source_y.view(np.uint32)
+        for weight in (weight_x, weight_y):
+            weight >>= 8
+            weight &= 255
         # Two lanes of 16 bits: the upper pixel row of the neighbourhood in the low one, the lower row in the high one.
-        left, right = word & 0x00FF00FF, (word >> 8) & 0x00FF00FF
-        rows = (left << 8) + (right - left) * weight_x
-        upper = rows & 0xFFFF
-        return np.asarray(((upper << 8) + ((rows >> 16) - upper) * weight_y + 32768) >> 16)
+        right: npt.NDArray[np.uint32] = np.right_shift(left, 8)
+        left &= 0x00FF00FF
+        right &= 0x00FF00FF
+        rows = _between(left, right, weight_x)
+        lower: npt.NDArray[np.uint32] = np.right_shift(rows, 16)
+        rows &= 0xFFFF
+        pixels = _between(rows, lower, weight_y)
+        pixels += 32768
+        pixels >>= 16
+        return pixels
+
+
+def _moved(coefficients: Coefficients, x: IndexArray, y: IndexArray) -> Coefficients:
+    """The maps of canvases that begin at column x ``[n]`` and row y ``[n]``."""
+    a, b, c, d, e, f = coefficients.astype(np.int64).T
+    return np.stack([a, b, c + a * x + b * y, d, e, f + d * x + e * y], 1).astype(np.int32)
+
+
+def _between(
+    first: npt.NDArray[np.uint32], second: npt.NDArray[np.uint32], weight: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.uint32]:
+    """``256 first + (second - first) weight`` in each lane, written over the first; the second is spent."""
+    second -= first
+    second *= weight
+    first <<= 8
+    first += second
+    return first

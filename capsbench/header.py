@@ -10,7 +10,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +25,32 @@ from capsbench.layout import DIGEST_BYTES, FORMAT, FORMAT_VERSION, KINDS, Column
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300
+LARGEST_HEAP = 2**20  # bytes of large attributes: libhdf5 reads one whole only to open it; ours has none
 LARGEST_SIDE = 4096  # pixels; far past any canvas
+LARGEST_CHUNK = 2**24  # bytes of a packed chunk of 1,024 samples: an image of 128 x 128, or two layers of 90 x 90
+LARGEST_RATIO = 1040  # deflate cannot make more than 1,032 bytes of one
 CONTROL = re.compile(r"(?<!\\)(\\\\)*\\([bfnrt]|u00[0189]|u007f)")
 """A control character as JSON writes it: printed, it could make a terminal do things."""
+CHUNK = 1024
+"""Samples a chunk of a packed file: a block has four."""
+WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the bytes of a data set lie in its file."""
+    """Where the bytes of a data set lie in its file.
+
+    Attributes:
+        offset: Where they begin; 0 for one in chunks.
+        shape: Its shape, the samples first.
+        dtype: Its type.
+        chunks: Where each chunk of a packed one begins, and how many bytes it has there; empty for a contiguous one.
+    """
 
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    chunks: tuple[tuple[int, int], ...] = ()
 
     @property
     def sample_bytes(self) -> int:
@@ -51,28 +65,75 @@ class Header:
     Attributes:
         spec: Everything that determines the samples.
         spec_text: The same as it stands in the file, which is what the root digest takes.
+        shard: Which samples of the spec the file holds; None for all of them.
         places: Where each data set's bytes lie.
     """
 
     spec: DataSpec
     spec_text: str
+    shard: range | None
     places: dict[str, Place]
 
+    @property
+    def packed(self) -> bool:
+        """Whether the samples are in deflated chunks."""
+        return bool(self.places["images"].chunks)
 
-def create_header(path: Path, spec_text: str, columns: Sequence[Column], count: int) -> None:
+    @property
+    def count(self) -> int:
+        """How many samples the file holds."""
+        return self.spec.count if self.shard is None else len(self.shard)
+
+
+def chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The chunks of a packed data set; of a small one there is one, which is no larger than it."""
+    return (min(CHUNK, shape[0]), *shape[1:])
+
+
+def create_header(
+    path: Path, spec_text: str, columns: Sequence[Column], count: int, *, shard: range | None = None
+) -> None:
     """Makes a file with its header, its data sets allocated and not yet written.
 
     The same arguments make the same bytes wherever the same HDF5 is installed: object times are off, attributes are
     bytes of fixed length.
 
+    Args:
+        path: The file.
+        spec_text: The spec's canonical text.
+        columns: The data sets of samples.
+        count: How many samples the file holds.
+        shard: Which of the spec's they are, where they are not all.
+
     Raises:
         ParameterError: The spec is longer than `read_header` would take.
         OSError: It cannot be written.
     """
-    if len(spec_text.encode()) > LARGEST_ATTRIBUTE:
-        raise ParameterError(f"The spec has {len(spec_text.encode()):,} bytes; a file takes {LARGEST_ATTRIBUTE:,}.")
-    with _interrupt_later():
-        _create(path, spec_text, columns, count)
+    attributes = _attributes(spec_text, shard)
+    with interrupt_later():
+        close(_create(os.fsencode(path), _access(), attributes, columns, count))
+
+
+def create_packed(
+    sink: Any, spec_text: str, columns: Sequence[Column], count: int, *, shard: range | None, level: int
+) -> Any:
+    """Begins a packed file: its data sets of samples are in deflated chunks of `CHUNK` samples, none of them written.
+
+    Args:
+        sink: What libhdf5 is to write to, instead of a file: a Python file object that never fails, for libhdf5 may
+            crash after a write that did.
+        spec_text: The spec's canonical text.
+        columns: The data sets of samples.
+        count: How many samples the file holds.
+        shard: Which of the spec's they are, where they are not all.
+        level: The level of deflate that the file states.
+
+    Returns:
+        The open file, h5py's `FileID`, for `close`.
+    """
+    access = _access()
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sink)
+    return _create(b"packed", access, _attributes(spec_text, shard), columns, count, level)
 
 
 def read_header(path: Path) -> Header:
@@ -95,7 +156,7 @@ def read_header(path: Path) -> Header:
     if start != SIGNATURE:
         raise DataFileError(f"{path} is not an HDF5 file{' (it is empty)' if size == 0 else ''}.")
     try:
-        with _interrupt_later():
+        with interrupt_later():
             return _read(path, size)
     except DataFileError:
         raise
@@ -104,49 +165,83 @@ def read_header(path: Path) -> Header:
         raise DataFileError(f"{path} has a damaged header, which cannot be mended in place ({reason}).") from None
 
 
-def _create(path: Path, spec_text: str, columns: Sequence[Column], count: int) -> None:
+def _attributes(spec_text: str, shard: range | None) -> dict[str, str]:
+    if len(spec_text.encode()) > LARGEST_ATTRIBUTE:
+        raise ParameterError(f"The spec has {len(spec_text.encode()):,} bytes; a file takes {LARGEST_ATTRIBUTE:,}.")
+    attributes = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "spec": spec_text}
+    return attributes if shard is None else attributes | {"start": str(shard.start), "stop": str(shard.stop)}
+
+
+def _access() -> Any:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     # From 1.10 on HDF5 puts checksums on its metadata; without them a flipped bit can read as other data.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # or what an exception still holds would keep the file open
+    return access
+
+
+def _create(
+    name: bytes,
+    access: Any,
+    attributes: Mapping[str, str],
+    columns: Sequence[Column],
+    count: int,
+    level: int | None = None,
+) -> Any:
+    """An open file; its data sets of samples are contiguous, or in chunks that are deflated at a level."""
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
-    file = h5py.h5f.create(os.fsencode(path), h5py.h5f.ACC_TRUNC, creation, access)
+    file = h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, creation, access)
     try:
-        for name, value in (("format", FORMAT), ("format_version", str(FORMAT_VERSION)), ("spec", spec_text)):
-            h5py.File(file).attrs.create(name, np.bytes_(value.encode()))
-        rows = [(column.name, column.dtype, (count, *column.shape)) for column in columns]
-        rows += [(name, np.dtype("u1"), shape) for name, shape in _digest_shapes(count).items()]
-        for name, dtype, shape in rows:
-            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            layout.set_layout(h5py.h5d.CONTIGUOUS)
-            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            layout.set_obj_track_times(False)
+        for key, value in attributes.items():
+            h5py.File(file).attrs.create(key, np.bytes_(value.encode()))
+        rows = [(column.name, column.dtype, (count, *column.shape), level) for column in columns]
+        rows += [(key, np.dtype("u1"), shape, None) for key, shape in _digest_shapes(count).items()]
+        for key, dtype, shape, deflate in rows:
             kind = h5py.h5t.py_create(dtype, logical=True)
-            h5py.h5d.create(file, name.encode(), kind, h5py.h5s.create_simple(shape), layout)
-    finally:
-        _close(file)
+            h5py.h5d.create(file, key.encode(), kind, h5py.h5s.create_simple(shape), _storage(shape, deflate))
+    except BaseException:
+        close(file)
+        raise
+    return file
+
+
+def _storage(shape: tuple[int, ...], deflate: int | None) -> Any:
+    """How a data set is stored."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if deflate is None:
+        layout.set_layout(h5py.h5d.CONTIGUOUS)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    else:
+        layout.set_chunk(chunk_shape(shape))
+        layout.set_deflate(deflate)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    return layout
 
 
 @contextmanager
-def _interrupt_later() -> Iterator[None]:
-    """Lets Ctrl-C wait until h5py is done: raised in one of its destructors it would be lost, and the run go on."""
+def interrupt_later() -> Iterator[list[tuple[Any, ...]]]:
+    """Lets Ctrl-C wait until h5py is done: raised in one of its destructors it would be lost, and the run go on.
+
+    What takes long should look now and then whether the list that this gives is empty still.
+    """
+    asked: list[tuple[Any, ...]] = []
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # Python interrupts no other thread
+        yield asked  # Python interrupts no other thread
         return
-    asked: list[tuple[Any, ...]] = []
     signal.signal(signal.SIGINT, lambda *arguments: asked.append(arguments))
     try:
-        yield
+        yield asked
     finally:
         signal.signal(signal.SIGINT, before)
         if asked:
             before(*asked[0])
 
 
-def _close(file: Any) -> None:
-    """Closes a file, which is when libhdf5 writes it; it reports a failure to write as a `RuntimeError`."""
+def close(file: Any) -> None:
+    """Closes an h5py `FileID`, which is when libhdf5 writes it; it reports a failure to write as a `RuntimeError`."""
     try:
         file.close()
     except RuntimeError as error:
@@ -166,6 +261,9 @@ def _digest_shapes(count: int) -> dict[str, tuple[int, ...]]:
 
 
 def _checked_header(path: Path, file: Any, size: int) -> Header:
+    heap = h5py.h5o.get_info(file.id).meta_size.attr.heap_size
+    if heap > LARGEST_HEAP:
+        raise DataFileError(f"{path} has no valid spec: its attributes take {heap:,} bytes.")
     if _attribute(file, "format") != FORMAT:
         raise DataFileError(f"{path} is an HDF5 file, but not one of capsbench's.")
     version = _attribute(file, "format_version")
@@ -176,14 +274,19 @@ def _checked_header(path: Path, file: Any, size: int) -> Header:
         )
     text = _attribute(file, "spec") or ""
     spec = _checked_spec(path, text)
+    shard = _checked_shard(path, file, spec.count)
     known = {*(name.encode() for name in KINDS), b"digests", b"root"}
     names = set(file.id) if len(file) <= len(known) else set()
     if not names or not names <= known:
         raise DataFileError(f"{path} holds data sets that no file of capsbench's holds.")
     places = {name.decode(): _place(path, file, name, size) for name in sorted(names)}
-    if {name: (place.shape, place.dtype) for name, place in places.items()} != _expected(path, spec, places):
+    if len({bool(place.chunks) for name, place in places.items() if name in KINDS}) > 1:
+        raise DataFileError(f"{path}: some of its data sets are packed, and some are not.")
+    if {name: (place.shape, place.dtype) for name, place in places.items()} != _expected(
+        path, spec, spec.count if shard is None else len(shard), places
+    ):
         raise DataFileError(f"{path}: its data sets are not of the types and sizes that its spec asks for.")
-    return Header(spec, text, places)
+    return Header(spec, text, shard, places)
 
 
 def _checked_spec(path: Path, text: str) -> DataSpec:
@@ -194,6 +297,19 @@ def _checked_spec(path: Path, text: str) -> DataSpec:
     except ValueError as error:
         raise DataFileError(f"{path} has no valid spec: {error}.") from None
     return spec
+
+
+def _checked_shard(path: Path, file: Any, count: int) -> range | None:
+    """Which samples the file says that it holds; None where it says nothing, and so holds all."""
+    start, stop = _attribute(file, "start"), _attribute(file, "stop")
+    if start is None and stop is None:
+        return None
+    if not (start and stop and WHOLE_NUMBER.fullmatch(start) and WHOLE_NUMBER.fullmatch(stop)):
+        raise DataFileError(f"{path} does not say which samples it holds of its spec's {count:,}.")
+    shard = range(int(start), int(stop))
+    if not shard or shard.stop > count or len(shard) == count:
+        raise DataFileError(f"{path} says that it holds samples {start} to {stop} of {count:,}, which is no shard.")
+    return shard
 
 
 def _attribute(file: Any, name: str) -> str | None:
@@ -221,17 +337,56 @@ def _place(path: Path, file: Any, name: bytes, size: int) -> Place:
         raise DataFileError(f"{shown} is not a data set.")
     data = h5py.h5d.open(file.id, name)
     creation = data.get_create_plist()
-    if creation.get_layout() != h5py.h5d.CONTIGUOUS or creation.get_external_count():
+    chunked = creation.get_layout() == h5py.h5d.CHUNKED and name.decode() in KINDS
+    if not (chunked or creation.get_layout() == h5py.h5d.CONTIGUOUS) or creation.get_external_count():
         raise DataFileError(f"{shown} is not stored contiguously in the file itself.")
     if not data.shape or min(data.shape) < 1:
         raise DataFileError(f"{shown} is empty.")
+    if chunked:
+        return _packed_place(shown, data, creation, size)
     place = Place(data.get_offset() or 0, data.shape, data.dtype)
     if place.offset == 0 or place.offset + place.shape[0] * place.sample_bytes > size:
         raise DataFileError(f"{shown} does not fit the file, which has been cut or never was whole.")
     return place
 
 
-def _expected(path: Path, spec: DataSpec, places: dict[str, Place]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def _packed_place(shown: str, data: Any, creation: Any, size: int) -> Place:
+    """Where the chunks of a data set lie; libhdf5 reads their index, and none of them."""
+    shape, dtype = data.shape, data.dtype
+    chunk = chunk_shape(shape)
+    if creation.get_chunk() != chunk or data.get_space().get_simple_extent_dims(True) != shape:
+        raise DataFileError(f"{shown} is not in chunks of {CHUNK:,} samples, nor contiguous.")
+    if creation.get_nfilters() != 1 or creation.get_filter(0)[0] != h5py.h5z.FILTER_DEFLATE:
+        raise DataFileError(f"{shown} is not packed by deflate alone.")
+    chunk_bytes = dtype.itemsize * math.prod(chunk)
+    number = -(-shape[0] // CHUNK)
+    if chunk_bytes > LARGEST_CHUNK:
+        raise DataFileError(f"{shown} has chunks of {chunk_bytes:,} bytes; one of ours has {LARGEST_CHUNK:,} at most.")
+    if number * chunk_bytes > LARGEST_RATIO * size:
+        raise DataFileError(f"{shown} says that it is {number * chunk_bytes:,} bytes, which {size:,} cannot unpack to.")
+    found: list[Any] = []
+
+    def look(one: Any) -> bool | None:
+        found.append(one)
+        return len(found) > number or None  # None goes on
+
+    data.chunk_iter(look)
+    found.sort(key=lambda one: one.chunk_offset)
+    starts = [(index * CHUNK, *(0 for _ in shape[1:])) for index in range(len(found))]
+    right = len(found) == number and [one.chunk_offset for one in found] == starts
+    if not right or any(one.filter_mask for one in found):
+        raise DataFileError(f"{shown} lacks chunks, or has some that are not its own.")
+    chunks = tuple((one.byte_offset, one.size) for one in found)
+    if any(length > 2 * chunk_bytes + 64 or begin + length > size for begin, length in chunks):
+        raise DataFileError(f"{shown} has chunks that do not fit the file, which has been cut or never was whole.")
+    if number * chunk_bytes > LARGEST_RATIO * sum(length for _, length in chunks):
+        raise DataFileError(f"{shown} says that it is {number * chunk_bytes:,} bytes, which its chunks cannot be.")
+    return Place(0, shape, dtype, chunks)
+
+
+def _expected(
+    path: Path, spec: DataSpec, count: int, places: dict[str, Place]
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """What a file of a spec holds; the canvas and the digits an image are taken from what the file shows."""
     images, labels = (places.get(name) for name in ("images", "labels"))
     if images is None or labels is None or len(images.shape) != 3 or max(images.shape[1:]) > LARGEST_SIDE:
@@ -240,5 +395,5 @@ def _expected(path: Path, spec: DataSpec, places: dict[str, Place]) -> dict[str,
     parts = columns(
         image_shape=(images.shape[1], images.shape[2]), pairs=len(labels.shape) == 2, motion=motion, layers=spec.layers
     )
-    expected = {part.name: ((spec.count, *part.shape), part.dtype) for part in parts}
-    return expected | {name: (shape, np.dtype("u1")) for name, shape in _digest_shapes(spec.count).items()}
+    expected = {part.name: ((count, *part.shape), part.dtype) for part in parts}
+    return expected | {name: (shape, np.dtype("u1")) for name, shape in _digest_shapes(count).items()}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from capsbench.contracts import CLASSES, FloatArray, IndexArray, UInt8Array
-from capsbench.durability import write_atomically
-from capsbench.errors import DataError, DataFileError, UsageError
+from capsbench.durability import kind_of, same_file, write_atomically
+from capsbench.errors import DataError, DataFileError, StorageError, UsageError
 from capsbench.storage import DataFile
 
 MEASURED = 100_000  # samples at most; evenly spread where there are more
@@ -92,8 +92,10 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
         UsageError: The PNG would be written over the file.
         StorageError: The PNG cannot be written.
     """
-    if out.resolve() == file.path.resolve():
+    if same_file(out, file.path):
         raise UsageError(f"The picture was to be written over {file.path} itself. Name a PNG with --out.")
+    if kind_of(out) == "folder":
+        raise StorageError(f"{out} cannot be written: a folder stands there. Name a PNG with --out.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -2,7 +2,8 @@
 
 A file is contiguous, uncompressed HDF5. A block is 4,096 samples; its digest is the SHA-256 of its bytes of images,
 labels, layers (if any), source, and shift or transform, in that order, C order, little-endian. The root digest is the
-SHA-256 of the spec as UTF-8 and then the block digests.
+SHA-256 of the spec as UTF-8 and then the block digests. A shard holds a run of a spec's samples, with blocks of its
+own; where it starts and stops stands in its attributes, and goes into its root digest after the spec.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import DataSpec, Generator, IndexArray, Sampler
+from capsbench.errors import ParameterError
 
 FORMAT = "capsbench"
 FORMAT_VERSION = 1
@@ -36,6 +38,32 @@ class Column:
     def sample_bytes(self) -> int:
         """Bytes a sample."""
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a file is to hold.
+
+    Attributes:
+        spec: Everything that determines the samples.
+        columns: The data sets of samples.
+        shard: Which samples of the spec; None for all of them.
+    """
+
+    spec: DataSpec
+    columns: Sequence[Column]
+    shard: range | None = None
+
+    def __len__(self) -> int:
+        return self.spec.count if self.shard is None else len(self.shard)
+
+    @property
+    def data_bytes(self) -> int:
+        """The bytes of the file's data; its header adds some thousand."""
+        return (
+            len(self) * sum(column.sample_bytes for column in self.columns)
+            + (block_count(len(self)) + 1) * DIGEST_BYTES
+        )
 
 
 def columns(*, image_shape: tuple[int, int], pairs: bool, motion: str, layers: bool) -> list[Column]:
@@ -72,9 +100,29 @@ def block_range(block: int, count: int) -> tuple[int, int]:
     return block * BLOCK, min((block + 1) * BLOCK, count)
 
 
-def file_bytes(columns: Iterable[Column], count: int) -> int:
-    """The bytes of a file's data; its header adds some thousand."""
-    return count * sum(column.sample_bytes for column in columns) + (block_count(count) + 1) * DIGEST_BYTES
+def shard_range(index: int, shards: int, count: int) -> range | None:
+    """Which of ``count`` samples shard ``index`` of ``shards`` holds; None if it is the only one, and holds all.
+
+    Raises:
+        ParameterError: There is no such shard, or more shards than samples.
+    """
+    if not 0 <= index < shards:
+        raise ParameterError(
+            f"Shard {index}/{shards} was asked for; shards of {shards} are 0/{shards} to {shards - 1}/{shards}."
+        )
+    if shards > count:
+        raise ParameterError(f"{shards:,} shards were asked for, of {count:,} samples; ask for {count:,} at most.")
+    return None if shards == 1 else range(index * count // shards, (index + 1) * count // shards)
+
+
+def shard_name(shard: range, count: int) -> str | None:
+    """``"3/7"``, the shard of ``count`` samples that holds these: of several that of fewest; None if none does."""
+    shortest, longest = count // (len(shard) + 1), count // max(len(shard) - 1, 1)
+    for shards in range(max(shortest, 2), min(longest, count) + 1):
+        index = -(-shard.start * shards // count)
+        if index < shards and shard_range(index, shards, count) == shard:
+            return f"{index}/{shards}"
+    return None
 
 
 def checked_indices(indices: Sequence[int] | IndexArray, count: int) -> IndexArray:
@@ -118,6 +166,7 @@ def block_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     return digest.digest()
 
 
-def root_digest(spec: str, digests: bytes) -> bytes:
-    """The SHA-256 of the spec's canonical text and then the block digests."""
-    return hashlib.sha256(spec.encode() + digests).digest()
+def root_digest(spec: str, digests: bytes, shard: range | None = None) -> bytes:
+    """The SHA-256 of the spec's canonical text, of a shard's start and stop, and then the block digests."""
+    extent = "" if shard is None else f"\n{shard.start} {shard.stop}\n"
+    return hashlib.sha256((spec + extent).encode() + digests).digest()

@@ -1,12 +1,14 @@
 """From ``key=value`` to the fields of a frozen dataclass, and the checks that its values go through."""
 
-import math
+import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import fields
+from numbers import Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from capsbench.errors import ParameterError, UnknownNameError
+from capsbench.errors import ParameterError, UnknownNameError, shown
 
 Range = tuple[float, float]
 """The two ends of a uniform distribution; equal ends fix the value."""
@@ -54,6 +56,22 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
     return cls(**{key: convert(key, value, types[key]) for key, value in values.items()})
 
 
+def defaults(kind: Any) -> dict[str, Any]:
+    """What a data set or a network takes where nothing is set: the keywords of its constructor that have a default."""
+    return {
+        parameter.name: parameter.default
+        for parameter in inspect.signature(kind).parameters.values()
+        if parameter.default is not parameter.empty
+    }
+
+
+def as_text(value: Any) -> str:
+    """A parameter as ``--set`` takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(as_text, value))
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
 def convert(name: str, value: Any, kind: Any) -> Any:
     """A value, or its text, as one of bool, int, float, str, a tuple of one of them, or None where that is allowed."""
     if get_origin(kind) in (Union, UnionType):
@@ -72,7 +90,9 @@ def _tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(items) == 1:  # one number means: fixed
         items = tuple(items) * len(kinds)
     if len(items) != len(kinds):
-        raise ParameterError(f"{name}={value} was asked for; it takes {len(kinds)} values, or one for all of them.")
+        raise ParameterError(
+            f"{name}={shown(value)} was asked for; it takes {len(kinds)} values, or one for all of them."
+        )
     return tuple(_scalar(name, item, kind) for item, kind in zip(items, kinds, strict=True))
 
 
@@ -82,7 +102,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         truth = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if str(text).lower() in truth:
             return truth[str(text).lower()]
-    elif not isinstance(text, bool):
+    elif isinstance(text, str | Real) and not isinstance(text, bool):
         try:
             result = _whole(text) if kind is int else kind(text)
         except (TypeError, ValueError, OverflowError):
@@ -92,7 +112,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         if result is not None:
             return result
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise ParameterError(f"{name}={value} was asked for; it takes {expected}.")
+    raise ParameterError(f"{name}={shown(value)} was asked for; it takes {expected}.")
 
 
 def _whole(value: Any) -> int:
@@ -126,19 +146,41 @@ def literal(text: str) -> Any:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
+def split_shard(text: str) -> tuple[int, int]:
+    """``"3/7"`` to ``(3, 7)``: the fourth of seven shards, counted from 0.
+
+    Raises:
+        ParameterError: It is no such text.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(text))
+    if not found or int(found[1]) >= int(found[2]):
+        raise ParameterError(f"A shard of {shown(text)!r} was asked for; write I/N with I from 0 to N-1, such as 0/4.")
+    return int(found[1]), int(found[2])
+
+
 def check_number(name: str, value: float, low: float, high: float) -> None:
     """Refuses what is not a number in low..high.
 
     Raises:
         ParameterError: It is not; NaN never is.
     """
-    if not (isinstance(value, int | float) and math.isfinite(value) and low <= value <= high):
-        raise ParameterError(f"{name}={value} was asked for; it must be in {_limit(low)}..{_limit(high)}.")
+    if not (isinstance(value, int | float) and low <= value <= high):
+        raise ParameterError(f"{name}={shown(value)} was asked for; it must be in {_limit(low)}..{_limit(high)}.")
 
 
 def _limit(value: float) -> str:
     """A limit to be read by people: 1,099,511,627,776 rather than 1.09951e+12."""
     return f"{int(value):,}" if abs(value) <= EXACT and value == int(value) else f"{value:g}"
+
+
+def check_truth(name: str, value: bool) -> None:
+    """Refuses what is neither True nor False: a text that says no is true in Python.
+
+    Raises:
+        ParameterError: It is neither.
+    """
+    if not isinstance(value, bool):
+        raise ParameterError(f"{name}={shown(value)} was asked for; it takes True or False.")
 
 
 def check_range(name: str, value: Range, low: float, high: float) -> None:

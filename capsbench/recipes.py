@@ -9,20 +9,37 @@ from typing import Any
 from capsbench import registry
 from capsbench.contracts import SPLITS, DataSpec, Digits, Generator, Sampler
 from capsbench.digits import digits_by_hash, load_digits, name_of
-from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError
-from capsbench.parameters import check_number, construct, convert
+from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError, shown
+from capsbench.parameters import check_number, check_truth, construct, convert
 from capsbench.randomness import check_seed
 
 LARGEST_COUNT = 2**40
+IMPORTED = "imported-affnist"
+"""The generator of a file that none has drawn: it was made of a file of the real affNIST."""
+UNKNOWN = "unknown"
+"""The digits of an imported file whose labels do not say which they are."""
+IMPORT = "capsbench import affnist FILE.mat --out FILE.h5"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A spec with everything at hand to draw its samples."""
+    """A spec with everything at hand to draw its samples.
+
+    Attributes:
+        spec: Everything that determines them.
+        generator: The data set with its parameters.
+        digits: The source digits.
+        name: What the registry knows the data set by; of a user's own file with its whole path.
+    """
 
     spec: DataSpec
     generator: Generator
     digits: Digits
+    name: str
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A user's own file is no module that another process could import; and tables are made where they are used.
+        return _remade, (self.name, self.spec, self.digits)
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -59,8 +76,13 @@ def make_recipe(
         UsageError: A name, a key or a value makes no sense.
         DigitsError: The digits are missing or damaged.
     """
+    check_truth("layers", layers)
+    if not isinstance(digits, str | Path):
+        raise ParameterError(f"digits={shown(digits)} was asked for; it takes auto, embedded or a folder.")
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
+    if name == IMPORTED:
+        raise UsageError(f"{IMPORTED!r} cannot be drawn: it is the real affNIST, imported with: {IMPORT}")
     owner = f"data set {name!r}"
     kind = _load(name)
     settings = dict(_preset(owner, kind, preset))
@@ -73,7 +95,9 @@ def make_recipe(
         check_number("variants", variants, 1, LARGEST_COUNT // len(source))
         count = len(source) * variants
     elif variants is not None:
-        raise ParameterError(f"A count of {count} and {variants} variants a digit were asked for; give one of them.")
+        raise ParameterError(
+            f"A count of {shown(count)} and {shown(variants)} variants a digit were asked for; give one of them."
+        )
     count = convert("count", count, int)
     check_number("count", count, 1, LARGEST_COUNT)
     spec = DataSpec(
@@ -83,10 +107,10 @@ def make_recipe(
         seed=seed,
         count=count,
         parameters=_plain(asdict(generator)),
-        layers=bool(layers),
+        layers=layers,
         digits=source.sha256,
     )
-    return Recipe(spec, generator, source)
+    return Recipe(spec, generator, source, _absolute(name))
 
 
 def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
@@ -100,6 +124,11 @@ def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
         DataFileError: The generator is not here, is of another version, or refuses the parameters.
         DigitsError: The digits are not here.
     """
+    if spec.generator == IMPORTED:
+        raise DataFileError(
+            f"The samples were imported from a file of affNIST and cannot be drawn anew. Import it again: {IMPORT}\n"
+            f"Its SHA-256 was {str(spec.parameters.get('mat'))[:64]}."
+        )
     if ":" in spec.generator:  # a file from elsewhere must not name the code that is run to check it
         raise DataFileError(
             f"The file was drawn by {spec.generator!r}, which is no data set that is installed here; "
@@ -115,7 +144,7 @@ def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
             f"The file was made by version {spec.version} of {spec.generator!r}; "
             f"here is version {kind.version}, which draws other samples."
         )
-    return Recipe(spec, generator, digits_by_hash(spec.digits, spec.split, digits))
+    return Recipe(spec, generator, digits_by_hash(spec.digits, spec.split, digits), spec.generator)
 
 
 def spec_difference(asked: DataSpec, found: DataSpec) -> str:
@@ -123,6 +152,16 @@ def spec_difference(asked: DataSpec, found: DataSpec) -> str:
     ours, theirs = _flat(asked), _flat(found)
     keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     return "; ".join(f"{key}: asked {ours.get(key, 'nothing')}, found {theirs.get(key, 'nothing')}" for key in keys)
+
+
+def _remade(name: str, spec: DataSpec, digits: Digits) -> Recipe:
+    return Recipe(spec, construct(_load(name), spec.parameters, owner=f"data set {name!r}"), digits, name)
+
+
+def _absolute(name: str) -> str:
+    """A name that holds in another working folder, too."""
+    place, _, attribute = name.rpartition(":")
+    return f"{Path(place).expanduser().resolve()}:{attribute}" if place.endswith(".py") else name
 
 
 def _load(name: str) -> Any:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_origin
 
-from capsbench.durability import write_atomically
+from capsbench.durability import kind_of, write_atomically
 from capsbench.errors import DataFileError
 from capsbench.version import VERSION
 
@@ -117,9 +117,9 @@ def load_results(folder: str | Path) -> list[Result]:
         DataFileError: There is no such folder, there are no results in it, or one of them is damaged.
     """
     place = Path(folder)
-    if place.is_file():
+    if kind_of(place) == "file":
         return [load_result(place)]
-    if not place.is_dir():
+    if kind_of(place) != "folder":
         raise DataFileError(f"There is no folder {place} to read results from.")
     paths = [path for path in sorted(place.rglob("*.json")) if _is_result(path)]
     if not paths:

@@ -97,7 +97,7 @@ class CrowdedSampler:
             for side in self._sides:
                 away = (2 * side - 1) * self._generator.spacing
                 frames = self._frames(flankers[part, side], indices[part], side)
-                saturating_add(strip, _placed(frames, dx[part] + away))
+                strip = saturating_add(strip, _placed(frames, dx[part] + away))
             images[part] = strip
         return Batch(
             images=images,

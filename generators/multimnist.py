@@ -82,10 +82,11 @@ class MultiMNISTSampler:
         source, shift = self._draw(indices)
         side = self._generator.image_shape
         images = np.empty((len(indices), *side), np.uint8)
+        offsets = self._offsets(source, shift)
         for start in range(0, len(indices), CHUNK):
             part = slice(start, start + CHUNK)
-            base, partner = (self._place(source[part], shift[part], k) for k in (0, 1))
-            images[part] = saturating_add(base, partner)
+            base, partner = self._table.canvases(offsets[:, part])
+            saturating_add(base, partner, out=images[part])
         return Batch(
             images=images,
             labels=self._digits.labels[source],
@@ -96,19 +97,24 @@ class MultiMNISTSampler:
     def layers(self, indices: IndexArray) -> UInt8Array:
         """``[n, 2, H, W]``: the base digit alone, and its partner alone."""
         source, shift = self._draw(indices)
-        return np.stack([self._place(source, shift, 0), self._place(source, shift, 1)], 1)
+        return self._table.canvases(self._offsets(source, shift).T)
 
     def measures(self, batch: ArrayBatch) -> dict[str, FloatArray]:
         """The overlap of each pair ``[n]`` in percent: of its 28x28 frames, of its 20x20 boxes, and of its ink.
 
         Overlap is the area of the intersection over the mean of the two areas; ink is what a digit alone has at 128 or
         more (0.5 of white).
+
+        Raises:
+            IndexError: A digit or a shift is none that this draws.
         """
         assert batch.source is not None and batch.shift is not None
         shift = batch.shift.astype(np.int64)
         apart = np.abs(shift[:, 0] - shift[:, 1])  # [n, 2]
         source = batch.source.astype(np.int64)
-        base, partner = (self._place(source, shift, k) >= INK for k in (0, 1))
+        if np.abs(shift).max(initial=0) > self._generator.shift or source.min(initial=0) < 0:
+            raise IndexError("a digit or a shift is none that is drawn")  # the table would give another digit's pixels
+        base, partner = self._table.canvases(self._offsets(source, shift)) >= INK
         both = (base & partner).sum((1, 2))
         mean = (base.sum((1, 2)) + partner.sum((1, 2))) / 2
         return {
@@ -132,5 +138,6 @@ class MultiMNISTSampler:
         shift = np.stack(np.divmod(places, side), 2) - self._generator.shift
         return np.stack([base, partner], 1), shift
 
-    def _place(self, source: IndexArray, shift: IndexArray, k: int) -> UInt8Array:
-        return self._table.place(source[:, k], shift[:, k, 0], shift[:, k, 1])
+    def _offsets(self, source: IndexArray, shift: IndexArray) -> IndexArray:
+        """``[2, n]``: where in the table the canvases of the base digits begin, and those of their partners."""
+        return self._table.offsets(source.T, shift[:, :, 0].T, shift[:, :, 1].T)

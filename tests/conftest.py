@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 
 # On a busy machine threads that spin while they wait make torch many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -14,7 +15,28 @@ from hypothesis import settings
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
 
 settings.register_profile("unhurried", deadline=None)  # that a machine is busy is no defect
+settings.register_profile("campaign", deadline=None, max_examples=2000)
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `make faults`."""
+    group = parser.getgroup("fault campaigns")
+    group.addoption("--campaign", action="store_true", help="Run the fault campaigns in full.")
+    group.addoption("--campaign-seed", type=int, default=0, metavar="N", help="Of all their random choices.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In a campaign Hypothesis, too, looks at more."""
+    if config.getoption("--campaign"):
+        settings.load_profile("campaign")
+
+
+@pytest.fixture
+def scale(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """How many of something: the first number in every test run, the second in a campaign."""
+    full = request.config.getoption("--campaign")
+    return lambda small, large: large if full else small
 
 
 @pytest.fixture(autouse=True)

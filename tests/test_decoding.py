@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from capsbench.contracts import Output
 from capsbench.decoding import STEPS, draw, move
 from capsbench.errors import ModelError
-from capsbench.loading import Stream, stream
 from capsbench.models import build
+from capsbench.streaming import Stream, stream
 
 
 class Writer(nn.Module):

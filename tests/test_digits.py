@@ -181,6 +181,19 @@ def test_one_flipped_byte_is_refused(place: Placer, tmp_path: Path, name: str, p
     assert str(error.value).count("\n") <= 1
 
 
+def test_a_file_that_is_cut_is_told_its_size_whatever_its_md5(
+    place: Placer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = place(tmp_path / "mine") / TEST_LABELS
+    content = path.read_bytes()[:10_000]
+    path.unlink()
+    path.write_bytes(content)
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(FILES, TEST_LABELS, IdxFile(md5, FILES[TEST_LABELS].shape))
+    with pytest.raises(DigitsError, match=f"{TEST_LABELS}: it should hold 10,008 bytes, found 10,000"):
+        load_digits("test", tmp_path / "mine")
+
+
 def test_each_load_checks_anew(place: Placer, tmp_path: Path) -> None:
     folder = place(tmp_path / "mine")
     load_digits("test", folder)
@@ -234,7 +247,7 @@ def test_gzip_bomb_is_not_inflated(place: Placer, tmp_path: Path) -> None:
     (folder / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(bytes(1_000_000)) * 1000)  # 1 GB of nothing
     tracemalloc.start()
     try:
-        with pytest.raises(DigitsError, match="more than 10,008 bytes"):
+        with pytest.raises(DigitsError, match="should hold 10,008 bytes, found more"):
             load_digits("test", folder)
         assert tracemalloc.get_traced_memory()[1] < 30_000_000  # the test images take 8 MB
     finally:

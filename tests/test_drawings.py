@@ -11,8 +11,8 @@ from capsbench.contracts import Output
 from capsbench.digits import load_digits
 from capsbench.drawings import GIVEN, absent_digits, answered_digits, measure_drawings, references
 from capsbench.evaluation import Predictions, predict
-from capsbench.loading import Stream, stream
 from capsbench.segmentation import segmentation
+from capsbench.streaming import Stream, stream
 
 PAIRS = 60
 

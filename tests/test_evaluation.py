@@ -8,7 +8,8 @@ from capsbench.answers import Answers
 from capsbench.contracts import Output
 from capsbench.errors import ModelError
 from capsbench.evaluation import Predictions, accuracy, gap, is_out_of_memory, pair_accuracies, predict, unpaired_gap
-from capsbench.loading import Samples, stream
+from capsbench.loading import Samples
+from capsbench.streaming import stream
 
 
 class Scripted(torch.nn.Module):

@@ -7,7 +7,7 @@ import torch
 from capsbench.contracts import Output
 from capsbench.evaluation import Predictions
 from capsbench.factors import EDGES, binned, by_factor, displacement, factors, near, one_at_a_time
-from capsbench.loading import Stream, stream
+from capsbench.streaming import Stream, stream
 
 
 def answers(correct: list[int] | np.ndarray) -> Predictions:

@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,18 @@ def test_placing_is_slicing(noise: UInt8Array, size: int, past_margin: int, data
         np.testing.assert_array_equal(canvas, wide[shift : shift + size, shift : shift + size])
 
 
+def test_placing_keeps_the_axes_of_its_index(noise: UInt8Array) -> None:
+    digits, dy, dx = np.array([[0, 2], [1, 1], [2, 0]]), np.array([[-4, 3], [0, 0], [9, 1]]), np.array([[5], [0], [-9]])
+    for shift in (9, 4 + 9):  # the second cuts the canvas out of a wider one
+        table = ShiftTable(noise, size=36 if shift == 13 else 64, shift=shift)
+        placed = table.place(digits, dy, dx)
+        for row, column in np.ndindex(3, 2):
+            (alone,) = table.place(digits[row, [column]], dy[row, [column]], dx[row])
+            np.testing.assert_array_equal(placed[row, column], alone)
+        swapped = table.canvases(table.offsets(digits, dy, dx).T)
+        np.testing.assert_array_equal(swapped, placed.swapaxes(0, 1))
+
+
 def test_placing_nothing_gives_nothing(noise: UInt8Array) -> None:
     none = np.zeros(0, np.int64)
     assert ShiftTable(noise, size=40, shift=6).place(none, none, none).shape == (0, 40, 40)
@@ -123,9 +136,12 @@ def test_placed_canvases_are_no_views_of_the_table(noise: UInt8Array) -> None:
 def test_every_sum_of_two_grey_levels_is_clipped_at_255() -> None:
     first, second = (np.ascontiguousarray(half) for half in np.mgrid[:256, :256].astype(np.uint8))
     expected = np.minimum(first.astype(int) + second, 255)
-    total = saturating_add(first, second)
-    assert total is first
-    np.testing.assert_array_equal(total, expected)
+    before = first.copy(), second.copy()
+    np.testing.assert_array_equal(saturating_add(first, second), expected)
+    out = np.full_like(first, 77)
+    assert saturating_add(first, second, out=out) is out
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal((first, second), before)
 
 
 def test_bright_ink_on_bright_ink_does_not_wrap_around() -> None:
@@ -229,6 +245,46 @@ def test_warp_is_within_two_grey_levels_of_scipys(noise: UInt8Array, transform: 
     """On noise, where neighbours differ the most, and over every transform that a generator accepts."""
     warped = warp_one(noise[0], np.array([transform]))
     assert np.abs(warped - exact_warp(noise[0], np.array(transform))).max() <= 2
+
+
+def plain_warp(image: UInt8Array, coefficients: Any) -> Any:
+    """``[40, 40]``: every pixel of the canvas by integers alone, in 1/65536 of a pixel, weights in 1/256."""
+    a, b, c, d, e, f = (int(value) for value in coefficients)
+    y, x = np.mgrid[:40, :40]
+    wide = np.pad(image.astype(int), 2)
+    places = [np.clip(place, -2 * 65536, 30 * 65536 - 1) for place in (d * x + e * y + f, a * x + b * y + c)]
+    (row, column), (down, right) = (
+        [place // 65536 + 2 for place in places],
+        [place % 65536 // 256 for place in places],
+    )
+    wide = np.pad(wide, ((0, 1), (0, 1)))
+    upper = wide[row, column] * (256 - right) + wide[row, column + 1] * right
+    lower = wide[row + 1, column] * (256 - right) + wide[row + 1, column + 1] * right
+    return (upper * (256 - down) + lower * down + 32768) // 65536
+
+
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["drawn", "any", "flat", "nearly flat"]))
+def test_no_pixel_of_small_ink_is_left_out(seed: int, kind: str) -> None:
+    """Only the part of a canvas that the box of the ink falls on is drawn; that must be all there is to see."""
+    random = np.random.default_rng(seed)
+    images = np.zeros((9, 28, 28), np.uint8)
+    for image in images[1:]:  # the first stays blank
+        (top, bottom), (left, right) = (np.sort(random.integers(0, 29, 2)) for _ in range(2))
+        image[top:bottom, left:right] = random.integers(0, 256, (bottom - top, right - left))
+    chosen = random.integers(0, len(images), 12)
+    if kind == "drawn":
+        low, high = np.array(list(WIDE.values())).T
+        coefficients = inverse_coefficients(random.uniform(low, high, (12, 6)))
+    else:
+        coefficients = random.integers(-(2**18), 2**18, (12, 6)).astype(np.int32)
+        coefficients[:, [2, 5]] = random.integers(-(2**21), 2**21, (12, 2))
+    if kind.endswith("flat"):  # a line of the source, or a point, fills the canvas
+        coefficients[:, 3:5] = coefficients[:, :2] * random.integers(-1, 2, (12, 1))
+    if kind == "nearly flat":
+        coefficients[:, 3] += random.integers(-3, 4, 12)
+    warped = WarpTable(images).warp(chosen, coefficients)
+    for image, one, found in zip(images[chosen], coefficients, warped, strict=True):
+        np.testing.assert_array_equal(found, plain_warp(image, one))
 
 
 def test_many_warps_equal_one_at_a_time(digits: Digits) -> None:

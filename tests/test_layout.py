@@ -1,20 +1,27 @@
 """What stands in a file, worked out by hand: shapes, blocks, and the digests over them."""
 
 import hashlib
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
+from capsbench.errors import ParameterError
 from capsbench.layout import (
     BLOCK,
+    Outline,
     block_count,
     block_digest,
     block_range,
     checked_indices,
     columns_of,
-    file_bytes,
     root_digest,
+    shard_name,
+    shard_range,
     stored_arrays,
 )
 from capsbench.recipes import Recipe, make_recipe
@@ -78,7 +85,9 @@ def test_a_block_is_4096_samples_and_the_last_one_the_rest(count: int, blocks: l
 def test_the_bytes_of_a_file_are_those_of_its_samples_and_digests() -> None:
     one = recipe("multimnist", layers=True)
     sample = 36 * 36 + 2 + 2 * 36 * 36 + 2 * 4 + 2 * 2
-    assert file_bytes(columns_of(one.generator, one.spec), 4097) == 4097 * sample + 2 * 32 + 32
+    whole = replace(one.spec, count=4097)
+    assert Outline(whole, columns_of(one.generator, whole)).data_bytes == 4097 * sample + 2 * 32 + 32
+    assert Outline(whole, columns_of(one.generator, whole), range(96, 4096)).data_bytes == 4000 * sample + 32 + 32
 
 
 def test_a_blocks_digest_takes_its_arrays_in_the_order_of_the_format() -> None:
@@ -132,3 +141,47 @@ def test_what_is_no_list_of_whole_numbers_is_refused(asked: Any, words: str) -> 
 def test_samples_that_are_not_there_are_an_index_error(asked: Any) -> None:
     with pytest.raises(IndexError, match=r"were asked for; there are 0\.\.3\."):
         checked_indices(asked, 4)
+
+
+def test_the_root_digest_of_a_shard_takes_where_it_starts_and_stops() -> None:
+    assert root_digest("spec", b"abc", range(5, 9)) == hashlib.sha256(b"spec\n5 9\nabc").digest()
+
+
+@pytest.mark.parametrize(
+    ("shards", "ends"), [(2, [0, 5, 11]), (3, [0, 3, 7, 11]), (11, [*range(12)])], ids=["two", "three", "eleven"]
+)
+def test_shards_are_those_of_the_contract(shards: int, ends: list[int]) -> None:
+    found = [shard_range(index, shards, 11) for index in range(shards)]
+    assert found == [range(start, stop) for start, stop in pairwise(ends)]
+
+
+def test_one_shard_is_no_shard() -> None:
+    assert shard_range(0, 1, 11) is None
+
+
+@pytest.mark.parametrize(
+    ("index", "shards", "message"),
+    [
+        (2, 2, r"Shard 2/2 was asked for; shards of 2 are 0/2 to 1/2"),
+        (0, 12, "12 shards were asked for, of 11 samples"),
+    ],
+)
+def test_shards_that_are_not_there_are_refused(index: int, shards: int, message: str) -> None:
+    with pytest.raises(ParameterError, match=message):
+        shard_range(index, shards, 11)
+
+
+@given(st.integers(2, 300), st.integers(0, 299), st.integers(2, 5000))
+def test_the_name_of_a_shard_names_its_samples(shards: int, index: int, count: int) -> None:
+    assume(index < shards <= count)
+    shard = shard_range(index, shards, count)
+    assert shard is not None
+    name = shard_name(shard, count)
+    assert name is not None
+    found, of = map(int, name.split("/"))
+    assert of <= shards and shard_range(found, of, count) == shard
+
+
+def test_what_is_no_shard_has_no_name() -> None:
+    assert shard_name(range(1, 9), 10) is None
+    assert shard_name(range(6), 10) is None

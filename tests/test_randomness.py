@@ -1,7 +1,7 @@
 """Random words against the known answers of Random123, and what is made of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,11 @@ from capsbench.contracts import SPLITS, IndexArray
 from capsbench.errors import ParameterError
 from capsbench.generators import CATALOG
 from capsbench.randomness import (
+    FEISTEL_ROUNDS,
     ORDER_STREAM,
+    SHORT,
+    SHUFFLE_STREAM,
+    Shuffle,
     check_seed,
     integers,
     permutation,
@@ -138,13 +142,102 @@ def test_permutation_differs_by_seed_and_by_epoch() -> None:
     assert len(orders) == 25
 
 
-def test_every_permutation_is_equally_likely() -> None:
-    def rank(order: IndexArray) -> int:
-        return int(np.ravel_multi_index(tuple(order[:3]), (4, 4, 4)))
+def everything(count: int, seed: int = 0, epoch: int = 0) -> IndexArray:
+    return Shuffle(count, seed=seed, epoch=epoch).rows(np.arange(count))
 
-    ranks, counts = np.unique([rank(permutation(4, seed=3, epoch=epoch)) for epoch in range(2400)], return_counts=True)
-    assert len(ranks) == math.factorial(4)
+
+@pytest.mark.parametrize(
+    "order", [lambda epoch: permutation(5, seed=3, epoch=epoch), lambda epoch: everything(5, 3, epoch)]
+)
+def test_every_order_is_equally_likely(order: Callable[[int], IndexArray]) -> None:
+    ranks, counts = np.unique([int(order(epoch) @ 5 ** np.arange(5)) for epoch in range(2400)], return_counts=True)
+    assert len(ranks) == math.factorial(5)
     assert stats.chisquare(counts).pvalue > 1e-3
+
+
+seeds, epochs = st.integers(0, 2**64 - 1), st.integers(0, 2**32 - 1)
+
+
+@given(count=st.integers(1, 5000) | st.integers(SHORT + 1, 20_000), seed=seeds, epoch=epochs)
+def test_shuffle_visits_each_sample_once(count: int, seed: int, epoch: int) -> None:
+    order = everything(count, seed, epoch)
+    assert order.dtype == np.int64
+    np.testing.assert_array_equal(np.sort(order), np.arange(count))
+
+
+@pytest.mark.parametrize("count", [SHORT, SHORT + 1, 65**2, 65**2 + 1, 100**2 - 1, 100**2, 100**2 + 1, 7 * 11 * 101])
+def test_shuffle_is_whole_at_the_edges_of_its_grids(count: int) -> None:
+    np.testing.assert_array_equal(np.sort(everything(count)), np.arange(count))
+
+
+@given(count=st.sampled_from([10, SHORT, SHORT + 1, 60_000, 60_000_000]), seed=seeds, epoch=epochs, data=st.data())
+def test_any_part_of_a_shuffle_is_computed_alone(count: int, seed: int, epoch: int, data: st.DataObject) -> None:
+    chosen = np.array(data.draw(st.lists(st.integers(0, count - 1), max_size=20)), np.int64)
+    shuffle = Shuffle(count, seed=seed, epoch=epoch)
+    found = shuffle.rows(chosen)
+    assert ((found >= 0) & (found < count)).all()
+    np.testing.assert_array_equal(found, [shuffle.rows(np.array([position]))[0] for position in chosen])
+    assert len(set(found.tolist())) == len(set(chosen.tolist()))
+
+
+def plain_shuffle(position: int, count: int, seed: int, epoch: int) -> int:
+    """The definition, one position at a time: a Feistel network on a grid, walked until it hits a sample."""
+    side = math.ceil(math.sqrt(count))
+    while True:
+        left, right = divmod(position, side)
+        for turn in range(FEISTEL_ROUNDS):
+            index = np.array([right + 2**32 * (turn // 4)])
+            word = int(words(index, seed=seed, stream=SHUFFLE_STREAM, draw=epoch)[turn % 4][0])
+            left, right = right, (left + word * side // 2**32) % side
+        position = left * side + right
+        if position < count:
+            return position
+
+
+@pytest.mark.parametrize("count", [SHORT + 1, 5000, 60_000_000, 2**40])
+def test_shuffle_is_its_definition(count: int) -> None:
+    positions = np.random.default_rng(0).integers(0, count, 40)
+    found = Shuffle(count, seed=2**40 + 7, epoch=3).rows(positions)
+    assert found.tolist() == [plain_shuffle(int(position), count, 2**40 + 7, 3) for position in positions]
+
+
+def test_short_shuffle_is_the_permutation_of_training() -> None:
+    np.testing.assert_array_equal(everything(SHORT, 5, 6), permutation(SHORT, seed=5, epoch=6))
+
+
+@pytest.mark.parametrize("count", [50, SHORT + 1, 60_000_000])
+def test_shuffle_differs_by_seed_and_by_epoch(count: int) -> None:
+    first = np.arange(50)
+    orders = {
+        Shuffle(count, seed=seed, epoch=epoch).rows(first).tobytes()
+        for seed in (0, 1, 2**32, 2**63)
+        for epoch in range(5)
+    }
+    assert len(orders) == 20
+
+
+def test_each_sample_may_come_first_and_any_other_after_it() -> None:
+    count, bins = SHORT + 4, 41  # 4,100
+    found = np.array([Shuffle(count, seed=3, epoch=epoch).rows(np.arange(2)) for epoch in range(4100)])
+    for column in (found[:, 0], found[:, 1], (found[:, 1] - found[:, 0]) % count):
+        assert stats.chisquare(np.bincount(column * bins // count, minlength=bins)).pvalue > 1e-3
+    pairs = (found * 5 // count) @ (5, 1)
+    assert stats.chisquare(np.bincount(pairs, minlength=25)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("count", [SHORT + 1, 60_000, 60_000_000])
+def test_neighbours_in_a_shuffle_have_nothing_to_do_with_one_another(count: int) -> None:
+    order = Shuffle(count, seed=1, epoch=0).rows(np.arange(min(count, 100_000)))
+    where = order / count
+    if count > 1_000_000:  # a whole short one is uniform by itself
+        assert stats.kstest(where, "uniform").pvalue > 1e-3
+    assert stats.kstest(np.diff(order) % count / count, "uniform").pvalue > 1e-3
+    assert abs(stats.pearsonr(where, np.arange(len(where))).statistic) < 4 / math.sqrt(len(where))
+    assert abs(stats.pearsonr(where[1:], where[:-1]).statistic) < 4 / math.sqrt(len(where))
+
+
+def test_shuffle_of_nothing_is_nothing() -> None:
+    assert everything(0).tolist() == []
 
 
 def test_stream_numbers_are_those_published() -> None:
@@ -160,7 +253,7 @@ def test_stream_numbers_are_those_published() -> None:
 
 def test_no_two_streams_share_a_number() -> None:
     numbers = [load("data set", name).number for name in CATALOG]
-    streams = [ORDER_STREAM, *(stream_number(number, split) for number in numbers for split in SPLITS)]
+    streams = [ORDER_STREAM, SHUFFLE_STREAM, *(stream_number(number, split) for number in numbers for split in SPLITS)]
     assert len(set(streams)) == len(streams)
     assert all(1 <= number <= 255 for number in numbers)
 

@@ -9,7 +9,7 @@ import pytest
 
 from capsbench import registry
 from capsbench.errors import UnknownNameError, UsageError
-from capsbench.loading import stream
+from capsbench.streaming import stream
 
 PLUGIN = Path(__file__).with_name("plugin")
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from capsbench.loading import stream
 from capsbench.segmentation import SegmentationTally, segmentation
+from capsbench.streaming import stream
 
 
 def four_pixels() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -285,9 +285,9 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "external storage": (external_storage, "not stored contiguously in the file itself"),
     "virtual data set": (virtual, "not stored contiguously"),
     "huge, not allocated": (remade("images", shape=(COUNT, 2**20, 2**20), dtype="u1"), "does not fit the file"),
-    "huge, chunked": (remade("images", shape=(2**40, 28, 28), dtype="u1", chunks=(2**20, 28, 28)), "contiguously"),
+    "huge, chunked": (remade("images", shape=(2**40, 28, 28), dtype="u1", chunks=(2**20, 28, 28)), "not in chunks of"),
     "sizes that overflow": (remade("layers", shape=(2**31, 2**31, 4), dtype="u1"), "does not fit"),
-    "gzip": (remade("images", shape=(COUNT, 28, 28), dtype="u1", chunks=True, compression="gzip"), "contiguously"),
+    "gzip": (remade("images", shape=(COUNT, 28, 28), dtype="u1", chunks=True, compression="gzip"), "not in chunks of"),
     "compact": (compact, "contiguously"),
     "objects": (remade("labels", data=["a"] * COUNT, dtype=h5py.string_dtype()), "types and sizes"),
     "records": (remade("labels", data=np.zeros(COUNT, [("a", "u1"), ("b", "u1")])), "types and sizes"),
@@ -511,62 +511,6 @@ def test_a_thread_that_is_not_the_main_one_reads_headers_too() -> None:
     path = made()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(read_header, path).result().spec == recipe().spec
-
-
-MUTATE = """
-import random, sys
-from pathlib import Path
-from capsbench.errors import DataFileError
-from capsbench.storage import open_dataset
-
-good = Path(sys.argv[1]).read_bytes()
-def content(file):
-    parts = [getattr(file, name).tobytes() for name in ("images", "labels", "source", "shift")]
-    return [file.spec, file.digest, *parts]
-expected = content(open_dataset(sys.argv[1]))
-refused = same = 0
-for seed in range(int(sys.argv[2])):
-    draw = random.Random(seed)
-    data = bytearray(good)
-    kind = draw.choice(("bits", "header bits", "header bits", "header bytes", "cut", "grown", "hole"))
-    reach = 3072 if "header" in kind else len(data)
-    if kind in ("bits", "header bits"):
-        for _ in range(draw.choice((1, 1, 2, 8))):
-            data[draw.randrange(reach)] ^= 1 << draw.randrange(8)
-    elif kind == "header bytes":
-        for _ in range(draw.choice((1, 2, 8))):
-            data[draw.randrange(reach)] = draw.choice((0, 1, 127, 128, 255))
-    elif kind == "cut":
-        del data[draw.randrange(len(data)):]
-    elif kind == "grown":
-        data += bytes(draw.randrange(1, 9000))
-    else:
-        start = draw.randrange(len(data))
-        data[start:start + draw.randrange(1, 600)] = b""
-    path = Path("mutated.h5")
-    path.write_bytes(data)
-    print(seed, kind, file=sys.stderr, flush=True)
-    try:
-        found = content(open_dataset(path))
-    except DataFileError as error:
-        assert "\\n" not in str(error), error
-        refused += 1
-    else:
-        assert found == expected, (seed, kind)
-        same += 1
-print(refused, same)
-"""
-
-
-def test_a_mutated_file_is_refused_or_the_same() -> None:
-    path = made()
-    # In a process of its own: libhdf5 has been known to crash on what is damaged.
-    done = subprocess.run(
-        [sys.executable, "-c", MUTATE, path, "1000"], capture_output=True, text=True, timeout=100, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    refused, same = map(int, done.stdout.split())
-    assert refused + same == 1000 and refused > 700 and same > 50
 
 
 STRANGE: dict[str, dict[str, Any]] = {

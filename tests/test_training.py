@@ -19,8 +19,8 @@ from capsbench.checkpoints import CheckpointFolder
 from capsbench.contracts import ArrayBatch, IndexArray, Output, TensorBatch
 from capsbench.errors import ParameterError, TrainingError, UnknownNameError
 from capsbench.evaluation import predict
-from capsbench.loading import Stream, stream
 from capsbench.logs import MetricsLog
+from capsbench.streaming import Stream, stream
 from capsbench.training import TrainConfig, Trained, Trainer
 
 CONFIG = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5)

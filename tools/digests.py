@@ -1,7 +1,7 @@
 """Writes the root digests of the named data sets: ``python tools/digests.py DIR|embedded [OUT]``.
 
-Of each split, with seed 0 and one sample a digit, into results/digests.json, below the name of the digits; what stands
-there of other digits is kept. The tables in docs/datasets.md are made from that file.
+Of each split, with seed 0 and one sample a digit, into capsbench/data/digests.json, below the name of the digits; what
+stands there of other digits is kept. ``capsbench verify`` knows files by it; a table of the documents is made of it.
 """
 
 import argparse
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import capsbench
 from capsbench.contracts import SPLITS
+from capsbench.published import FILE
 
-DIGESTS = Path(__file__).resolve().parent.parent / "results" / "digests.json"
 NAMED = {
     "padded": ("padded", None),
     "padded centered": ("padded", "centered"),
@@ -37,7 +37,7 @@ def main() -> None:
     """Writes the digests of the digits that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("digits", metavar="DIR|embedded", help="the four IDX files of full MNIST, or: embedded")
-    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", default=DIGESTS)
+    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", default=FILE)
     arguments = parser.parse_args()
     published = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     published["embedded" if arguments.digits == "embedded" else "mnist"] = root_digests(arguments.digits)

@@ -4,10 +4,9 @@ Generated are docs/cli.md, from the commands' own help, docs/results.md, from th
 ``make figures``), and in any document what stands between a line of these and
 ``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder;
 ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
-results/digests.json, which tools/digests.py writes.
+root digests, which tools/digests.py writes.
 """
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import click
 from capsbench import registry
 from capsbench.cli import cli
 from capsbench.pages import markdown_page
+from capsbench.published import digests
 from capsbench.report import current, render
 from capsbench.results import load_results
 from capsbench.version import VERSION
@@ -79,8 +79,8 @@ def with_digests(text: str) -> str:
 
     def table(match: re.Match[str]) -> str:
         rows = ["| digits | data set | split | root digest |", "|---|---|---|---|"]
-        for digits, digests in json.loads((ROOT / "results" / "digests.json").read_text()).items():
-            for name, digest in digests.items():
+        for digits, table in digests().items():
+            for name, digest in table.items():
                 title, split = name.split("/")
                 rows.append(f"| {digits} | {title} | `{split}` | `{digest}` |")
         return "\n".join([match[1].rstrip(), *rows, match[2]])

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from capsbench.cli import digits, experiments, files, listing, results
+from capsbench.cli import digits, experiments, files, importing, listing, packing, results
 from capsbench.exits import exit_code
 from capsbench.version import VERSION
 
@@ -30,8 +30,11 @@ def cli() -> None:
 for command in (
     files.generate,
     files.verify,
+    files.merge,
     files.info,
     files.preview,
+    packing.pack,
+    importing.import_group,
     digits.data,
     listing.list_command,
     experiments.run,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from capsbench.cli.options import digits_option, json_option, say_embedded, set_option
+from capsbench.cli.options import digits_option, force_option, json_option, say_embedded, set_option
 from capsbench.errors import DataFileError
 from capsbench.parameters import split_assignments
 
@@ -24,7 +24,9 @@ from capsbench.parameters import split_assignments
 @digits_option
 @click.option("--layers", is_flag=True, help="Keep each digit alone, too.")
 @click.option("--out", default=".", metavar="DIR|FILE.h5", show_default=True, help="Where the files go.")
-@click.option("--force", is_flag=True, help="Start anew where another file stands.")
+@click.option("--shard", metavar="I/N", help="Only the I-th of N shards, counted from 0; `capsbench merge` joins them.")
+@click.option("--workers", default=1, show_default=True, help="Processes that draw and write.")
+@force_option
 @json_option
 def generate(
     dataset: str, splits: Sequence[str], out: str, sets: tuple[str, ...], as_json: bool, **options: Any
@@ -37,6 +39,8 @@ def generate(
     Example:
       capsbench generate multimnist
       capsbench generate affnist --split test --set rotation=-45,45 --out data
+      capsbench generate multimnist --split trainval --preset paper --workers 8
+      capsbench generate multimnist --split trainval --preset paper --shard 0/16
     """
     from capsbench.describing import file_facts, generated_text
     from capsbench.face import DEFAULT_SPLITS, generate_splits
@@ -75,10 +79,12 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
       capsbench verify multimnist-test.h5 --sample 500
       capsbench verify multimnist-test.h5 --repair
     """
-    from capsbench.generation import remake_command, repair_file, wrong_samples
+    from capsbench.generation import repair_file, wrong_samples
     from capsbench.layout import block_count
     from capsbench.parameters import check_number
     from capsbench.progress import progress
+    from capsbench.published import recognise
+    from capsbench.sidecar import remake_command
     from capsbench.storage import DataFile
 
     check_number("--sample", sample, 0, 2**40)
@@ -93,8 +99,11 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
         click.echo(f"{file}: {repaired.drawn:,} samples drawn anew, {repaired.kept:,} were right.")
     data.check()
     number = block_count(len(data))
+    known = recognise(data.digest)
     held = "1 block" if number == 1 else f"all {number:,} blocks"
     click.echo(f"{file}: {held} of {len(data):,} samples right. Digest {data.digest}")
+    if known:
+        click.echo(f"{file}: this is {known}.")
     if sample:
         wrong = wrong_samples(data, sample)
         if wrong:
@@ -102,6 +111,29 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
                 f"{file}: {len(wrong)} of {min(sample, len(data))} samples are not what its spec draws: {wrong[:3]}."
             )
         click.echo(f"{file}: {min(sample, len(data)):,} random samples drawn anew from the spec are the same bytes.")
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("shards", metavar="SHARD...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@force_option
+@json_option
+def merge(out: Path, shards: tuple[Path, ...], force: bool, as_json: bool) -> None:
+    """Join the shards of one spec into one file; what is missing, doubled, damaged or foreign is named.
+
+    \b
+    Example:
+      capsbench merge multimnist-trainval.h5 multimnist-trainval-*of16.h5
+    """
+    from capsbench.describing import file_facts, generated_text
+    from capsbench.merging import merge_files
+    from capsbench.progress import progress
+    from capsbench.storage import DataFile
+
+    with progress(out.name) as report:
+        merged = merge_files(out, shards, force=force, report=report)
+    facts = file_facts(DataFile(out)) | {"seconds": merged.seconds, "written": merged.drawn}
+    click.echo(json.dumps(facts, indent=2) if as_json else generated_text(merged, facts, done="merged"))
 
 
 @click.command()

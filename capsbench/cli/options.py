@@ -9,6 +9,7 @@ digits_option = click.option(
     show_default=True,
     help="Where the source digits come from.",
 )
+force_option = click.option("--force", is_flag=True, help="Start anew where another file stands.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 set_option = click.option("--set", "sets", multiple=True, metavar="K=V", help="Set one parameter; may be repeated.")
 

@@ -1,7 +1,7 @@
 """Trained on digits at random places, tested under affine maps never seen: the paper's section 5.2."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +15,12 @@ from capsbench.contracts import CLASSES
 from capsbench.errors import DataFileError
 from capsbench.evaluation import Predictions, accuracy, gap, predict, unpaired_gap
 from capsbench.factors import EDGES, binned, by_factor, displacement, one_at_a_time
-from capsbench.loading import Stream
 from capsbench.parameters import check_number
+from capsbench.recipes import UNKNOWN
 from capsbench.report import PaperFigure, Table, by_network, percent, seeds_of, spread
 from capsbench.results import Result
 from capsbench.storage import DataFile, open_dataset
+from capsbench.streaming import Stream
 
 SELECTIONS = {"target": "first at target", "best": "best validation", "last": "last epoch"}
 """The checkpoints that are evaluated, and what a table calls them."""
@@ -228,6 +229,8 @@ def _given(bench: Bench, path: str) -> DataFile:
         DataFileError: It is damaged, not ours, or does not show single test digits of 40x40.
     """
     file = open_dataset(Path(path), digits=bench.digits)
+    if file.shard is not None:
+        raise DataFileError(f"{path} is a shard of its data set; test on all of it: capsbench merge OUT SHARD...")
     height, width = file.images.shape[1:]
     if (height, width, file.labels.ndim, file.spec.split) != (Affine.image_size, Affine.image_size, 1, "test"):
         shown = "pairs" if file.labels.ndim == 2 else "single digits"
@@ -263,7 +266,9 @@ def _sets(bench: Bench, settings: AffineSettings) -> tuple[dict[str, dict[float,
 
 
 def _measured(answers: Mapping[str, Predictions], tests: Mapping[str, DataFile]) -> dict[str, Any]:
-    """The accuracies of a checkpoint, and its gaps."""
+    """The accuracies of a checkpoint, and its gaps; an image of which no digit is known is taken for one of its own."""
+    own = {role: np.arange(len(one.source), dtype=np.int32) for role, one in answers.items() if one.source.min() < 0}
+    answers = {role: replace(one, source=own.get(role, one.source)) for role, one in answers.items()}
     measured: dict[str, Any] = {role: accuracy(answer).to_dict() for role, answer in answers.items()}
     measured["gap"] = gap(answers["clean"], answers["affine"])
     if "file" in answers:
@@ -310,11 +315,11 @@ def _at_target(results: Sequence[Result], model: str) -> str | None:
 
 
 def _told_file(result: Result) -> str:
-    used = result.data["file"]
-    spec = used["spec"]
+    spec, digest = (result.data["file"][key] for key in ("spec", "digest"))
+    own = "; of unknown digits: intervals take each image for one of its own" if spec["digits"] == UNKNOWN else ""
     return (
         f"{result.settings['test']}, {spec['count']:,} samples of {spec['generator']}/{spec['split']}, "
-        f"digest {used['digest'][:12]}"
+        f"digest {digest[:12]}{own}"
     )
 
 

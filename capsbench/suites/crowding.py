@@ -13,10 +13,10 @@ from capsbench.charts import Chart
 from capsbench.comparison import paired_notes
 from capsbench.errors import ParameterError
 from capsbench.evaluation import Accuracy, Predictions, accuracy, predict
-from capsbench.loading import Stream
 from capsbench.parameters import check_number
 from capsbench.report import Table, by_network, percent, seeds_of, spread
 from capsbench.results import Result
+from capsbench.streaming import Stream
 
 KINDS = ("digits", "shuffled")
 """Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, without its strokes."""

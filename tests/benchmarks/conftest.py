@@ -12,7 +12,10 @@ from tabulate import tabulate
 
 ROUNDS = 15  # of each contestant, in turns; the minimum of so many is steady to a few percent
 
-RATIOS = pytest.StashKey[list[tuple[str, str, float]]]()
+RATIOS = pytest.StashKey[list[tuple[str, str, float, float | None]]]()
+
+Alternate = Callable[..., dict[str, float]]
+"""Contestants, with ``gates`` and ``work``, to the minimum of each; see `alternate`."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,16 +33,24 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def alternate(
-    benchmark: Any, request: pytest.FixtureRequest
-) -> Callable[[Mapping[str, Callable[[int], object]]], dict[str, float]]:
+def alternate(benchmark: Any, request: pytest.FixtureRequest) -> Alternate:
     """Runs contestants in turns and gives the minimum of each in seconds; the first is ours and is held to the others.
 
     A contestant is handed the number of its round, so that no two rounds see the same samples. The rounds of ours are
     pytest-benchmark's, and the others run between them. Where benchmarks are disabled each runs once.
+
+    ``gates`` says how many times as fast as another contestant ours must be at least; it is asserted where benchmarks
+    are enabled. ``work`` says how much a contestant does in a round where they do not do the same; its minimum is that
+    of one piece of work.
     """
 
-    def run(contestants: Mapping[str, Callable[[int], object]]) -> dict[str, float]:
+    def run(
+        contestants: Mapping[str, Callable[[int], object]],
+        *,
+        gates: Mapping[str, float] | None = None,
+        work: Mapping[str, int] | None = None,
+    ) -> dict[str, float]:
+        asked, pieces = gates or {}, work or {}
         ours, *others = contestants
         minima = dict.fromkeys(contestants, float("inf"))
         turn = -1
@@ -47,7 +58,7 @@ def alternate(
         def timed(name: str) -> None:
             begun = time.perf_counter()
             contestants[name](turn)
-            minima[name] = min(minima[name], time.perf_counter() - begun)
+            minima[name] = min(minima[name], (time.perf_counter() - begun) / pieces.get(name, 1))
 
         def others_first() -> None:
             nonlocal turn
@@ -58,7 +69,10 @@ def alternate(
         benchmark.pedantic(timed, args=(ours,), setup=others_first, rounds=ROUNDS, warmup_rounds=1)
         if benchmark.enabled:
             found = request.config.stash.setdefault(RATIOS, [])
-            found += [(f"{benchmark.group}: {ours}", name, minima[name] / minima[ours]) for name in others]
+            ratios = {name: minima[name] / minima[ours] for name in others}
+            found += [(f"{benchmark.group}: {ours}", name, ratio, asked.get(name)) for name, ratio in ratios.items()]
+            slow = {name: round(ratio, 2) for name, ratio in ratios.items() if ratio < asked.get(name, 0)}
+            assert not slow, f"{benchmark.group} is to be {dict(asked)} times as fast; it is {slow}"
         return minima
 
     return run
@@ -69,4 +83,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash.get(RATIOS, [])
     if rows:
         terminalreporter.section("ratios of minima of alternating runs")
-        terminalreporter.write_line(tabulate(rows, ("ours", "against", "times as fast"), floatfmt=".2f"))
+        terminalreporter.write_line(tabulate(rows, ("ours", "against", "times as fast", "at least"), floatfmt=".2f"))

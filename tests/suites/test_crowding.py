@@ -18,7 +18,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.loading import stream
+from capsbench.streaming import stream
 
 class Known(torch.nn.Module):
     """Looks each image up among all that the suite tests and selects on."""

@@ -17,7 +17,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.loading import stream
+from capsbench.streaming import stream
 
 class Oracle(torch.nn.Module):
     """Looks each image up among all that select and test."""

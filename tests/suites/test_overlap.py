@@ -10,11 +10,11 @@ import pytest
 
 from capsbench.charts import Chart
 from capsbench.errors import UnknownNameError
-from capsbench.loading import stream
 from capsbench.report import charts, render
 from capsbench.results import Result
 from capsbench.running import plan_run, run_plan
 from capsbench.segmentation import segmentation
+from capsbench.streaming import stream
 from capsbench.suites.overlap import PAPER, SELECTIONS, ZERO_SHOT, Overlap
 
 KNOWN = '''
@@ -22,7 +22,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.loading import stream
+from capsbench.streaming import stream
 
 class Oracle(torch.nn.Module):
     """Looks each image up among all that the suite selects on or tests on; it cannot learn."""

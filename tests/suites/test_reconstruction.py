@@ -12,11 +12,11 @@ import pytest
 
 from capsbench.digits import load_digits
 from capsbench.errors import DataFileError, ParameterError
-from capsbench.loading import Stream, stream
 from capsbench.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
 from capsbench.report import charts, render, tables
 from capsbench.results import Result
 from capsbench.running import Outcome, plan_run, run_plan
+from capsbench.streaming import Stream, stream
 from capsbench.suites.reconstruction import PAPER, Reconstruction, ReconstructionSettings
 
 KNOWN = '''
@@ -24,7 +24,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.loading import stream
+from capsbench.streaming import stream
 
 class Unlearned(torch.nn.Module):
     def __init__(self):

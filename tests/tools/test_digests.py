@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from capsbench import published
 from capsbench.digits import auto_source
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "digests.py"
-PUBLISHED = json.loads((ROOT / "results" / "digests.json").read_text())
+PUBLISHED = published.digests()
 FULL_MNIST = auto_source()
 
 
@@ -39,7 +40,7 @@ def test_tool_keeps_what_stands_there_of_other_digits(tmp_path: Path) -> None:
 
 
 def test_every_digest_stands_in_the_documents() -> None:
-    page = (ROOT / "docs" / "datasets.md").read_text()
+    page = (ROOT / "docs" / "files.md").read_text()
     for digits, digests in PUBLISHED.items():
         assert len(digests) == 28
         for name, digest in digests.items():

@@ -1,0 +1,122 @@
+"""Pieces of work shared out among processes, of which this one is the first.
+
+A worker is a fresh interpreter at the other end of a socket. It holds no lock and shares no memory, so that it can be
+killed at any moment: what it had not reported done is done by those who are left. What goes wrong in a worker is no
+worker's to tell: its pieces come back to this process, where the same will go wrong in plain sight.
+"""
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from socket import socketpair
+from typing import Protocol
+
+AHEAD = 2  # pieces that a worker has at hand, so that it need not wait while this process is busy with its own
+
+
+class Job(Protocol):
+    """What every process does with a piece; it is pickled, once for each worker."""
+
+    def open(self) -> int:
+        """What a worker opens for itself: a handle."""
+
+    def __call__(self, handle: int, piece: int, /) -> int:
+        """Does a piece; how much that was."""
+
+
+class Worker:
+    """A process that does pieces of a job, as this one sees it."""
+
+    def __init__(self, job: Job) -> None:
+        ours, theirs = socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", f"from capsbench.crew import serve; serve({theirs.fileno()})"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # Ctrl-C is for this process; a worker ends when its socket does
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
+            )
+        self._connection = Connection(ours.detach())
+        self._pending: deque[int] = deque()
+        self._job: Job | None = job
+
+    def feed(self, pieces: deque[int]) -> None:
+        """Hands on the next pieces, as long as the worker has few; a worker that is gone takes none."""
+        try:
+            if self._job is not None and self._connection.poll():  # it says that it is there
+                self._connection.recv()
+                self._connection.send(self._job)
+                self._job = None
+            while self._job is None and pieces and len(self._pending) < AHEAD:
+                self._connection.send(pieces[0])
+                self._pending.append(pieces.popleft())
+        except (OSError, EOFError):
+            self._lose(pieces)
+
+    def collect(self, pieces: deque[int], *, wait: bool) -> Iterator[int]:
+        """How much each piece was that has been done by now, or all of them; what a worker leaves undone goes back."""
+        try:
+            while self._pending and (wait or self._connection.poll()):
+                done: int = self._connection.recv()
+                self._pending.popleft()
+                yield done
+        except (OSError, EOFError):
+            self._lose(pieces)
+
+    def end(self) -> None:
+        """Lets the worker go, at once."""
+        with suppress(OSError):
+            self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _lose(self, pieces: deque[int]) -> None:
+        pieces.extendleft(reversed(self._pending))
+        self._pending.clear()
+        self._job = None
+        with suppress(OSError):
+            self._connection.close()
+
+
+def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Generator[int, None, None]:
+    """Does every piece of a job, in any order; after each it yields how much that was.
+
+    Args:
+        job: What is to be done.
+        pieces: Of what.
+        workers: Processes that take part, this one included; no more are started than there are pieces.
+        handle: What this process has open for it.
+    """
+    left = deque(pieces)
+    crew: list[Worker] = []
+    try:
+        for _ in range(min(workers, len(pieces)) - 1):
+            with suppress(OSError):  # where no more processes can be had, those that there are do the work
+                crew.append(Worker(job))
+        while left:
+            for worker in crew:
+                worker.feed(left)
+            if left:
+                yield job(handle, left.popleft())
+            for worker in crew:
+                yield from worker.collect(left, wait=not left)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def serve(socket: int) -> None:
+    """A worker's life: it says that it is there, is told its job, and does pieces until its socket ends."""
+    with suppress(EOFError, OSError), Connection(socket) as connection:
+        connection.send("here")
+        job: Job = connection.recv()
+        handle = job.open()
+        while True:
+            connection.send(job(handle, connection.recv()))

@@ -1,0 +1,146 @@
+"""What reads a MATLAB file of affNIST: a child process of its own, for scipy's reader crashes on damaged files.
+
+The child is handed the open file and one to write to. It limits itself, reads, checks, and writes the samples as plain
+bytes: all transforms, then all images, then all labels. On stdout it says in one JSON object how many there are, or
+what is wrong.
+"""
+
+import json
+import resource
+import sys
+import warnings
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+VARIABLE = "affNISTdata"
+PIXELS = 1600  # of 40x40, row by row
+FACTORS = 6
+CLASSES = 10
+HEADER_BYTES = 128
+SAMPLE_BYTES = PIXELS + 1 + 8 * FACTORS
+"""Of a transform in float64, an image and a label, as the child writes them."""
+
+
+def main() -> None:
+    """The child's life.
+
+    Its arguments are two handles, of the MATLAB file and of the file to write to, then the bytes of memory and the
+    seconds of processor time that it may take. Nothing heavy is imported before the limits hold.
+    """
+    source, target, memory, seconds = map(int, sys.argv[1:])
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, memory)
+    _limit(resource.RLIMIT_CPU, seconds)
+    sys.stdout.write(answer(source, target))
+    sys.stdout.flush()
+
+
+def answer(source: int, target: int) -> str:
+    """Reads the one handle and writes to the other; what came of it, as JSON."""
+    try:
+        said = _converted(source, target)
+    except MemoryError:
+        said = {"wrong": "it needs more memory than an import may take"}
+    except RefusedError as refusal:
+        said = {"wrong": str(refusal)}
+    except Exception as error:  # scipy's reader raises whatever a damaged byte leads it to
+        said = {"wrong": f"it is damaged ({type(error).__name__}: {error})"}
+    return json.dumps(said)
+
+
+class RefusedError(Exception):
+    """The file can be read, and does not hold what a file of affNIST holds."""
+
+
+def samples(
+    variables: dict[str, Any],
+) -> "tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float64]]":
+    """What a file holds, checked.
+
+    Args:
+        variables: What scipy read, by name.
+
+    Returns:
+        Images ``[N, 1600]``, labels ``[N]`` and transforms ``[N, 6]``, in the order of the file.
+
+    Raises:
+        RefusedError: Something is missing, or not of the type, shape or range that it has in affNIST.
+    """
+    import numpy as np
+
+    data = variables.get(VARIABLE)
+    if data is None:
+        raise RefusedError(f"it has no variable {VARIABLE}")
+    if not isinstance(data, np.ndarray) or data.shape != (1, 1) or data.dtype.names is None:
+        raise RefusedError(f"its {VARIABLE} is no struct of 1x1")
+    fields = {name: data[name][0, 0] for name in data.dtype.names}
+    images = _field(fields, "image", PIXELS)
+    count = images.shape[1]
+    if images.dtype != np.uint8:
+        raise RefusedError(f"its image is of {images.dtype}; uint8 is needed")
+    labels = _field(fields, "label_int", 1, count)[0]
+    if not np.isin(labels, np.arange(CLASSES)).all():
+        raise RefusedError("its label_int holds other numbers than 0 to 9")
+    if "label_one_of_n" in fields:
+        ones = _field(fields, "label_one_of_n", CLASSES, count)
+        if not np.array_equal(ones, np.arange(CLASSES)[:, None] == labels):
+            raise RefusedError("its label_one_of_n does not say the same as its label_int")
+    transform = _field(fields, "human_readable_transform", FACTORS, count).astype(np.float64)
+    if not (np.abs(transform) <= np.finfo(np.float32).max).all():  # nor is what is no number
+        raise RefusedError("its human_readable_transform holds what no float32 can")
+    return np.ascontiguousarray(images.T), labels.astype(np.uint8), np.ascontiguousarray(transform.T)
+
+
+def _field(fields: dict[str, Any], name: str, rows: int, count: int | None = None) -> "npt.NDArray[Any]":
+    """A field of the struct, if it is an array of real numbers with so many rows, and columns."""
+    import numpy as np
+
+    array = fields.get(name)
+    if array is None:
+        raise RefusedError(f"its {VARIABLE} has no field {name}")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+        raise RefusedError(f"its {name} is no array of real numbers")
+    if array.ndim != 2 or array.shape[0] != rows or array.shape[1] < 1 or count not in (None, array.shape[1]):
+        shape = "x".join(map(str, array.shape))
+        raise RefusedError(f"its {name} is {shape}; {rows}x{count or 'N'} is needed")
+    return array
+
+
+def _converted(source: int, target: int) -> dict[str, Any]:
+    from scipy.io import loadmat
+
+    warnings.simplefilter("ignore")  # nobody would read them
+    with open(source, "rb") as file:  # a handle, no path
+        images, labels, transform = samples(loadmat(file, variable_names=[VARIABLE]))
+    try:
+        with open(target, "wb") as out:
+            for array in (transform, images, labels):
+                out.write(array.data)
+    except OSError as error:
+        return {"errno": error.errno}
+    return {"samples": len(labels)}
+
+
+def _limit(kind: int, most: int) -> None:
+    """Sets a limit that cannot be lifted again; one that is lower already stays."""
+    with suppress(ValueError, OSError):  # some systems refuse to limit memory
+        _, hard = resource.getrlimit(kind)
+        low = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (low, low))
+
+
+def header_fault(start: bytes) -> str | None:
+    """What is wrong with a file that begins so; None where it may be of MATLAB 5.
+
+    Args:
+        start: Its first `HEADER_BYTES`, which are MATLAB's header: text, then the version and the order of bytes.
+    """
+    if start[124:128] in (b"\x00\x02IM", b"\x02\x00MI") or start.startswith(b"\x89HDF"):
+        return "it is of MATLAB 7.3, which is HDF5; in MATLAB, save it with -v7"
+    if start[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
+        return "it is not of MATLAB 5" if start else "it is empty"
+    return None

@@ -1,0 +1,64 @@
+"""How a campaign is run: in a process of its own, which may fork, and with a line in the end that tells what it did."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOLD = pytest.StashKey[list[str]]()
+
+TESTS = Path(__file__).resolve().parent.parent
+START = f"""
+import sys
+sys.path.append({str(TESTS)!r})
+from faults.{{module}} import {{entry}} as run
+run(*sys.argv[1:])
+"""
+LONGEST = 900  # seconds
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps a line for the end of the run."""
+    return request.config.stash.setdefault(TOLD, []).append
+
+
+@pytest.fixture
+def campaign(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
+    """Runs ``main`` of a module of this folder, or what its name says after a colon, with the seed and arguments.
+
+    It prints one JSON object, of what it counted, which is returned; where it fails, its last lines name the seed and
+    the case.
+    """
+    if sys.platform != "linux":
+        pytest.skip("campaigns ask Linux who lives, how large a process is, and who opens a file")
+    seed = request.config.getoption("--campaign-seed")
+
+    def run(module: str, *arguments: object) -> dict[str, Any]:
+        start = START.format(module=module.partition(":")[0], entry=module.partition(":")[2] or "main")
+        done = subprocess.run(
+            [sys.executable, "-c", start, str(seed), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=LONGEST,
+            check=False,
+        )
+        assert done.returncode == 0, f"{module} {arguments}, seed {seed}:\n{done.stderr[-6000:]}"
+        counts: dict[str, Any] = json.loads(done.stdout)
+        words = ", ".join(f"{number} {what}" for what, number in counts.items())
+        tell(f"{module} {' '.join(map(str, arguments))} (seed {seed}): {words}")
+        return counts
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tells what each campaign did."""
+    if lines := config.stash.get(TOLD, []):
+        terminalreporter.section("fault campaigns")
+        for line in lines:
+            terminalreporter.line(line)

@@ -1,0 +1,378 @@
+"""Files from a source: whole or not there, resumed where they were left, never over another's."""
+
+import errno
+import json
+import os
+import pickle
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from capsbench import durability
+from capsbench.contracts import ArrayBatch, FloatArray, IndexArray, Sampler, UInt8Array
+from capsbench.errors import DataFileError, SpecMismatchError, StorageError
+from capsbench.generation import generate_file
+from capsbench.recipes import Recipe, make_recipe
+from capsbench.storage import DataFile, open_dataset
+
+SMALL = {"size": 28, "shift": 2}
+
+
+MANY = 10_000  # three blocks
+
+
+def recipe(name: str = "padded", **options: Any) -> Recipe:
+    defaults: dict[str, Any] = {"split": "test", "digits": "embedded", "count": 100}
+    if name == "padded":
+        defaults["parameters"] = SMALL
+    return make_recipe(name, **(defaults | options))
+
+
+def names(folder: Path = Path()) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Counting:
+    """A sampler that notes what it is asked for."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+        self.drawn: list[int] = []
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        self.drawn += indices.tolist()
+        return self.sampler.batch(indices)
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        return self.sampler.layers(indices)
+
+    def measures(self, batch: ArrayBatch) -> Mapping[str, FloatArray]:
+        return self.sampler.measures(batch)
+
+
+def counting(one: Recipe) -> Counting:
+    """Makes a recipe's sampler note what it draws."""
+    counter = Counting(one.sampler)
+    one.__dict__["sampler"] = counter  # where cached_property keeps it
+    return counter
+
+
+def stop_after(samples: int) -> Callable[[int, int], None]:
+    """A report that interrupts the run once so many samples are done."""
+
+    def report(done: int, total: int) -> None:
+        if done >= samples:
+            raise KeyboardInterrupt
+
+    return report
+
+
+def overwrite(path: Path, offset: int, content: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def flip(path: Path, offset: int) -> None:
+    byte = path.read_bytes()[offset]
+    overwrite(path, offset, bytes([byte ^ 0x10]))
+
+
+def test_nothing_but_the_file_and_its_sidecar_is_left() -> None:
+    generate_file(recipe(), Path("deep/er/x.h5"))
+    assert names(Path("deep/er")) == ["x.h5", "x.json"]
+
+
+def test_the_final_name_is_not_there_before_the_file_is_whole() -> None:
+    seen = []
+    generate_file(recipe(count=MANY), Path("x.h5"), report=lambda done, total: seen.append((done, total, names())))
+    assert [done for done, _, _ in seen] == [0, 4096, 8192, MANY]
+    assert {total for _, total, _ in seen} == {MANY}
+    assert all(there == ["x.h5.lock", "x.h5.partial"] for _, _, there in seen)
+
+
+@pytest.mark.parametrize(("done", "missing"), [(0, 0), (1, 4096), (8192, 8192)])
+def test_an_interrupted_run_goes_on_where_it_was(done: int, missing: int) -> None:
+    whole = generate_file(recipe(count=MANY), Path("whole.h5")).path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(done))
+    assert "x.h5" not in names() and "x.h5.partial" in names() and "x.h5.lock" not in names()
+    again = recipe(count=MANY)
+    counter = counting(again)
+    made = generate_file(again, Path("x.h5"))
+    assert (made.drawn, made.kept) == (MANY - missing, missing)
+    assert counter.drawn == list(range(missing, MANY))
+    assert Path("x.h5").read_bytes() == whole
+    assert names() == ["whole.h5", "whole.json", "x.h5", "x.json"]
+
+
+def test_of_a_partial_file_only_what_is_not_right_is_drawn_anew() -> None:
+    whole = generate_file(recipe(count=MANY), Path("whole.h5")).path
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(MANY))
+    flip(Path("x.h5.partial"), DataFile(whole).places["images"].offset + 28 * 28 * 5000)
+    made = generate_file(recipe(count=MANY), Path("x.h5"))
+    assert (made.drawn, made.kept) == (4096, MANY - 4096)
+    assert Path("x.h5").read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "flipped header"])
+def test_a_partial_file_that_does_not_read_as_ours_is_started_anew(damage: str) -> None:
+    whole = generate_file(recipe(count=MANY), Path("whole.h5")).path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(4096))
+    partial = Path("x.h5.partial")
+    if damage == "flipped header":
+        flip(partial, 100)
+    else:
+        partial.write_bytes({"cut": partial.read_bytes()[:50_000], "empty": b"", "garbage": b"x" * 9000}[damage])
+    assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
+    assert Path("x.h5").read_bytes() == whole
+
+
+def test_a_whole_file_is_verified_and_left() -> None:
+    generate_file(recipe(), Path("x.h5"))
+    before = [Path(name).stat() for name in names()]
+    again = recipe()
+    counter = counting(again)
+    made = generate_file(again, Path("x.h5"))
+    assert (made.drawn, made.kept) == (0, 100)
+    after = [Path(name).stat() for name in names()]
+    assert [(one.st_ino, one.st_mtime_ns) for one in after] == [(one.st_ino, one.st_mtime_ns) for one in before]
+    assert not counter.drawn
+
+
+@pytest.mark.parametrize("key", ["images", "labels", "source", "shift", "digests", "root"])
+def test_a_damaged_file_is_healed_by_generating_it_again(key: str) -> None:
+    path = generate_file(recipe(count=MANY), Path("x.h5")).path
+    whole = path.read_bytes()
+    flip(path, DataFile(path).places[key].offset + 1)
+    assert path.read_bytes() != whole
+    assert generate_file(recipe(count=MANY), path).drawn == (MANY if key == "root" else 4096)
+    assert path.read_bytes() == whole
+
+
+CHANGES: list[tuple[dict[str, Any], str]] = [
+    ({"seed": 1}, "seed: asked 1, found 0"),
+    ({"count": 99}, "count: asked 99, found 100"),
+    ({"layers": True}, "layers: asked True, found False"),
+    ({"split": "validation"}, "split: asked validation, found test"),
+    ({"parameters": SMALL | {"shift": 1}}, "shift: asked 1, found 2"),
+    ({"name": "affnist", "parameters": None}, "generator: asked affnist, found padded"),
+]
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "partial"])
+@pytest.mark.parametrize(("change", "difference"), CHANGES, ids=[difference for _, difference in CHANGES])
+def test_a_file_of_another_spec_is_refused_and_kept(change: dict[str, Any], difference: str, finished: bool) -> None:
+    if finished:
+        generate_file(recipe(), Path("x.h5"))
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            generate_file(recipe(), Path("x.h5"), report=stop_after(0))
+    there = {name: Path(name).read_bytes() for name in names()}
+    other = recipe(**change)
+    with pytest.raises(SpecMismatchError) as told:
+        generate_file(other, Path("x.h5"))
+    assert difference in str(told.value) and "--force" in str(told.value)
+    assert {name: Path(name).read_bytes() for name in names()} == there
+    made = generate_file(other, Path("x.h5"), force=True)
+    assert made.drawn == other.spec.count
+    assert open_dataset("x.h5").spec == other.spec
+    assert names() == ["x.h5", "x.json"]
+    assert json.loads(Path("x.json").read_text())["spec"] == other.spec.to_dict()
+
+
+def test_force_keeps_the_old_file_until_the_new_one_is_whole() -> None:
+    old = generate_file(recipe(), Path("x.h5")).path.read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(seed=1), Path("x.h5"), force=True, report=stop_after(0))
+    assert Path("x.h5").read_bytes() == old
+    open_dataset("x.h5")
+
+
+def test_a_partial_file_is_said_to_be_unfinished_and_not_damaged() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(4096))
+    with pytest.raises(DataFileError, match=r"x\.h5\.partial is unfinished: 2 of its 3 blocks are missing"):
+        open_dataset("x.h5.partial")
+
+
+def test_a_forced_run_that_was_stopped_goes_on() -> None:
+    generate_file(recipe(), Path("x.h5"))
+    other = recipe(seed=1, count=MANY)
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(other, Path("x.h5"), force=True, report=stop_after(4096))
+    assert generate_file(other, Path("x.h5"), force=True).kept == 4096
+
+
+def test_force_draws_a_whole_file_anew() -> None:
+    whole = generate_file(recipe(), Path("x.h5")).path.read_bytes()
+    assert generate_file(recipe(), Path("x.h5"), force=True).drawn == 100
+    assert Path("x.h5").read_bytes() == whole
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x89HDF\r\n\x1a\n"])
+def test_what_is_no_data_file_is_not_overwritten_unless_forced(content: bytes) -> None:
+    Path("x.h5").write_bytes(content)
+    with pytest.raises(DataFileError, match="--force"):
+        generate_file(recipe(), Path("x.h5"))
+    assert Path("x.h5").read_bytes() == content
+    assert names() == ["x.h5"]
+    generate_file(recipe(), Path("x.h5"), force=True)
+    open_dataset("x.h5")
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_folder_where_the_file_should_go_is_refused_before_anything_is_drawn(force: bool) -> None:
+    Path("x.h5").mkdir()
+    one = recipe()
+    counter = counting(one)
+    with pytest.raises(StorageError, match="a folder stands there"):
+        generate_file(one, Path("x.h5"), force=force)
+    assert names() == ["x.h5"] and not counter.drawn
+
+
+def test_too_little_space_is_refused_before_there_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with pytest.raises(StorageError, match=r"needs 8\.0 MB, free are 1\.0 MB"):
+        generate_file(recipe(count=MANY), Path("x.h5"))
+    assert names() == []
+
+
+def test_a_system_that_writes_little_at_a_time_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = generate_file(recipe(), Path("whole.h5")).path.read_bytes()
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda handle, content, offset: real(handle, content[:997], offset))
+    generate_file(recipe(), Path("x.h5"))
+    assert Path("x.h5").read_bytes() == whole
+
+
+def test_a_file_is_synced_before_it_takes_its_name_even_when_another_run_wrote_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(recipe(), Path("x.h5"), report=stop_after(100))
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: stop_after(0)(0, 0))
+        generate_file(recipe(), Path("x.h5"))
+    events: list[tuple[str, int]] = []
+    sync, rename = os.fsync, Path.replace
+
+    def fsync(handle: int) -> None:
+        events.append(("sync", os.fstat(handle).st_ino))
+        sync(handle)
+
+    def replace_(path: Path, target: Path) -> Path:
+        events.append(("rename", path.stat().st_ino))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace_)
+    assert generate_file(recipe(), Path("x.h5")).drawn == 0
+    file, folder = Path("x.h5").stat().st_ino, Path().stat().st_ino
+    assert events.index(("sync", file)) < events.index(("rename", file))
+    assert events[-1] == ("sync", folder)
+
+
+def test_two_runs_on_one_file_the_second_is_refused_and_the_first_goes_on() -> None:
+    whole = generate_file(recipe(count=MANY), Path("whole.h5")).path.read_bytes()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(done: int, total: int) -> None:
+        begun.set()
+        go_on.wait(20)
+
+    first = threading.Thread(target=lambda: generate_file(recipe(count=MANY), Path("x.h5"), report=wait))
+    first.start()
+    assert begun.wait(20)
+    before = time.perf_counter()
+    for force in (False, True):
+        with pytest.raises(StorageError, match=r"Another run is writing x\.h5"):
+            generate_file(recipe(count=MANY), Path("x.h5"), force=force)
+    assert time.perf_counter() - before < 1
+    go_on.set()
+    first.join()
+    assert Path("x.h5").read_bytes() == whole
+    assert "x.h5.lock" not in names()
+
+
+@pytest.mark.parametrize("workers", [2, 3, 16])
+def test_several_processes_make_the_same_bytes(workers: int) -> None:
+    whole = generate_file(recipe("multimnist", count=MANY, layers=True), Path("whole.h5")).path.read_bytes()
+    seen: list[int] = []
+    made = generate_file(
+        recipe("multimnist", count=MANY, layers=True),
+        Path("x.h5"),
+        workers=workers,
+        report=lambda done, total: seen.append(done),
+    )
+    assert (made.drawn, made.kept) == (MANY, 0)
+    assert Path("x.h5").read_bytes() == whole
+    assert seen[0] == 0 and seen[-1] == MANY and seen == sorted(seen) and len(seen) == 4
+
+
+def test_a_data_set_of_a_users_own_file_is_drawn_by_several_processes() -> None:
+    shutil.copy(Path(__file__).parent / "plugin" / "blank_digits.py", "mine.py")
+    one = make_recipe("mine.py:Blank", split="test", digits="embedded", count=20_000)
+    whole = generate_file(one, Path("whole.h5")).path.read_bytes()
+    assert generate_file(one, Path("x.h5"), workers=2).path.read_bytes() == whole
+
+
+def test_a_recipe_goes_to_another_process_without_its_tables() -> None:
+    one = recipe("affnist")
+    batch = one.sampler.batch(np.arange(5))
+    sent = pickle.dumps(one)
+    assert len(sent) < one.digits.images.nbytes + 20_000
+    np.testing.assert_array_equal(pickle.loads(sent).sampler.batch(np.arange(5)).images, batch.images)
+
+
+def test_a_disk_that_fails_while_more_is_drawn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "FLUSH_SECONDS", 0.001)
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            generate_file(recipe(count=MANY), Path("x.h5"), report=lambda done, total: time.sleep(0.05))
+    assert names() == ["x.h5.partial"]
+    # What the disk refused still shows in the system's cache, so that no block may count as written.
+    assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
+
+
+def test_blocks_that_a_disk_did_not_take_are_written_again_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = generate_file(recipe(count=MANY), Path("x.h5")).path
+    whole = path.read_bytes()
+    flip(path, DataFile(path).places["images"].offset)
+    sync = os.fsync
+
+    def fail(handle: int) -> None:
+        if os.fstat(handle).st_ino == path.stat().st_ino:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            generate_file(recipe(count=MANY), path)
+    assert generate_file(recipe(count=MANY), path).drawn == 4096
+    assert path.read_bytes() == whole
+
+
+def test_a_file_system_that_cannot_sync_meanwhile_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "FLUSH_SECONDS", 0.001)
+
+    def refuse(handle: int) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
