@@ -9,7 +9,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,18 +231,12 @@ class Writing:
         """Writes a block; how many samples it has."""
         start, stop = block_range(block, self.count)
         arrays = self.source(start, stop)
-        with ThreadPoolExecutor(1) as aside:  # the system copies while the digest is worked out
-            written = aside.submit(self._write, handle, start, arrays)
-            digest = block_digest(arrays)
-            written.result()
-        # The digest goes last: a block without its digest is written again.
-        write_at(handle, memoryview(digest), self.places["digests"].offset + block * DIGEST_BYTES)
-        return stop - start
-
-    def _write(self, handle: int, start: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         for name, array in arrays.items():
             place = self.places[name]
             write_at(handle, array.data.cast("B"), place.offset + start * place.sample_bytes)
+        # The digest goes last: a block without its digest is written again.
+        write_at(handle, memoryview(block_digest(arrays)), self.places["digests"].offset + block * DIGEST_BYTES)
+        return stop - start
 
 
 def write_at(handle: int, content: memoryview, offset: int) -> None:

@@ -41,7 +41,8 @@ def alternate(benchmark: Any, request: pytest.FixtureRequest) -> Alternate:
 
     ``gates`` says how many times as fast as another contestant ours must be at least; it is asserted where benchmarks
     are enabled. ``work`` says how much a contestant does in a round where they do not do the same; its minimum is that
-    of one piece of work.
+    of one piece of work. ``tidy`` clears up after each, which is nobody's time;
+    ``rounds`` is for what takes seconds.
     """
 
     def run(
@@ -49,6 +50,8 @@ def alternate(benchmark: Any, request: pytest.FixtureRequest) -> Alternate:
         *,
         gates: Mapping[str, float] | None = None,
         work: Mapping[str, int] | None = None,
+        tidy: Callable[[], None] = lambda: None,
+        rounds: int = ROUNDS,
     ) -> dict[str, float]:
         asked, pieces = gates or {}, work or {}
         ours, *others = contestants
@@ -63,10 +66,12 @@ def alternate(benchmark: Any, request: pytest.FixtureRequest) -> Alternate:
         def others_first() -> None:
             nonlocal turn
             turn += 1
+            tidy()
             for name in others:
                 timed(name)
+                tidy()
 
-        benchmark.pedantic(timed, args=(ours,), setup=others_first, rounds=ROUNDS, warmup_rounds=1)
+        benchmark.pedantic(timed, args=(ours,), setup=others_first, rounds=rounds, warmup_rounds=1)
         if benchmark.enabled:
             found = request.config.stash.setdefault(RATIOS, [])
             ratios = {name: minima[name] / minima[ours] for name in others}
