@@ -35,8 +35,9 @@ docs: $(VENV)/installed-dev ## write the generated parts of the documents anew
 figures: $(VENV)/installed-dev ## draw the charts of the documents anew from the result files
 	$(BIN)/capsbench report results --charts docs/images/results --markdown docs/results.md >/dev/null
 
-bench: $(VENV)/installed-bench ## compare speeds; prints the ratios
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group
+bench: $(VENV)/installed-bench ## compare speeds; prints the ratios, and keeps them with JSON=results/benchmarks/MACHINE.json
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group \
+	  $(if $(JSON),--benchmark-json=$(JSON))
 
 clean: ## remove what was built, and the demo's results
 	rm -rf build dist runs *.egg-info .benchmarks .hypothesis .mypy_cache .ruff_cache

@@ -3,19 +3,23 @@
 Generated are docs/cli.md, from the commands' own help, docs/results.md, from the result files (its charts are drawn by
 ``make figures``), and in any document what stands between a line of these and
 ``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder;
+``<!-- ratios: GROUP | GROUP -->``, what ``make bench`` found of these groups, and ``<!-- packed -->`` of packed files;
 ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
 root digests, which tools/digests.py writes.
 """
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from capsbench import registry
 from capsbench.cli import cli
+from capsbench.durability import human_bytes
 from capsbench.pages import markdown_page
 from capsbench.published import digests
 from capsbench.report import current, render
@@ -25,6 +29,8 @@ from capsbench.version import VERSION
 ROOT = Path(__file__).resolve().parent.parent
 PRESETS = re.compile(r"(<!-- presets: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
+RATIOS = re.compile(r"(<!-- ratios: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
@@ -88,6 +94,52 @@ def with_digests(text: str) -> str:
     return DIGESTS.sub(table, text)
 
 
+def measured() -> Iterator[tuple[str, dict[str, Any]]]:
+    """What ``make bench`` kept, each with a word on the machine."""
+    for path in sorted((ROOT / "results" / "benchmarks").glob("*.json")):
+        content = json.loads(path.read_text())
+        for one in content["benchmarks"]:
+            yield f"{content['cpu']}, numpy {content['numpy']}, h5py {content['h5py']}", one
+
+
+def with_ratios(text: str) -> str:
+    """A document with its tables of speeds made anew: minima of alternating runs, one against the other."""
+
+    def table(match: re.Match[str]) -> str:
+        groups = [group.strip() for group in match[2].split("|")]
+        found = [(where, one) for where, one in measured() if one["group"] in groups and "ours" in one]
+        found.sort(key=lambda one: groups.index(one[1]["group"]))
+        rows = ["| what | against | times as fast | asked for |", "|---|---|---|---|"]
+        for _, one in found:
+            for other, ratio in one["times as fast"].items():
+                asked = one["at least"].get(other)
+                rows.append(f"| {one['group']}: {one['ours']} | {other} | {ratio:.2f} | {asked or ''} |")
+            if "times the slower of the two" in one:
+                rows.append(
+                    f"| | the slower of the two, in its time | {one['times the slower of the two']:.2f} | 1.5 at most |"
+                )
+        rows += [f"\n{where}." for where in sorted({where for where, _ in found})]
+        return "\n".join([match[1].rstrip(), *rows, match[3]])
+
+    return RATIOS.sub(table, text)
+
+
+def with_packed(text: str) -> str:
+    """A document with its table of packed sizes made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = ["| samples of the embedded digits | contiguous | packed | times smaller |", "|---|---|---|---|"]
+        for _, one in measured():
+            if one["group"] == "packed":
+                sizes = " | ".join(human_bytes(one[key]) for key in ("bytes", "packed"))
+                rows.append(
+                    f"| {one['batch']:,} of `{one['dataset']}` | {sizes} | {one['bytes'] / one['packed']:.1f} |"
+                )
+        return "\n".join([match[1].rstrip(), *rows, match[2]])
+
+    return PACKED.sub(table, text)
+
+
 def documents() -> list[Path]:
     """Every document of the project."""
     return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("capsbench/data/*.md")])
@@ -100,9 +152,16 @@ def broken_links(path: Path) -> Iterator[str]:
             yield f"{path.relative_to(ROOT)} links to {match[1]}, which is not there"
 
 
+def made_anew(text: str) -> str:
+    """A document with all that is generated in it."""
+    for make in (with_results, with_ratios, with_packed, with_digests, with_presets):
+        text = make(text)
+    return text
+
+
 def main() -> int:
     """Writes, or with --check compares; the exit code."""
-    wanted = {path: with_presets(with_digests(with_results(path.read_text()))) for path in documents()}
+    wanted = {path: made_anew(path.read_text()) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
     wanted[ROOT / "docs" / "results.md"] = markdown_page(current(load_results(ROOT / "results"))[0], "images/results")
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
