@@ -17,14 +17,12 @@ from capsbench.contracts import FloatArray, IndexArray, UInt8Array
 from capsbench.digits import digits_by_hash
 from capsbench.errors import DataFileError, DigitsError
 from capsbench.geometry import WARP_CANVAS, WarpTable, inverse_coefficients
+from capsbench.inspection import CHUNK, MEASURED, PERCENTILES
 from capsbench.recipes import UNKNOWN
 from capsbench.storage import DataFile
 from capsbench.streaming import Stream, stream
 
-MEASURED = 100_000  # samples at most; evenly spread where there are more
 REDRAWN = 300
-CHUNK = 4096
-PERCENTILES = (5, 50, 95)
 
 FACTORS = (
     "rotation (degrees)", "shear", "scale, vertical", "scale, horizontal",

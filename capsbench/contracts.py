@@ -7,6 +7,7 @@ of digits in an image (1 or 2; where it is 1 the axis is left out).
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -21,6 +22,9 @@ SPLITS = ("train", "validation", "trainval", "test")
 """``train`` and ``validation`` cut the training digits in two, ``trainval`` is both, ``test`` the test digits."""
 
 CLASSES = 10
+
+CONTROL = re.compile(r"(?<!\\)(\\\\)*\\([bfnrt]|u00[0189]|u007f)")
+"""A control character as JSON writes it: printed, it could make a terminal do things."""
 
 UInt8Array = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
@@ -106,6 +110,8 @@ class DataSpec:
         spec = cls(**content)
         if spec.split not in SPLITS or spec.count < 1 or not 0 <= spec.seed < 2**64:
             raise ValueError("its split, count or seed is out of range")
+        if CONTROL.search(spec.to_json()):
+            raise ValueError("it holds control characters")
         return spec
 
     @property

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from socket import socketpair
 from typing import Protocol
 
@@ -21,9 +22,6 @@ AHEAD = 2  # pieces that a worker has at hand, so that it need not wait while th
 class Job(Protocol):
     """What every process does with a piece; it is pickled, once for each worker."""
 
-    def open(self) -> int:
-        """What a worker opens for itself: a handle."""
-
     def __call__(self, handle: int, piece: int, /) -> int:
         """Does a piece; how much that was."""
 
@@ -31,19 +29,15 @@ class Job(Protocol):
 class Worker:
     """A process that does pieces of a job, as this one sees it."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, handle: int) -> None:
         ours, theirs = socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", f"from capsbench.crew import serve; serve({theirs.fileno()})"],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,  # Ctrl-C is for this process; a worker ends when its socket does
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
-            )
         self._connection = Connection(ours.detach())
+        with theirs:
+            try:
+                self._process = _started(theirs.fileno(), handle)
+            except BaseException:
+                self._connection.close()
+                raise
         self._pending: deque[int] = deque()
         self._job: Job | None = job
 
@@ -85,6 +79,21 @@ class Worker:
             self._connection.close()
 
 
+def _started(socket: int, handle: int) -> "subprocess.Popen[bytes]":
+    """A fresh interpreter that serves at a socket."""
+    return subprocess.Popen(
+        [*interpreter(), f"from capsbench.crew import serve; serve({socket}, {handle})"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # The open file goes along, not its name: a worker whose run is dead may live a while, and the name may be
+        # another run's by then.
+        pass_fds=[socket, handle],
+        process_group=0,  # Ctrl-C is for the first process; a worker ends when its socket does
+        env=surroundings(),
+    )
+
+
 def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Generator[int, None, None]:
     """Does every piece of a job, in any order; after each it yields how much that was.
 
@@ -92,14 +101,14 @@ def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Gen
         job: What is to be done.
         pieces: Of what.
         workers: Processes that take part, this one included; no more are started than there are pieces.
-        handle: What this process has open for it.
+        handle: What this process has open for it; workers inherit it.
     """
     left = deque(pieces)
     crew: list[Worker] = []
     try:
         for _ in range(min(workers, len(pieces)) - 1):
-            with suppress(OSError):  # where no more processes can be had, those that there are do the work
-                crew.append(Worker(job))
+            with suppress(OSError, ValueError):  # where no more processes can be had, those that there are do the work
+                crew.append(Worker(job, handle))
         while left:
             for worker in crew:
                 worker.feed(left)
@@ -112,11 +121,21 @@ def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Gen
             worker.end()
 
 
-def serve(socket: int) -> None:
+def interpreter() -> list[str]:
+    """How a Python of one's own is started; what it is to run comes last. Modules that lie about here are not its."""
+    return [sys.executable, "-P", "-c"]
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of such a Python: it finds modules where this process does."""
+    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    return os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def serve(socket: int, handle: int) -> None:
     """A worker's life: it says that it is there, is told its job, and does pieces until its socket ends."""
     with suppress(EOFError, OSError), Connection(socket) as connection:
         connection.send("here")
         job: Job = connection.recv()
-        handle = job.open()
         while True:
             connection.send(job(handle, connection.recv()))

@@ -25,6 +25,7 @@ def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
         "bytes": file.path.stat().st_size,
         "packed": file.packed,
         "digest": file.digest,
+        "known as": recognise(file.digest),
         **classes(file),
     }
     facts["measures"] = []
@@ -54,9 +55,8 @@ def facts_text(facts: dict[str, Any]) -> str:
     lines += [_measure_line(one) for one in facts["measures"]]
     lines += calibration_text(facts["calibration"]) if "calibration" in facts else []
     if "not measured" in facts:
-        lines.append(f"  measures    not measured: {facts['not measured']}")
-    known = recognise(facts["digest"])
-    lines += [f"  known as    {known}"] if known else []
+        lines.append(f"  measures    not measured: {facts['not measured'].splitlines()[0]}")
+    lines += [f"  known as    {facts['known as']}"] if facts["known as"] else []
     return "\n".join([*lines, f"  digest      {facts['digest']}"])
 
 

@@ -5,7 +5,7 @@ import fcntl
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,10 @@ NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 
 FLUSH_SECONDS = 0.05
 """Between two times that the disk is told to write: some ten megabytes, so that little is left for the end."""
+
+
+class UnsyncedError(OSError):
+    """A sync failed: what was written may not be on the disk, though the system's cache shows it."""
 
 
 def human_bytes(count: float) -> str:
@@ -46,7 +50,8 @@ def storage_errors(path: Path, *, needed: int | None = None) -> Iterator[None]:
 def _explanation(path: Path, error: OSError, needed: int | None) -> str:
     problem = f"{path} could not be written: {error.strerror or error}."
     if error.errno in FULL:
-        size = f" It needs {human_bytes(needed)}, free are {human_bytes(free_bytes(path))}." if needed else ""
+        free = f"ree are {human_bytes(free_bytes(path))}."
+        size = f" It needs {human_bytes(needed)}, f{free}" if needed else f" F{free}"
         return f"{problem}{size} Free some space and run the same again."
     if error.errno in FORBIDDEN:
         return f"{problem} Choose another place, or get the permission."
@@ -95,23 +100,29 @@ def make_folder(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Makes a file's content, or the renames in a folder, survive a power cut."""
+    """Makes a file's content, or the renames in a folder, survive a power cut.
+
+    Raises:
+        UnsyncedError: The disk, or a quota, did not take it.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
-            raise
+            raise UnsyncedError(error.errno, error.strerror) from error
     finally:
         os.close(handle)
 
 
 @contextmanager
-def flushing(handle: int) -> Iterator[None]:
+def flushing(handle: int) -> Iterator[Callable[[], None]]:
     """Lets the disk write while there is more to come, so that the sync at the end finds little left to do.
 
+    It gives a function that raises where the disk has failed: what takes long calls it now and then.
+
     Raises:
-        OSError: The disk failed. Of a handle's failures the system tells once, so that a later sync might not know.
+        UnsyncedError: The disk failed. Of a handle's failures the system tells once: a later sync might not know.
     """
     ended = threading.Event()
     failures: list[OSError] = []
@@ -125,15 +136,18 @@ def flushing(handle: int) -> Iterator[None]:
                     failures.append(error)
                 return
 
+    def check() -> None:
+        if failures:
+            raise UnsyncedError(failures[0].errno, failures[0].strerror) from failures[0]
+
     thread = threading.Thread(target=flush, name="flushing", daemon=True)
     thread.start()
     try:
-        yield
+        yield check
     finally:
         ended.set()
         thread.join()
-    if failures:
-        raise failures[0]
+    check()
 
 
 def reserve(handle: int, size: int) -> None:

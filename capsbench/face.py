@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from capsbench.errors import CellsFailedError, ParameterError
 from capsbench.generation import generate_file
 from capsbench.layout import shard_range
-from capsbench.parameters import check_number, check_truth, split_shard
+from capsbench.parameters import check_number, check_truth, convert, split_shard
 from capsbench.recipes import make_recipe
 from capsbench.writing import Generated, Report, silent
 
@@ -77,6 +77,7 @@ def generate_splits(
         raise ParameterError(f"A file {out} was asked for; the name of a data file ends in .h5.")
     if single and len(splits) != 1:
         raise ParameterError(f"One file {out} was asked for, but {len(splits)} splits. Name a folder, or one --split.")
+    workers = convert("workers", workers, int)
     check_number("workers", workers, 1, MOST_WORKERS)
     check_truth("force", force)
     index, shards = (0, 1) if shard is None else split_shard(shard)

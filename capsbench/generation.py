@@ -76,6 +76,7 @@ def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) ->
     DataFile(path)  # of a file that is not there, or not ours, no lock is made
     with lock(path):
         file = DataFile(path, digits=digits)
+        file.check_writable()
         recipe = file.recipe()
         outline = Outline(recipe.spec, columns_of(recipe.generator, recipe.spec), file.shard)
         drawn = heal(file, outline, Drawing(recipe, file.extent.start), 1, report)

@@ -210,7 +210,7 @@ class WarpTable:
     _LEAST, _MOST = -2 * 65536, 29 * 65536 + 65535  # where the zeros end, in Q16
 
     def __init__(self, images: UInt8Array) -> None:
-        # Pixel by pixel of the neighbourhood into the bytes of the words: of 60,000 digits they are 250 MB, and no more.
+        # Pixel by pixel of the neighbourhood into the bytes of the words: of 60,000 digits they are 250 MB, all in all.
         corners = np.zeros((len(images), self._SIDE, self._SIDE, 4), np.uint8)
         for corner, (y, x) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
             corners[:, 2 - y : 2 - y + DIGIT, 2 - x : 2 - x + DIGIT, corner] = images

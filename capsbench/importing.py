@@ -10,7 +10,6 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, SPLITS, DataSpec, FloatArray, UInt8Array
+from capsbench.crew import interpreter, surroundings
 from capsbench.digits import KNOWN
 from capsbench.durability import storage_errors
 from capsbench.errors import DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
@@ -253,13 +253,13 @@ def in_child(source: int, target: int) -> "subprocess.CompletedProcess[bytes]":
     arguments = map(str, (source, target, MEMORY, SECONDS))
     try:
         child = subprocess.Popen(
-            [sys.executable, "-c", "from capsbench.matfile import main; main()", *arguments],
+            [*interpreter(), "from capsbench.matfile import main; main()", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[source, target],
             process_group=0,  # Ctrl-C is for this process, which ends the child
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"},
+            env=surroundings(),
         )
     except OSError as error:
         raise StorageError(f"No process could be started to read the MATLAB file: {error.strerror}.") from None

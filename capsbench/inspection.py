@@ -43,6 +43,8 @@ def measure(file: DataFile) -> list[Measure]:
         DigitsError: They need the digits, which are not here.
         DataFileError: The spec cannot be drawn here, or the samples are none that it draws.
     """
+    if file.transform is not None and not np.isfinite(file.transform).all():
+        raise DataFileError(f"{file.path}: a transform in it is no number.")
     sampler = file.recipe().sampler
     number = min(len(file), MEASURED)
     chosen = np.arange(number) * len(file) // number
@@ -96,6 +98,8 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
         raise UsageError(f"The picture was to be written over {file.path} itself. Name a PNG with --out.")
     if kind_of(out) == "folder":
         raise StorageError(f"{out} cannot be written: a folder stands there. Name a PNG with --out.")
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"A picture {out} was asked for; it is a PNG, and its name ends in .png.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

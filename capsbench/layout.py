@@ -7,7 +7,8 @@ own; where it starts and stops stands in its attributes, and goes into its root 
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ FORMAT = "capsbench"
 FORMAT_VERSION = 1
 BLOCK = 4096
 DIGEST_BYTES = 32
+LONGEST_SEARCH = 100_000  # numbers of shards that are tried
 
 KINDS = {"images": "u1", "labels": "u1", "layers": "u1", "source": "<i4", "shift": "i1", "transform": "<f4"}
 """Every data set of samples and its type, in the order in which a block's digest takes them."""
@@ -38,6 +40,28 @@ class Column:
     def sample_bytes(self) -> int:
         """Bytes a sample."""
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the bytes of a data set lie in its file.
+
+    Attributes:
+        offset: Where they begin; 0 for one in chunks.
+        shape: Its shape, the samples first.
+        dtype: Its type.
+        chunks: Where each chunk of a packed one begins, and how many bytes it has there; empty for a contiguous one.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes a sample (a row)."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -115,14 +139,30 @@ def shard_range(index: int, shards: int, count: int) -> range | None:
     return None if shards == 1 else range(index * count // shards, (index + 1) * count // shards)
 
 
+def shard_counts(shards: Sequence[range], count: int) -> Iterator[int]:
+    """Into how many shards ``count`` samples may have been cut, for all of these to be among them; the fewest first.
+
+    Of tiny shards of a huge data set there are too many answers, and none is given.
+    """
+    least = max((count // (len(shard) + 1) for shard in shards), default=2)
+    most = min((count // max(len(shard) - 1, 1) for shard in shards), default=0)
+    if most - least > LONGEST_SEARCH:
+        return
+    for number in range(max(least, 2), min(most, count) + 1):
+        if all(shard_index(shard, number, count) is not None for shard in shards):
+            yield number
+
+
+def shard_index(shard: range, shards: int, count: int) -> int | None:
+    """Which of so many shards holds just these of ``count`` samples; None if none does."""
+    index = -(-shard.start * shards // count)
+    return index if index < shards and shard_range(index, shards, count) == shard else None
+
+
 def shard_name(shard: range, count: int) -> str | None:
-    """``"3/7"``, the shard of ``count`` samples that holds these: of several that of fewest; None if none does."""
-    shortest, longest = count // (len(shard) + 1), count // max(len(shard) - 1, 1)
-    for shards in range(max(shortest, 2), min(longest, count) + 1):
-        index = -(-shard.start * shards // count)
-        if index < shards and shard_range(index, shards, count) == shard:
-            return f"{index}/{shards}"
-    return None
+    """``"3/7"``, the shard of ``count`` samples that holds these; None if none does, or several might."""
+    found = [number for number, _ in zip(shard_counts([shard], count), range(2), strict=False)]
+    return f"{shard_index(shard, found[0], count)}/{found[0]}" if len(found) == 1 else None
 
 
 def checked_indices(indices: Sequence[int] | IndexArray, count: int) -> IndexArray:

@@ -1,6 +1,7 @@
 """From a file or a stream to torch: both have one face, and give the same samples byte for byte."""
 
 import operator
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -86,6 +87,7 @@ class SampleDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """
 
     def __init__(self, data: Samples) -> None:
+        _check_samples(data)
         self.data = data
 
     def __len__(self) -> int:
@@ -147,6 +149,7 @@ class BatchDataset(IterableDataset[TensorBatch]):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._size: int = convert("batch_size", batch_size, int)
+        _check_samples(data)
         check_number("batch_size", self._size, 1, LARGEST_BATCH)
         if dtype not in DTYPES:
             raise ParameterError(f"dtype={dtype} was asked for; it must be torch.float32 or torch.uint8.")
@@ -198,6 +201,12 @@ class BatchDataset(IterableDataset[TensorBatch]):
             positions = positions[positions < len(self.data)]
             rows = positions if shuffle is None else shuffle.rows(positions)
             yield from batches(self.data, rows, self._size, device=self._device, layers=self._layers, dtype=self._dtype)
+
+
+def _check_samples(data: Samples) -> None:
+    """Refuses the name of a file: a text has a length, too."""
+    if isinstance(data, str | os.PathLike):
+        raise ParameterError(f"A file or a stream is needed; found {data!r}. Open it: capsbench.open_dataset(path)")
 
 
 def batches(

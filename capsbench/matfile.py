@@ -91,7 +91,7 @@ def samples(
             raise RefusedError("its label_one_of_n does not say the same as its label_int")
     transform = _field(fields, "human_readable_transform", FACTORS, count).astype(np.float64)
     if not (np.abs(transform) <= np.finfo(np.float32).max).all():  # nor is what is no number
-        raise RefusedError("its human_readable_transform holds what no float32 can")
+        raise RefusedError("its human_readable_transform holds what is no finite float32")
     return np.ascontiguousarray(images.T), labels.astype(np.uint8), np.ascontiguousarray(transform.T)
 
 

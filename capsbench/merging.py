@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from capsbench.durability import kind_of
 from capsbench.errors import DataFileError, UsageError
-from capsbench.layout import Outline, shard_name, shard_range
+from capsbench.layout import Outline, shard_counts, shard_range
 from capsbench.recipes import spec_difference
+from capsbench.sidecar import generate_command
 from capsbench.storage import DataFile, open_dataset
 from capsbench.writing import Generated, Report, check_apart, silent, write_file
+
+MOST_NAMED = 5  # shards in a message
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Joined:
         while start < stop:
             file = self.files[bisect_right(begins, start) - 1]
             end = min(stop, file.extent.stop)
-            parts.append(file.rows(start - file.extent.start, end - file.extent.start))
+            parts.append(file.read(start - file.extent.start, end - file.extent.start))
             start = end
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -51,6 +56,13 @@ def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, repor
     if not shards:
         raise UsageError(f"{out} was to be merged from no shards. Name them after it.")
     check_apart(out, shards)
+    for path in shards:
+        if path.suffix == ".partial":
+            raise DataFileError(f"{path} is unfinished. Run the command that was making it again; it goes on.")
+    if kind_of(out) == "file":
+        with suppress(DataFileError):
+            if DataFile(out).shard is not None:
+                raise UsageError(f"{out} is a shard itself. Name the file to make first, and then its shards.")
     files = [DataFile(path) for path in shards]  # what can be said without reading their data is said first
     _check_one_spec(files)
     files.sort(key=lambda file: (file.extent.start, file.extent.stop))
@@ -85,28 +97,29 @@ def _check_complete(files: Sequence[DataFile]) -> None:
 
 def _complain_of_gap(gap: range, count: int, files: Sequence[DataFile]) -> None:
     number = "the file that was" if len(files) == 1 else f"the {len(files)} files that were"
+    cut = next(shard_counts([file.shard for file in files if file.shard is not None], count), None)
+    shard = f"{-(-gap.start * cut // count)}/{cut}" if cut else "I/N"
     raise DataFileError(
         f"Missing from {number} named: {_name(gap, count, files)} of {files[0].spec.generator}/{files[0].spec.split}. "
-        "Name it, or make it with: capsbench generate ... --shard I/N"
+        f"Name it, or make it with: {generate_command(files[0].spec, shard)}"
     )
 
 
 def _name(samples: range, count: int, files: Sequence[DataFile]) -> str:
     """What samples are: of which shards, where the files tell how many shards there are."""
     told = f"samples {samples.start:,} to {samples.stop - 1:,}"
-    names = [shard_name(file.extent, count) for file in files if file.shard is not None]
-    numbers = {name.partition("/")[2] for name in names if name}
-    if len(numbers) != 1 or None in names:
+    number = next(shard_counts([file.shard for file in files if file.shard is not None], count), None)
+    if number is None:
         return told
-    shards = int(numbers.pop())
+    first, past = samples.start * number // count, -(-samples.stop * number // count)
     within = [
-        f"{index}/{shards}"
-        for index in range(samples.start * shards // count, -(-samples.stop * shards // count))
-        if (extent := shard_range(index, shards, count))
+        f"{index}/{number}"
+        for index in range(first, min(past, first + MOST_NAMED + 2))
+        if (extent := shard_range(index, number, count))
         and samples.start <= extent.start
         and extent.stop <= samples.stop
     ]
     if not within:
         return told
-    listed = ", ".join(within[:5]) + (f" and {len(within) - 5} more" if len(within) > 5 else "")
+    listed = ", ".join(within[:MOST_NAMED]) + (" and more" if len(within) > MOST_NAMED else "")
     return f"shard{'s' if len(within) > 1 else ''} {listed} ({told})"

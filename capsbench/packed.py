@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from capsbench.chunks import CHUNK
 from capsbench.durability import human_bytes
 from capsbench.errors import DataFileError
-from capsbench.header import CHUNK, Place
-from capsbench.layout import BLOCK, DIGEST_BYTES, KINDS, block_count, block_digest, block_range
+from capsbench.layout import BLOCK, DIGEST_BYTES, KINDS, Place, block_count, block_digest, block_range
 
 MEMORY = Path("/proc/meminfo")
 """Where Linux tells how much memory is to be had; elsewhere nobody is asked."""

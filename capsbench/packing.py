@@ -15,9 +15,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from capsbench.durability import flushing, lock, make_folder, storage_errors, sync
+from capsbench.chunks import CHUNK, LARGEST_CHUNK
+from capsbench.durability import flushing, kind_of, lock, make_folder, storage_errors, sync
 from capsbench.errors import DataFileError, StorageError, UsageError
-from capsbench.header import CHUNK, LARGEST_CHUNK, close, create_packed, interrupt_later
+from capsbench.header import close, create_packed, interrupt_later
 from capsbench.layout import Outline, block_count, block_range
 from capsbench.packed import in_order
 from capsbench.sidecar import read_sidecar, sidecar_of
@@ -157,7 +158,7 @@ def unpack_file(path: Path, out: Path, *, force: bool = False, report: Report = 
 
 def _check_places(path: Path, out: Path) -> None:
     check_apart(out, [path])
-    if out.is_dir():
+    if kind_of(out) == "folder":
         raise StorageError(f"{out} cannot be written: a folder stands there. Name a file in it.")
 
 
@@ -267,7 +268,7 @@ def _packed_block(file: DataFile, block: int) -> Chunks | None:
     begin, end = block_range(block, count)
     chunks = []
     for start in range(begin, end, CHUNK):
-        for name, array in file.rows(start, min(start + CHUNK, end)).items():
+        for name, array in file.read(start, min(start + CHUNK, end)).items():
             missing = (rows - len(array)) * array[:1].nbytes
             chunks.append((name, start, _deflated(array.data.cast("B"), missing)))
     return chunks

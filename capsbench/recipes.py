@@ -86,20 +86,11 @@ def make_recipe(
     owner = f"data set {name!r}"
     kind = _load(name)
     settings = dict(_preset(owner, kind, preset))
-    preset_variants = settings.pop("variants", 1)
+    settings_variants = settings.pop("variants", 1)
     generator = construct(kind, settings | dict(parameters or {}), owner=owner)
     check_seed(seed)
     source = load_digits(split, digits, full=preset == "paper")
-    if count is None:
-        variants = preset_variants if variants is None else convert("variants", variants, int)
-        check_number("variants", variants, 1, LARGEST_COUNT // len(source))
-        count = len(source) * variants
-    elif variants is not None:
-        raise ParameterError(
-            f"A count of {shown(count)} and {shown(variants)} variants a digit were asked for; give one of them."
-        )
-    count = convert("count", count, int)
-    check_number("count", count, 1, LARGEST_COUNT)
+    count = _count(count, variants, settings_variants, len(source))
     spec = DataSpec(
         generator=name if "/" not in name else Path(name).name,  # of a user's file no path stands in a spec
         version=kind.version,
@@ -111,6 +102,20 @@ def make_recipe(
         digits=source.sha256,
     )
     return Recipe(spec, generator, source, _absolute(name))
+
+
+def _count(count: int | None, variants: int | None, preset: int, digits: int) -> int:
+    """How many samples: as many as are asked for, else each digit as many times as is, or as the preset says."""
+    if count is None:
+        variants = preset if variants is None else convert("variants", variants, int)
+        check_number("variants", variants, 1, LARGEST_COUNT // digits)
+        return digits * variants
+    if variants is not None:
+        asked = f"A count of {shown(count)} and {shown(variants)} variants a digit"
+        raise ParameterError(f"{asked} were asked for; give one of them.")
+    count = convert("count", count, int)
+    check_number("count", count, 1, LARGEST_COUNT)
+    return count
 
 
 def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:

@@ -17,10 +17,12 @@ import numpy as np
 from capsbench.contracts import DataSpec
 from capsbench.digits import name_of
 from capsbench.durability import write_atomically
-from capsbench.layout import Outline, block_count, shard_name
+from capsbench.layout import Outline, block_count, shard_counts, shard_index
 from capsbench.parameters import as_text
 from capsbench.recipes import IMPORTED, UNKNOWN
 from capsbench.version import VERSION
+
+LARGEST = 65536  # bytes of a sidecar; one has some thousand
 
 Beginning = tuple[DataSpec, range | None]
 """A spec, and which of its samples, where they are not all."""
@@ -34,9 +36,16 @@ def sidecar_of(path: Path) -> Path:
 def read_sidecar(path: Path) -> Beginning | None:
     """The spec and the shard that the sidecar of a data file tells of; None where there is none, or it is damaged."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-        content = json.loads(sidecar_of(path).read_text())
+        name = sidecar_of(path)
+        if not name.is_file() or name.stat().st_size > LARGEST:  # to open a pipe would be to wait for ever
+            return None
+        content = json.loads(name.read_text())
         spec = DataSpec.from_json(json.dumps(content["spec"]))
-        return spec, range(*map(int, content["shard"])) if "shard" in content else None
+        if "shard" not in content:
+            return spec, None
+        start, stop = content["shard"]
+        if type(start) is type(stop) is int and 0 <= start < stop <= spec.count:
+            return spec, range(start, stop)
     return None
 
 
@@ -72,16 +81,23 @@ def remake_command(path: Path) -> str | None:
     if spec.generator == IMPORTED:
         split = ["--split", spec.split] if spec.digits == UNKNOWN else []
         return shlex.join(["capsbench", "import", "affnist", "FILE.mat", *split, "--out", str(path), "--force"])
+    name = None
+    if shard is not None:
+        number = next(shard_counts([shard], spec.count), None)
+        if number is None:
+            return None
+        name = f"{shard_index(shard, number, spec.count)}/{number}"
+    return f"{generate_command(spec, name)} {shlex.join(['--out', str(path), '--force'])}"
+
+
+def generate_command(spec: DataSpec, shard: str | None = None) -> str:
+    """The command that draws a spec, or a shard of it such as ``"0/4"``."""
     words = ["capsbench", "generate", spec.generator, "--split", spec.split]
     words += ["--seed", str(spec.seed), "--count", str(spec.count)]
     for key, value in spec.parameters.items():
         words += ["--set", f"{key}={as_text(value)}"]
     words += ["--layers"] if spec.layers else []
-    if shard is not None:
-        name = shard_name(shard, spec.count)
-        if name is None:
-            return None
-        words += ["--shard", name]
+    words += ["--shard", shard] if shard is not None else []
     # Else `auto` might take the full set, which was not here when the file was made.
     words += ["--digits", "embedded"] if name_of(spec.digits) == "embedded" else []
-    return shlex.join([*words, "--out", str(path), "--force"])
+    return shlex.join(words)

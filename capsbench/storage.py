@@ -17,10 +17,13 @@ import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
 from capsbench.errors import DataFileError, UsageError
-from capsbench.header import Place, read_header
+from capsbench.header import read_header
 from capsbench.layout import (
+    DIGEST_BYTES,
     KINDS,
     Column,
+    Place,
+    block_count,
     block_digest,
     block_range,
     checked_indices,
@@ -53,7 +56,7 @@ class DataFile:
         self.spec = self._header.spec
         self.packed = self._header.packed
         self._maps: dict[str, npt.NDArray[Any]] = {
-            name: self._map(place) for name, place in self._header.places.items() if not place.chunks
+            name: self._map(place) for name, place in self._header.places.items() if name in KINDS and not place.chunks
         }
         self._recipe: Recipe | None = None
 
@@ -105,7 +108,7 @@ class DataFile:
     @property
     def digest(self) -> str:
         """The root digest that the file states, in hexadecimal; `check` says whether it is true."""
-        return self._maps["root"].tobytes().hex()
+        return self._stated_root.hex()
 
     @property
     def columns(self) -> list[Column]:
@@ -116,7 +119,11 @@ class DataFile:
     @property
     def digests(self) -> UInt8Array:
         """``[blocks, 32]`` uint8: the digests that the file states for its blocks."""
-        return self._maps["digests"]
+        return self._read(["digests"], 0, self.places["digests"].shape[0])["digests"]
+
+    @property
+    def _stated_root(self) -> bytes:
+        return self._read(["root"], 0, DIGEST_BYTES)["root"].tobytes()
 
     @property
     def packed_samples(self) -> PackedSamples:
@@ -179,7 +186,7 @@ class DataFile:
         """
         if self.packed:
             raise UsageError(
-                f"{self.path} is packed and cannot be written in place. Unpack it with: capsbench pack "
+                f"{self.path} is packed and cannot be written in place. If it is whole, unpack it with: capsbench pack "
                 f"{shlex.quote(str(self.path))} OUT --undo; or make it anew with: capsbench generate ... --force"
             )
 
@@ -193,16 +200,16 @@ class DataFile:
 
     def holds(self, block: int) -> bool:
         """Whether a block's bytes have the digest that stands for them; they are not read where none does."""
-        stated = self.digests[block]
-        return bool(stated.any()) and block_digest(self.block(block)) == stated.tobytes()
+        stated = self._read(["digests"], block, block + 1)["digests"]
+        return bool(stated.any()) and block_digest(self.read(*block_range(block, len(self)))) == stated.tobytes()
 
     def bad_blocks(self) -> list[int]:
         """The blocks whose bytes do not have the digest that stands for them; reads every block that has one."""
-        return [block for block in range(len(self.digests)) if not self.holds(block)]
+        return [block for block in range(block_count(len(self))) if not self.holds(block)]
 
     def root_holds(self) -> bool:
         """Whether the root digest is that of the spec and the block digests."""
-        return self.root() == self._maps["root"].tobytes()
+        return self.root() == self._stated_root
 
     def root(self) -> bytes:
         """The root digest, worked out from the spec and the block digests."""
@@ -216,6 +223,36 @@ class DataFile:
         """Samples ``start..stop-1`` as they are stored, in place."""
         return {name: array[start:stop] for name, array in self._samples.items()}
 
+    def read(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """Samples ``start..stop-1`` as they are stored, read and not mapped.
+
+        Where a file was cut, or a disk fails, a map would end the process.
+
+        Raises:
+            DataFileError: They cannot be read.
+        """
+        if self.packed:
+            return self.rows(start, stop)
+        return self._read([column.name for column in self.columns], start, stop)
+
+    def _read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """Rows ``start..stop-1`` of data sets that are not in chunks."""
+        arrays = {}
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                for name in names:
+                    place = self.places[name]
+                    arrays[name] = np.empty((stop - start, *place.shape[1:]), place.dtype)
+                    left = arrays[name].data.cast("B")
+                    file.seek(place.offset + start * place.sample_bytes)
+                    while left:
+                        if not (found := file.readinto(left)):
+                            raise DataFileError(f"{self.path} has been cut since it was opened.")
+                        left = left[found:]
+        except OSError as error:
+            raise DataFileError(f"{self.path} cannot be read: {error.strerror}.") from None
+        return arrays
+
     def check(self) -> None:
         """Reads everything.
 
@@ -227,7 +264,7 @@ class DataFile:
         if self.packed:
             way_out = "It is packed, and cannot be mended: get it again, or pack the contiguous file again."
         elif self.spec.generator == IMPORTED:
-            way_out = f"It was imported, and cannot be drawn anew: import it again with --force: {IMPORT}"
+            way_out = f"It was imported, and cannot be drawn anew: import it again: {IMPORT}"
         bad = [] if self.packed else self.bad_blocks()
         if bad and self.path.suffix == ".partial":
             raise DataFileError(
@@ -238,6 +275,14 @@ class DataFile:
             raise DataFileError(f"{self.path} is damaged in {_name_blocks(bad, len(self))}. {way_out}")
         if not self.root_holds():
             raise DataFileError(f"{self.path}: its root digest is not that of its blocks. {way_out}")
+        self.check_labels()
+
+    def check_labels(self) -> None:
+        """Refuses labels that are no class: digests can be forged with the data that they stand for.
+
+        Raises:
+            DataFileError: One is none.
+        """
         if (label := self._largest_label()) >= CLASSES:
             raise DataFileError(f"{self.path}: a label is {label}, but classes are 0 to {CLASSES - 1}.")
 

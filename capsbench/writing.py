@@ -18,9 +18,11 @@ import numpy.typing as npt
 
 from capsbench.crew import share_out
 from capsbench.durability import (
+    UnsyncedError,
     flushing,
     free_bytes,
     human_bytes,
+    kind_of,
     lock,
     make_folder,
     reserve,
@@ -29,8 +31,8 @@ from capsbench.durability import (
     sync,
 )
 from capsbench.errors import DataFileError, SpecMismatchError, StorageError, UsageError
-from capsbench.header import Place, create_header
-from capsbench.layout import DIGEST_BYTES, Outline, block_count, block_digest, block_range
+from capsbench.header import create_header
+from capsbench.layout import DIGEST_BYTES, Outline, Place, block_count, block_digest, block_range
 from capsbench.recipes import spec_difference
 from capsbench.sidecar import read_sidecar, sidecar_of, write_sidecar
 from capsbench.storage import DataFile
@@ -98,22 +100,29 @@ def write_file(
         SpecMismatchError: A file of another spec, finished or partial, stands there, or something else where the
             sidecar goes.
         DataFileError: What stands there cannot be read.
+        UsageError: The name does not end in ``.h5``.
         StorageError: The disk is full, a permission is missing, or another run is writing the file.
     """
     begun = time.perf_counter()
     make_folder(path.parent)
-    if path.is_dir():
-        raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place with --out.")
+    check_name(path)
+    if kind_of(path) == "folder":
+        raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place.")
+    if path.exists() and not force and not os.access(path.parent, os.W_OK):
+        file = _open_ours(path, outline)  # in a folder that others share there is nothing to be written
+        file.check()
+        return generated(file, 0, begun)
     with lock(path, wait=wait):
         if path.exists() and not force:
             drawn = heal(_open_ours(path, outline), outline, source, workers, report)
-            if read_sidecar(path) != (outline.spec, outline.shard):
-                write_sidecar(outline, path)
+            told = read_sidecar(path)
+            if told != (outline.spec, outline.shard) and (told is not None or not sidecar_of(path).exists()):
+                write_sidecar(outline, path)  # what is no sidecar is somebody's, and is left
         else:
             if sidecar_of(path).exists() and read_sidecar(path) is None and not force:
                 raise SpecMismatchError(
                     f"{sidecar_of(path)} stands where the sidecar of {path.name} goes, and is none. "
-                    "Add --force to write over it, or choose another place with --out."
+                    "Add --force to write over it, or choose another place."
                 )
             partial = _open_partial(path, outline, force)
             drawn = heal(partial, outline, source, workers, report)
@@ -124,6 +133,16 @@ def write_file(
     return generated(DataFile(path), drawn, begun)
 
 
+def check_name(path: Path) -> None:
+    """Refuses a name that does not end in ``.h5``: the sidecar of such a file might be the file itself.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if path.suffix != ".h5":
+        raise UsageError(f"{path} was to be made; the name of a data file ends in .h5.")
+
+
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
     """Refuses to write over what is read.
 
@@ -132,8 +151,10 @@ def check_apart(out: Path, inputs: Iterable[Path]) -> None:
         inputs: The files that it is made of.
 
     Raises:
-        UsageError: One of them is the file itself, or has a name that is needed while it is made.
+        UsageError: One of them is the file itself, or has a name that is needed while it is made; or the file's name
+            does not end in ``.h5``.
     """
+    check_name(out)
     sidecar = sidecar_of(out)
     meanwhile = [out.with_name(out.name + ending) for ending in (".new", ".partial", ".lock")]
     meanwhile += [sidecar, sidecar.with_name(sidecar.name + ".new")]
@@ -152,22 +173,23 @@ def heal(file: DataFile, outline: Outline, source: Source, workers: int, report:
     bad = file.bad_blocks()
     written = list(bad)
     report(count - _samples(bad, count), count)
-    job = Writing(source, str(file.path), file.places, count)
+    job = Writing(source, file.places, count)
     with storage_errors(file.path, needed=outline.data_bytes):
         try:
             if bad:
                 _write_blocks(file, bad, job, workers, report)
             if not file.root_holds():
-                if any(bytes.fromhex(file.digest)):  # of a finished file the root says that some digest is not its own
+                if file.path.suffix != ".partial":  # then some digest is not its block's own, and nothing says which
                     written = list(range(block_count(count)))
                     _write_blocks(file, sorted(set(written) - set(bad)), job, workers, report)
                 _write_root(file)
             # Even a file that was whole: the run that wrote it may have been killed before it came to this.
             sync(file.path)
         except OSError as error:
-            if error.errno == errno.EIO:
+            if error.errno == errno.EIO or isinstance(error, UnsyncedError):
                 _disown(file, written)
             raise
+    file.check_labels()
     return _samples(written, count)
 
 
@@ -186,10 +208,11 @@ def _write_root(file: DataFile) -> None:
 
 def _write_blocks(file: DataFile, blocks: Sequence[int], job: "Writing", workers: int, report: Report) -> None:
     done = job.count - _samples(blocks, job.count)
-    handle = job.open()
+    handle = os.open(file.path, os.O_WRONLY)
     try:
-        with flushing(handle), closing(share_out(job, blocks, workers, handle)) as steps:
+        with flushing(handle) as check, closing(share_out(job, blocks, workers, handle)) as steps:
             for samples in steps:
+                check()
                 done += samples
                 report(done, job.count)
     finally:
@@ -213,19 +236,13 @@ class Writing:
 
     Attributes:
         source: Where its samples come from.
-        path: The file.
         places: Where its data sets lie.
         count: How many samples it has.
     """
 
     source: Source
-    path: str
     places: Mapping[str, Place]
     count: int
-
-    def open(self) -> int:
-        """A handle of the file, to write to."""
-        return os.open(self.path, os.O_WRONLY)
 
     def __call__(self, handle: int, block: int) -> int:
         """Writes a block; how many samples it has."""
@@ -263,14 +280,13 @@ def _open_ours(path: Path, outline: Outline) -> DataFile:
     try:
         file = DataFile(path)
     except DataFileError as error:
-        raise DataFileError(f"{error} Add --force to make it anew, or choose another place with --out.") from None
+        raise DataFileError(f"{error} Add --force to make it anew, or choose another place.") from None
     difference = spec_difference(outline.spec, file.spec)
     if not difference and outline.shard != file.shard:
         difference = f"samples: asked {_extent(outline.shard)}, found {_extent(file.shard)}"
     if difference:
         raise SpecMismatchError(
-            f"{path} is of another spec ({difference}). "
-            "Add --force to make it anew, or choose another place with --out."
+            f"{path} is of another spec ({difference}). Add --force to make it anew, or choose another place."
         )
     return file
 
@@ -295,7 +311,7 @@ def _open_partial(path: Path, outline: Outline, force: bool) -> DataFile:
     if needed > free_bytes(path):
         raise StorageError(
             f"{path} needs {human_bytes(needed)}, free are {human_bytes(free_bytes(path))}. "
-            "Free some space, or choose another place with --out."
+            "Free some space, or choose another place."
         )
     fresh = path.with_name(path.name + ".new")
     with storage_errors(path, needed=needed):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from capsbench.crew import share_out
+from capsbench.crew import interpreter, share_out, surroundings
 from capsbench.version import VERSION
 
 assert VERSION  # a worker finds capsbench where this process does
@@ -21,13 +21,9 @@ assert VERSION  # a worker finds capsbench where this process does
 class Signing:
     """Each piece leaves a line that says who did it."""
 
-    path: str
     seconds: float = 0.0
     deadly: int = -1
     chief: int = 0
-
-    def open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND)
 
     def __call__(self, handle: int, piece: int, /) -> int:
         time.sleep(self.seconds)
@@ -43,17 +39,26 @@ sys.path.append({folder!r})
 from test_crew import Signing
 from capsbench.crew import share_out
 import os
-job = Signing("log", {seconds}, {deadly}, os.getpid())
-print(sorted(share_out(job, range({pieces}), {workers}, job.open())), os.getpid())
+job = Signing({seconds}, {deadly}, os.getpid())
+handle = os.open("log", os.O_WRONLY | os.O_APPEND)
+{meanwhile}
+print(sorted(share_out(job, range({pieces}), {workers}, handle)), os.getpid())
 """
 
 
-def shared(pieces: int, workers: int, *, seconds: float = 0.0, deadly: int = -1) -> tuple[Counter[int], set[int], int]:
+def shared(
+    pieces: int, workers: int, *, seconds: float = 0.0, deadly: int = -1, meanwhile: str = ""
+) -> tuple[Counter[int], set[int], int]:
     """How often each piece was done, the processes that took part, and the first of them."""
     Path("log").write_bytes(b"")
     # In a process of its own: a worker finds a job's class by its module's name.
     script = SCRIPT.format(
-        folder=str(Path(__file__).parent), pieces=pieces, workers=workers, seconds=seconds, deadly=deadly
+        folder=str(Path(__file__).parent),
+        pieces=pieces,
+        workers=workers,
+        seconds=seconds,
+        deadly=deadly,
+        meanwhile=meanwhile,
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -87,25 +92,23 @@ def test_what_a_worker_that_dies_leaves_undone_is_done_by_the_others() -> None:
 def test_a_job_that_no_worker_can_take_is_done_by_this_process(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"")
-    job = Signing(str(log))  # of a module that is not to be found outside this run
-    handle = job.open()
+    job = Signing()  # of a module that is not to be found outside this run
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND)
     assert sorted(share_out(job, range(7), 3, handle)) == [10 * piece for piece in range(7)]
     os.close(handle)
     assert {int(line.split()[1]) for line in log.read_text().splitlines()} == {os.getpid()}
 
 
-def test_what_goes_wrong_in_a_worker_goes_wrong_here(tmp_path: Path) -> None:
-    job = Signing(str(tmp_path / "log"))
+def test_what_goes_wrong_in_a_worker_goes_wrong_here() -> None:
     with pytest.raises(OSError, match="Bad file descriptor"):
-        list(share_out(job, range(7), 3, 999_999))
+        list(share_out(Signing(), range(7), 3, 999_999))
 
 
 def test_workers_end_when_the_work_is_left(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"")
-    job = Signing(str(log))
-    handle = job.open()
-    steps = share_out(job, range(10**6), 2, handle)
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND)
+    steps = share_out(Signing(), range(10**6), 2, handle)
     next(steps)
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     if not children.exists():
@@ -114,3 +117,19 @@ def test_workers_end_when_the_work_is_left(tmp_path: Path) -> None:
     steps.close()
     os.close(handle)
     assert not children.read_text().split()
+
+
+def test_workers_write_to_the_file_that_was_opened_whatever_has_its_name_by_then() -> None:
+    # A run may be killed, and another begin under the same name, before a worker of the first comes to its work.
+    another = 'os.rename("log", "ours"); open("log", "w").close()'
+    shared(120, 3, seconds=0.01, meanwhile=another)
+    assert Path("log").read_bytes() == b""
+    lines = [tuple(map(int, line.split())) for line in Path("ours").read_text().splitlines()]
+    assert sorted(piece for piece, _ in lines) == list(range(120)) and len({who for _, who in lines}) >= 2
+
+
+def test_modules_that_lie_about_are_not_run() -> None:
+    for name in ("json.py", "subprocess.py", "numpy.py"):
+        Path(name).write_text("raise SystemExit(open('run', 'w').close())")
+    found = subprocess.run([*interpreter(), "import json, subprocess, numpy"], env=surroundings(), check=False)
+    assert found.returncode == 0 and not Path("run").exists()

@@ -359,7 +359,7 @@ def test_where_nothing_can_be_written_storage_is_what_fails(monkeypatch: pytest.
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     (tmp_path / "sitecustomize.py").write_text(limited)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    with pytest.raises(StorageError, match=r"x.h5 could not be written: File too large. Free some space"):
+    with pytest.raises(StorageError, match=r"x.h5 could not be written: File too large. Free are"):
         import_affnist(MAT, OUT)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(StorageError, match="No process could be started"):

@@ -1,6 +1,7 @@
 """What stands in a file, worked out by hand: shapes, blocks, and the digests over them."""
 
 import hashlib
+import time
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,8 @@ from capsbench.layout import (
     checked_indices,
     columns_of,
     root_digest,
+    shard_counts,
+    shard_index,
     shard_name,
     shard_range,
     stored_arrays,
@@ -176,12 +179,23 @@ def test_the_name_of_a_shard_names_its_samples(shards: int, index: int, count: i
     assume(index < shards <= count)
     shard = shard_range(index, shards, count)
     assert shard is not None
-    name = shard_name(shard, count)
-    assert name is not None
-    found, of = map(int, name.split("/"))
-    assert of <= shards and shard_range(found, of, count) == shard
+    numbers = list(shard_counts([shard], count))
+    assert shards in numbers and numbers == sorted(set(numbers))
+    assert all(shard_range(shard_index(shard, number, count) or 0, number, count) == shard for number in numbers)
+    assert shard_name(shard, count) == (f"{index}/{shards}" if len(numbers) == 1 else None)
+
+
+def test_several_shards_tell_how_many_there_are() -> None:
+    shards = [shard for index in range(64) if index != 9 and (shard := shard_range(index, 64, 1000))]
+    assert len(list(shard_counts(shards[:1], 1000))) > 1 and list(shard_counts(shards, 1000)) == [64]
 
 
 def test_what_is_no_shard_has_no_name() -> None:
     assert shard_name(range(1, 9), 10) is None
     assert shard_name(range(6), 10) is None
+
+
+def test_of_a_tiny_shard_of_a_huge_data_set_no_name_is_searched_for() -> None:
+    begun = time.perf_counter()
+    assert shard_name(range(5, 6), 2**40) is None
+    assert time.perf_counter() - begun < 1

@@ -397,3 +397,10 @@ def test_the_python_of_the_document_runs() -> None:
     assert (batch.images.shape, batch.labels.shape) == ((128, 1, 36, 36), (128, 2))
     assert len(names["batches"]) == 468_750
     assert names["image"].shape == (1, 36, 36)
+
+
+@pytest.mark.parametrize("kind", [SampleDataset, BatchDataset])
+def test_the_name_of_a_file_is_no_file(kind: Any) -> None:
+    for name in ("x.h5", Path("x.h5")):
+        with pytest.raises(ParameterError, match=r"Open it: capsbench\.open_dataset"):
+            kind(name)

@@ -118,9 +118,9 @@ def changed(name: str, place: tuple[int, int], value: float, kind: str = "f8") -
         (changed("label_one_of_n", (5, 2), 1), "does not say the same"),
         (changed("label_one_of_n", (4, 2), 2), "does not say the same"),
         ({"label_one_of_n": np.zeros((9, COUNT))}, "label_one_of_n is 9x7; 10x7"),
-        (changed("human_readable_transform", (5, 6), np.nan), "what no float32 can"),
-        (changed("human_readable_transform", (0, 0), -np.inf), "what no float32 can"),
-        (changed("human_readable_transform", (0, 0), 1e39), "what no float32 can"),
+        (changed("human_readable_transform", (5, 6), np.nan), "what is no finite float32"),
+        (changed("human_readable_transform", (0, 0), -np.inf), "what is no finite float32"),
+        (changed("human_readable_transform", (0, 0), 1e39), "what is no finite float32"),
         ({"human_readable_transform": np.zeros((5, COUNT))}, "is 5x7; 6x7"),
     ],
 )

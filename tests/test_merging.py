@@ -123,6 +123,7 @@ def wrong_sets() -> dict[str, tuple[Callable[[], list[Path]], str]]:
         "one in the middle is missing": (lambda: cut(one, 3, [0, 2]), r"shard 1/3 \(samples 3,000 to 5,999\)"),
         "two are missing": (lambda: cut(one, 5, [0, 3, 4]), r"shards 1/5, 2/5 \(samples 1,800 to 5,399\)"),
         "the last is missing": (lambda: cut(one, 3, [0, 1]), r"shard 2/3 \(samples 6,000 to 9,000\)"),
+        "one of many is missing": (lambda: cut(one, 64, [*range(9), *range(10, 64)]), r"shard 9/64 \(samples 1,"),
         "all but one are missing": (lambda: cut(one, 3, [0]), r"the file that was .* shards 1/3, 2/3 \("),
         "one comes twice": (
             lambda: cut(one, 3) + cut(one, 3, [1]),
@@ -174,3 +175,28 @@ def test_a_whole_file_where_a_shard_is_to_go_is_refused() -> None:
     generate_file(recipe(), Path("shards/0of2.h5"))
     with pytest.raises(SpecMismatchError, match="samples: asked 0 to 4,499, found all"):
         cut(recipe(), 2, [0])
+
+
+def test_a_shard_where_the_file_to_make_is_named_is_not_written_over() -> None:
+    first, *others = cut(recipe(), 3)
+    before = first.read_bytes()
+    with pytest.raises(UsageError, match=r"0of3\.h5 is a shard itself\. Name the file to make first"):
+        merge_files(first, others, force=True)
+    assert first.read_bytes() == before
+
+
+def test_an_unfinished_shard_is_said_to_be_unfinished() -> None:
+    first, second, third = cut(recipe(), 3)
+    second.rename("shards/1of3.h5.partial")
+    with pytest.raises(DataFileError, match=r"1of3\.h5\.partial is unfinished"):
+        merge_files(Path("x.h5"), [first, Path("shards/1of3.h5.partial")])
+    assert third.exists()
+
+
+def test_the_command_that_makes_a_missing_shard_is_told() -> None:
+    with pytest.raises(DataFileError) as told:
+        merge_files(Path("x.h5"), cut(recipe(), 3, [0, 2]))
+    assert str(told.value).endswith(
+        "make it with: capsbench generate padded --split test --seed 0 --count 9001 --set shift=2 --set size=28 "
+        "--shard 1/3 --digits embedded"
+    )

@@ -124,10 +124,12 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
         memory(text, monkeypatch)
         open_dataset(path)
 
-    def none(*_: object) -> None:
-        raise MemoryError
+    def little(shape: Any, dtype: Any = float) -> Any:
+        if shape[0] >= COUNT:
+            raise MemoryError
+        return np.zeros(shape, dtype)
 
-    monkeypatch.setattr(np, "empty", none)
+    monkeypatch.setattr(np, "empty", little)
     with pytest.raises(DataFileError, match="available is less"):
         open_dataset(path)
 

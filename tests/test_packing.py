@@ -226,7 +226,9 @@ def test_a_file_is_not_packed_onto_itself_nor_twice_nor_unpacked_twice() -> None
 def test_a_packed_file_is_not_written_in_place() -> None:
     pack_file(plain(count=50), PACKED)
     before = PACKED.read_bytes()
-    way_out = r"packed and cannot be written in place\. Unpack it with: capsbench pack packed\.h5 OUT --undo"
+    way_out = (
+        r"packed and cannot be written in place\. If it is whole, unpack it with: capsbench pack packed\.h5 OUT --undo"
+    )
     with pytest.raises(UsageError, match=way_out):
         repair_file(PACKED)
     with pytest.raises(UsageError, match=way_out):

@@ -1,6 +1,7 @@
 """What stands beside a file: written, read, and turned into the command that makes the file anew."""
 
 import json
+import os
 import shlex
 import shutil
 from dataclasses import replace
@@ -13,7 +14,7 @@ from capsbench.cli import main
 from capsbench.errors import SpecMismatchError
 from capsbench.generation import generate_file
 from capsbench.recipes import Recipe, make_recipe
-from capsbench.sidecar import remake_command
+from capsbench.sidecar import read_sidecar, remake_command
 
 SMALL = {"size": 28, "shift": 2}
 
@@ -52,19 +53,47 @@ def test_what_is_not_reproducible_stands_in_the_sidecar() -> None:
         assert content[key].encode() not in raw
 
 
-@pytest.mark.parametrize("damage", ["missing", "of another spec", "no JSON", "too deep", "a list"])
+@pytest.mark.parametrize("damage", ["missing", "of another spec", "of a shard"])
 def test_a_sidecar_that_does_not_tell_of_the_file_is_written_anew(damage: str) -> None:
     generate_file(recipe(seed=1), Path("y.h5"))
     generate_file(recipe(), Path("x.h5"))
-    good = json.loads(Path("x.json").read_text())["spec"]
+    good = json.loads(Path("x.json").read_text())
     if damage == "missing":
         Path("x.json").unlink()
     elif damage == "of another spec":
         shutil.copy("y.json", "x.json")
     else:
-        Path("x.json").write_text({"no JSON": "{", "too deep": "[" * 100_000, "a list": "[1]"}[damage])
+        Path("x.json").write_text(json.dumps(good | {"shard": [0, 50]}))
     assert generate_file(recipe(), Path("x.h5")).drawn == 0
-    assert json.loads(Path("x.json").read_text())["spec"] == good
+    found = json.loads(Path("x.json").read_text())
+    assert found["spec"] == good["spec"] and "shard" not in found
+
+
+@pytest.mark.parametrize("content", ["my own notes", '{"my": "notes"}', "[1]", "[" * 100_000, "x" * 100_000])
+def test_what_is_no_sidecar_beside_a_whole_file_is_left(content: str) -> None:
+    generate_file(recipe(), Path("x.h5"))
+    Path("x.json").write_text(content)
+    assert generate_file(recipe(), Path("x.h5")).drawn == 0
+    assert Path("x.json").read_text() == content
+
+
+def test_a_pipe_where_the_sidecar_goes_is_not_waited_for() -> None:
+    os.mkfifo("x.json")
+    assert read_sidecar(Path("x.h5")) is None
+    with pytest.raises(SpecMismatchError, match="stands where the sidecar"):
+        generate_file(recipe(), Path("x.h5"))
+
+
+@pytest.mark.parametrize("shard", [[0, 10**30], [5, 5], [-1, 5], [0, 101], [0], "ab", [0.0, 5.0], None, {"a": 1}])
+def test_a_sidecar_of_no_shard_tells_nothing(shard: object) -> None:
+    Path("x.json").write_text(json.dumps({"spec": recipe().spec.to_dict(), "shard": shard}))
+    assert read_sidecar(Path("x.h5")) is None and remake_command(Path("x.h5")) is None
+
+
+def test_a_sidecar_does_not_speak_to_the_terminal() -> None:
+    spec = recipe().spec.to_dict() | {"generator": "padded\x1b[2J\x07"}
+    Path("x.json").write_text(json.dumps({"spec": spec}))
+    assert remake_command(Path("x.h5")) is None
 
 
 @pytest.mark.parametrize(

@@ -395,9 +395,9 @@ SPECS: dict[str, tuple[Callable[[DataSpec], str], str]] = {
     "infinity": (lambda spec: spec.to_json().replace('"shift":2', '"shift":1e999'), "no valid spec"),
     "blanks": (lambda spec: json.dumps(spec.to_dict(), sort_keys=True), "as capsbench writes it"),
     "a key twice": (lambda spec: spec.to_json().replace('"seed":0', '"seed":0,"seed":0'), "as capsbench writes it"),
-    "a terminal's commands": (lambda spec: replace(spec, generator="\x1b[2J").to_json(), "as capsbench writes it"),
-    "a delete": (lambda spec: replace(spec, generator="a\x7f").to_json(), "as capsbench writes it"),
-    "a line's end": (lambda spec: replace(spec, parameters={"a\nb": 1}).to_json(), "as capsbench writes it"),
+    "a terminal's commands": (lambda spec: replace(spec, generator="\x1b[2J").to_json(), "control characters"),
+    "a delete": (lambda spec: replace(spec, generator="a\x7f").to_json(), "control characters"),
+    "a line's end": (lambda spec: replace(spec, parameters={"a\nb": 1}).to_json(), "control characters"),
     "layers": (lambda spec: replace(spec, layers=True).to_json(), "types and sizes"),
 }
 
@@ -575,3 +575,16 @@ def test_a_file_of_code_that_the_user_names_is_made_and_mended_where_it_is_named
     assert path.read_bytes() == whole
     with pytest.raises(DataFileError, match="code that a file names is not run"):
         wrong_samples(open_dataset(path), 3)
+
+
+def test_a_file_that_is_cut_while_it_is_checked_ends_in_a_line_and_not_the_process() -> None:
+    made()
+    script = (
+        "import os\nfrom pathlib import Path\nfrom capsbench.errors import DataFileError\n"
+        "from capsbench.storage import DataFile\n"
+        "file = DataFile(Path('padded.h5'))\nos.truncate('padded.h5', 5000)\n"
+        "try:\n    file.bad_blocks()\nexcept DataFileError as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "padded.h5 has been cut since it was opened.\n"

@@ -1,6 +1,7 @@
 """Files from a source: whole or not there, resumed where they were left, never over another's."""
 
 import errno
+import hashlib
 import json
 import os
 import pickle
@@ -17,8 +18,8 @@ import pytest
 
 from capsbench import durability
 from capsbench.contracts import ArrayBatch, FloatArray, IndexArray, Sampler, UInt8Array
-from capsbench.errors import DataFileError, SpecMismatchError, StorageError
-from capsbench.generation import generate_file
+from capsbench.errors import DataFileError, SpecMismatchError, StorageError, UsageError
+from capsbench.generation import generate_file, repair_file
 from capsbench.recipes import Recipe, make_recipe
 from capsbench.storage import DataFile, open_dataset
 
@@ -376,3 +377,87 @@ def test_a_file_system_that_cannot_sync_meanwhile_is_no_failure(monkeypatch: pyt
 
     monkeypatch.setattr(os, "fdatasync", refuse)
     assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
+
+
+@pytest.mark.parametrize("name", ["x.json", "x", "x.h5.partial", "x.hdf5"])
+def test_a_file_of_another_ending_is_not_made(name: str) -> None:
+    with pytest.raises(UsageError, match=r"the name of a data file ends in \.h5"):
+        generate_file(recipe(), Path(name))
+    assert names() == []
+
+
+def test_a_finished_file_without_its_root_digest_is_written_anew_whatever_its_blocks_say() -> None:
+    path = generate_file(recipe(count=MANY), Path("x.h5")).path
+    whole = path.read_bytes()
+    file = DataFile(path)
+    flip(path, file.places["images"].offset)
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in DataFile(path).read(0, 4096).values())).digest()
+    overwrite(path, file.places["digests"].offset, digest)
+    overwrite(path, file.places["root"].offset, bytes(32))
+    with pytest.raises(DataFileError, match="root digest"):
+        open_dataset(path)
+    assert repair_file(path).drawn == MANY
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("fault", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["fsync", "fdatasync"])
+def test_what_could_not_be_synced_counts_as_not_written(fault: int, call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "FLUSH_SECONDS", 0.001)
+
+    def fail(handle: int) -> None:
+        raise OSError(fault, os.strerror(fault))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(StorageError, match=os.strerror(fault)):
+            generate_file(recipe(count=MANY), Path("x.h5"), report=lambda done, total: time.sleep(0.03))
+    assert names() == ["x.h5.partial"]
+    assert not DataFile(Path("x.h5.partial")).digests.any()
+
+
+def test_a_disk_that_fails_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durability, "FLUSH_SECONDS", 0.001)
+
+    def fail(handle: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    seen: list[int] = []
+
+    def report(done: int, total: int) -> None:
+        seen.append(done)
+        time.sleep(0.02)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(StorageError):
+            generate_file(recipe(count=10 * MANY), Path("x.h5"), report=report)
+    assert len(seen) < 10
+
+
+def test_labels_forged_with_their_digests_are_refused() -> None:
+    path = generate_file(recipe(), Path("x.h5")).path
+    file = DataFile(path)
+    overwrite(path, file.places["labels"].offset, b"\xc8")
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in DataFile(path).read(0, 100).values())).digest()
+    overwrite(path, file.places["digests"].offset, digest)
+    overwrite(path, file.places["root"].offset, hashlib.sha256(file.spec.to_json().encode() + digest).digest())
+    with pytest.raises(DataFileError, match="a label is 200"):
+        generate_file(recipe(), path)
+
+
+def test_a_whole_file_in_a_folder_that_cannot_be_written_is_verified_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = generate_file(recipe(), Path("x.h5")).path
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+
+    def forbidden(*arguments: object, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durability, "_open_locked", forbidden)
+        assert generate_file(recipe(), path).kept == 100
+        with pytest.raises(SpecMismatchError):
+            generate_file(recipe(seed=1), path)
+        flip(path, DataFile(path).places["images"].offset)
+        with pytest.raises(DataFileError, match="damaged in block 0"):
+            generate_file(recipe(), path)

@@ -1,4 +1,4 @@
-"""Commands on data files: generate, verify, info, preview."""
+"""Commands on data files: generate, verify, merge, info, preview."""
 
 import json
 from collections.abc import Sequence
@@ -116,9 +116,10 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("shards", metavar="SHARD...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@digits_option
 @force_option
 @json_option
-def merge(out: Path, shards: tuple[Path, ...], force: bool, as_json: bool) -> None:
+def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json: bool) -> None:
     """Join the shards of one spec into one file; what is missing, doubled, damaged or foreign is named.
 
     \b
@@ -132,7 +133,7 @@ def merge(out: Path, shards: tuple[Path, ...], force: bool, as_json: bool) -> No
 
     with progress(out.name) as report:
         merged = merge_files(out, shards, force=force, report=report)
-    facts = file_facts(DataFile(out)) | {"seconds": merged.seconds, "written": merged.drawn}
+    facts = file_facts(DataFile(out, digits=digits)) | {"seconds": merged.seconds, "written": merged.drawn}
     click.echo(json.dumps(facts, indent=2) if as_json else generated_text(merged, facts, done="merged"))
 
 

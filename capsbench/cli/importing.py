@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from capsbench.cli.options import json_option
+from capsbench.cli.options import force_option, json_option
 
 
 @click.group("import")
@@ -23,7 +23,7 @@ def import_group() -> None:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.mat")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.h5", help="The file to make.")
 @click.option("--split", metavar="SPLIT", help="Which split it shows, if its labels do not say; test by default.")
-@click.option("--force", is_flag=True, help="Start anew where another file stands.")
+@force_option
 @json_option
 def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Import a file of the real affNIST (Tieleman 2013).

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from capsbench.chunks import CHUNK
 from capsbench.cli import main as command
 from capsbench.errors import CapsbenchError, DataError, DataFileError
 from capsbench.generation import generate_file, repair_file
-from capsbench.header import CHUNK, Place
-from capsbench.layout import BLOCK, DIGEST_BYTES, KINDS
+from capsbench.layout import BLOCK, DIGEST_BYTES, KINDS, Place
 from capsbench.packing import pack_file, unpack_file
 from capsbench.recipes import make_recipe
 from capsbench.storage import DataFile, open_dataset
