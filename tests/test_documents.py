@@ -9,6 +9,7 @@ import click
 import pytest
 
 from capsbench.cli import cli
+from capsbench.face import generate
 from capsbench.running import plan_run, run_plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,6 +41,14 @@ def test_the_python_of_the_readme_runs() -> None:
     exec(compile(script, "README.md", "exec"), names)
     assert len(names["lazy"]) == 3200 * 32  # type: ignore[arg-type]
     assert len(names["results"]) == 1  # type: ignore[arg-type]
+
+
+def test_a_file_is_read_as_the_documents_say() -> None:
+    (script,) = BLOCK.findall((ROOT / "docs" / "files.md").read_text())
+    generate("multimnist", split="test", digits="embedded", layers=True)
+    names: dict[str, Any] = {}
+    exec(compile(script, "files.md", "exec"), names)
+    assert names["images"].shape == (1000, 36, 36)
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/routing.md"])
