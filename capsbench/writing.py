@@ -104,8 +104,8 @@ def write_file(
         StorageError: The disk is full, a permission is missing, or another run is writing the file.
     """
     begun = time.perf_counter()
-    make_folder(path.parent)
     check_name(path)
+    make_folder(path.parent)
     if kind_of(path) == "folder":
         raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place.")
     if path.exists() and not force and not os.access(path.parent, os.W_OK):

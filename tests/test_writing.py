@@ -379,7 +379,7 @@ def test_a_file_system_that_cannot_sync_meanwhile_is_no_failure(monkeypatch: pyt
     assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
 
 
-@pytest.mark.parametrize("name", ["x.json", "x", "x.h5.partial", "x.hdf5"])
+@pytest.mark.parametrize("name", ["x.json", "x", "x.h5.partial", "below/x.hdf5"])
 def test_a_file_of_another_ending_is_not_made(name: str) -> None:
     with pytest.raises(UsageError, match=r"the name of a data file ends in \.h5"):
         generate_file(recipe(), Path(name))
