@@ -182,7 +182,7 @@ def test_npm_that_does_not_start(fakes: Fakes) -> None:
     ("change", "reason"),
     [
         ({LABELS: bytes(32)}, f"{LABELS} is not MNIST's"),
-        ({LABELS: bytes(1_000_000)}, "more than 32 bytes"),
+        ({LABELS: bytes(1_000_000)}, "should hold 32 bytes, found more"),
         ({LABELS: b""}, f"{LABELS} is not MNIST's"),
     ],
 )

@@ -296,7 +296,7 @@ def refused_by_the_system(failing: Failing) -> None:
         failing.resumed()
         remount("ro")
         again = said(GENERATE)
-        assert again.code == 4 and os.strerror(errno.EROFS) in again.error, again
+        assert again.code == 0, again  # it is whole: there is nothing to write
         assert PATH.read_bytes() == failing.expected
     failing.counts["read-only disks"] += 2
 
