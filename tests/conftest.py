@@ -14,7 +14,7 @@ from hypothesis import settings
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
 
-settings.register_profile("unhurried", deadline=None, max_examples=50)  # that a machine is busy is no defect
+settings.register_profile("unhurried", deadline=None)  # that a machine is busy is no defect
 settings.register_profile("campaign", deadline=None, max_examples=2000)
 settings.load_profile("unhurried")
 

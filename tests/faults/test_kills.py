@@ -9,7 +9,7 @@ Campaign = Callable[..., dict[str, Any]]
 Scale = Callable[[int, int], int]
 
 
-@pytest.mark.parametrize(("workers", "few"), [(1, 14), (2, 6)])
+@pytest.mark.parametrize(("workers", "few"), [(1, 24), (2, 8)])
 def test_a_run_killed_anywhere_and_started_again_ends_with_the_same_bytes(
     workers: int, few: int, campaign: Campaign, scale: Scale
 ) -> None:

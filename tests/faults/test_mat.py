@@ -8,7 +8,7 @@ Scale = Callable[[int, int], int]
 
 
 def test_damaged_matlab_files_end_in_an_error_or_are_read_as_they_are(campaign: Campaign, scale: Scale) -> None:
-    number = scale(15, 1000)
+    number = scale(30, 1000)
     counts = campaign("mutation", "mat_files:Mat", number)
     assert counts["mutated files"] == counts["refused"] + counts["same"] == number
     assert counts["refused"] >= number / 3

@@ -19,10 +19,10 @@ Scale = Callable[[int, int], int]
 @pytest.mark.parametrize(
     ("kind", "few", "many"),
     [
-        ("data_files:Contiguous", 60, 2000),
-        ("data_files:Packed", 40, 1000),
-        ("digit_files:Idx", 30, 500),
-        ("digit_files:Gz", 30, 500),
+        ("data_files:Contiguous", 120, 2000),
+        ("data_files:Packed", 80, 1000),
+        ("digit_files:Idx", 60, 500),
+        ("digit_files:Gz", 60, 500),
         ("digit_files:Vouched", 60, 500),
     ],
 )
