@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -11,21 +10,9 @@ import pytest
 from capsbench.errors import DataFileError, ParameterError
 from capsbench.header import create_header
 from capsbench.layout import columns_of
-from capsbench.recipes import Recipe, make_recipe
 from capsbench.storage import DataFile
 
-SMALL = {"size": 28, "shift": 2}
-
-
-def recipe(name: str = "padded", **options: Any) -> Recipe:
-    defaults: dict[str, Any] = {"split": "test", "digits": "embedded", "count": 100}
-    if name == "padded":
-        defaults["parameters"] = SMALL
-    return make_recipe(name, **(defaults | options))
-
-
-def names(folder: Path = Path()) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from .small_files import names, recipe
 
 
 def test_a_spec_too_long_to_be_read_again_is_not_written() -> None:

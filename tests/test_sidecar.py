@@ -6,28 +6,16 @@ import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from capsbench.cli import main
 from capsbench.errors import SpecMismatchError
 from capsbench.generation import generate_file
-from capsbench.recipes import Recipe, make_recipe
+from capsbench.recipes import Recipe
 from capsbench.sidecar import read_sidecar, remake_command
 
-SMALL = {"size": 28, "shift": 2}
-
-
-def recipe(name: str = "padded", **options: Any) -> Recipe:
-    defaults: dict[str, Any] = {"split": "test", "digits": "embedded", "count": 100}
-    if name == "padded":
-        defaults["parameters"] = SMALL
-    return make_recipe(name, **(defaults | options))
-
-
-def names(folder: Path = Path()) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from .small_files import names, recipe
 
 
 @pytest.mark.parametrize("content", ["my own notes", '{"spec": {"mine": 1}}', "[]"])
