@@ -21,15 +21,15 @@ from capsbench import version
 __version__ = version.VERSION
 
 _PLACES = {
-    "BatchDataset": "capsbench.loading",
-    "SampleDataset": "capsbench.loading",
-    "check": "capsbench.conformance",
-    "compare": "capsbench.comparison",
+    "BatchDataset": "capsbench.data.loading",
+    "SampleDataset": "capsbench.data.loading",
+    "check": "capsbench.conformance.check",
+    "compare": "capsbench.report.comparison",
     "generate": "capsbench.face",
-    "load_results": "capsbench.results",
-    "open_dataset": "capsbench.storage",
+    "load_results": "capsbench.results.result",
+    "open_dataset": "capsbench.files.datafile",
     "run": "capsbench.face",
-    "stream": "capsbench.streaming",
+    "stream": "capsbench.data.streaming",
 }
 
 __all__ = [

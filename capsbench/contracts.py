@@ -232,9 +232,10 @@ class Suite(Protocol):
     """An experiment: what a cell of it does, and how its results are told.
 
     ``version`` changes whenever outcomes may. ``models`` are run where none are named; ``image_size`` is what they are
-    built for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.Preset`. A suite that shows no
+    built for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.bench.Preset`. A suite that
+    shows no
     digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has figures to show
-    has a method ``charts(results)`` that gives a list of `capsbench.charts.Figure`: charts and pictures.
+    has a method ``charts(results)`` that gives a list of `capsbench.report.charts.Figure`: charts and pictures.
     """
 
     version: ClassVar[int]
@@ -243,7 +244,7 @@ class Suite(Protocol):
     presets: ClassVar[Mapping[str, Any]]
 
     def run(self, bench: Any) -> dict[str, Any]:
-        """Measures the cell of a `capsbench.bench.Bench`; the metrics, of plain JSON types."""
+        """Measures the cell of a `capsbench.bench.bench.Bench`; the metrics, of plain JSON types."""
 
     def table(self, results: Sequence[Any]) -> Any:
-        """A `capsbench.report.Table` of results of this suite, of one preset."""
+        """A `capsbench.report.tables.Table` of results of this suite, of one preset."""

@@ -5,15 +5,15 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import CellsFailedError, ParameterError
-from capsbench.generation import generate_file
-from capsbench.layout import shard_range
+from capsbench.files.generation import generate_file
+from capsbench.files.layout import shard_range
+from capsbench.files.writing import Generated, Report, silent
 from capsbench.parameters import check_number, check_truth, convert, split_shard
-from capsbench.recipes import make_recipe
-from capsbench.writing import Generated, Report, silent
 
 if TYPE_CHECKING:
-    from capsbench.results import Result
+    from capsbench.results.result import Result
 
 DEFAULT_SPLITS = ("train", "validation", "test")
 MOST_WORKERS = 1024
@@ -70,7 +70,7 @@ def generate_splits(
         workers: Processes that draw and write.
         shard: ``"I/N"``: of each split only the I-th of N shards, counted from 0; None for whole files.
         progress: Makes what is told of a file's progress.
-        recipe: See `capsbench.recipes.make_recipe`.
+        recipe: See `capsbench.data.recipes.make_recipe`.
     """
     single = out.suffix == ".h5"
     if out.suffix.lower() in OTHER_ENDINGS and not single and not out.is_dir():
@@ -103,17 +103,17 @@ def run(suite: str, **options: Any) -> "list[Result]":
     Args:
         suite: The suite, such as ``"affine"``.
         options: ``models``, ``preset``, ``seeds``, ``changes``, ``digits``, ``device``, ``out``; see
-            `capsbench.running.plan_run`.
+            `capsbench.bench.running.plan_run`.
 
     Returns:
-        A `capsbench.results.Result` for each model and seed.
+        A `capsbench.results.result.Result` for each model and seed.
 
     Raises:
         UsageError: A name, a key or a value makes no sense.
         DataError: The digits are missing or damaged.
         CellsFailedError: Some cells failed; the others' results are on the disk.
     """
-    from capsbench.running import plan_run, run_plan  # which import torch: making files must not wait for it
+    from capsbench.bench.running import plan_run, run_plan  # which import torch: making files must not wait for it
 
     outcome = run_plan(plan_run(suite, **options))
     if outcome.failed:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from capsbench.contracts import Digits, FloatArray, UInt8Array
-from capsbench.digits import load_digits
+from capsbench.data.digits import load_digits
 from capsbench.geometry import (
     DIGIT,
     LARGEST_CANVAS,

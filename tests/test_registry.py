@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from capsbench import registry
+from capsbench.data.streaming import stream
 from capsbench.errors import UnknownNameError, UsageError
-from capsbench.streaming import stream
 
 PLUGIN = Path(__file__).with_name("plugin")
 

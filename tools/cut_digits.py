@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array
-from capsbench.digits import EMBEDDED_FILE, EMBEDDED_SHA256, load_digits
+from capsbench.data.digits import EMBEDDED_FILE, EMBEDDED_SHA256, load_digits
 
 PER_CLASS = {"train": 400, "test": 100}
 
@@ -42,7 +42,7 @@ def cut(folder: Path, out: Path) -> str:
 
 
 def main() -> None:
-    """Cuts the file and says whether it is the one that capsbench.digits expects."""
+    """Cuts the file and says whether it is the one that capsbench.data.digits expects."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("folder", metavar="DIR", type=Path, help="the four IDX files of full MNIST")
     parser.add_argument("out", metavar="OUT", type=Path, nargs="?", default=EMBEDDED_FILE, help="a name ending in .npz")

@@ -1,6 +1,6 @@
 """Writes the root digests of the named data sets: ``python tools/digests.py DIR|embedded [OUT]``.
 
-Of each split, with seed 0 and one sample a digit, into capsbench/data/digests.json, below the name of the digits; what
+Of each split, with seed 0 and one sample a digit, into capsbench/files/digests.json, below the name of the digits; what
 stands there of other digits is kept. ``capsbench verify`` knows files by it; a table of the documents is made of it.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import capsbench
 from capsbench.contracts import SPLITS
-from capsbench.published import FILE
+from capsbench.files.published import FILE
 
 NAMED = {
     "padded": ("padded", None),

@@ -19,11 +19,11 @@ import click
 
 from capsbench import registry
 from capsbench.cli import cli
-from capsbench.durability import human_bytes
-from capsbench.pages import markdown_page
-from capsbench.published import digests
-from capsbench.report import current, render
-from capsbench.results import load_results
+from capsbench.files.published import digests
+from capsbench.report.pages import markdown_page
+from capsbench.report.tables import current, render
+from capsbench.results.result import load_results
+from capsbench.system.disk import human_bytes
 from capsbench.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import click
 
-from capsbench.cli import digits, experiments, files, importing, listing, packing, results
-from capsbench.exits import exit_code
+from capsbench.cli import bench, data, files, importing, listing, packing, report
+from capsbench.cli.exits import exit_code
 from capsbench.version import VERSION
 
 
@@ -35,12 +35,12 @@ for command in (
     files.preview,
     packing.pack,
     importing.import_group,
-    digits.data,
+    data.data,
     listing.list_command,
-    experiments.run,
-    experiments.check,
-    results.report,
-    results.compare,
+    bench.run,
+    bench.check,
+    report.report,
+    report.compare,
 ):
     cli.add_command(command)
 

@@ -42,10 +42,10 @@ def generate(
       capsbench generate multimnist --split trainval --preset paper --workers 8
       capsbench generate multimnist --split trainval --preset paper --shard 0/16
     """
-    from capsbench.describing import file_facts, generated_text
+    from capsbench.cli.describing import file_facts, generated_text
+    from capsbench.cli.progress import progress
     from capsbench.face import DEFAULT_SPLITS, generate_splits
-    from capsbench.progress import progress
-    from capsbench.storage import DataFile
+    from capsbench.files.datafile import DataFile
 
     made = generate_splits(
         dataset,
@@ -79,13 +79,13 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
       capsbench verify multimnist-test.h5 --sample 500
       capsbench verify multimnist-test.h5 --repair
     """
-    from capsbench.generation import repair_file, wrong_samples
-    from capsbench.layout import block_count
+    from capsbench.cli.progress import progress
+    from capsbench.files.datafile import DataFile
+    from capsbench.files.generation import repair_file, wrong_samples
+    from capsbench.files.layout import block_count
+    from capsbench.files.published import recognise
+    from capsbench.files.sidecar import remake_command
     from capsbench.parameters import check_number
-    from capsbench.progress import progress
-    from capsbench.published import recognise
-    from capsbench.sidecar import remake_command
-    from capsbench.storage import DataFile
 
     check_number("--sample", sample, 0, 2**40)
     try:
@@ -126,10 +126,10 @@ def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json
     Example:
       capsbench merge multimnist-trainval.h5 multimnist-trainval-*of16.h5
     """
-    from capsbench.describing import file_facts, generated_text
-    from capsbench.merging import merge_files
-    from capsbench.progress import progress
-    from capsbench.storage import DataFile
+    from capsbench.cli.describing import file_facts, generated_text
+    from capsbench.cli.progress import progress
+    from capsbench.files.datafile import DataFile
+    from capsbench.files.merging import merge_files
 
     with progress(out.name) as report:
         merged = merge_files(out, shards, force=force, report=report)
@@ -148,8 +148,8 @@ def info(file: Path, digits: str, as_json: bool) -> None:
     Example:
       capsbench info multimnist-test.h5
     """
-    from capsbench.describing import facts_text, file_facts
-    from capsbench.storage import open_dataset
+    from capsbench.cli.describing import facts_text, file_facts
+    from capsbench.files.datafile import open_dataset
 
     data = open_dataset(file, digits=digits)
     facts = file_facts(data)
@@ -167,8 +167,8 @@ def preview(file: Path, out: Path | None, digits: str) -> None:
     Example:
       capsbench preview multimnist-test.h5 --out pairs.png
     """
-    from capsbench.inspection import preview as draw
-    from capsbench.storage import open_dataset
+    from capsbench.files.datafile import open_dataset
+    from capsbench.files.inspection import preview as draw
 
     target = out or file.with_suffix(".png")
     number = draw(open_dataset(file, digits=digits), target)
@@ -176,7 +176,7 @@ def preview(file: Path, out: Path | None, digits: str) -> None:
 
 
 def _note_embedded(files: Sequence[Any]) -> None:
-    from capsbench.digits import name_of
+    from capsbench.data.digits import name_of
 
     if any(name_of(file.spec.digits) == "embedded" for file in files):
         say_embedded(files[0].digits)

@@ -35,11 +35,11 @@ def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
       capsbench import affnist test.mat --out affnist-real-test.h5
       capsbench info affnist-real-test.h5
     """
-    from capsbench.describing import file_facts, generated_text
-    from capsbench.importing import import_affnist
-    from capsbench.progress import progress
-    from capsbench.recipes import UNKNOWN
-    from capsbench.storage import DataFile
+    from capsbench.cli.describing import file_facts, generated_text
+    from capsbench.cli.progress import progress
+    from capsbench.data.recipes import UNKNOWN
+    from capsbench.files.datafile import DataFile
+    from capsbench.importing.affnist import import_affnist
 
     with progress(f"importing {out.name}") as report:
         made = import_affnist(file, out, report=report, **options)

@@ -22,9 +22,9 @@ def pack(file: Path, out: Path, undo: bool, force: bool) -> None:
       capsbench pack multimnist-test.h5 multimnist-test-packed.h5
       capsbench pack multimnist-test-packed.h5 multimnist-test.h5 --undo
     """
-    from capsbench.durability import human_bytes
-    from capsbench.packing import pack_file, unpack_file
-    from capsbench.progress import progress
+    from capsbench.cli.progress import progress
+    from capsbench.files.packing import pack_file, unpack_file
+    from capsbench.system.disk import human_bytes
 
     with progress(out.name) as report:
         made = (

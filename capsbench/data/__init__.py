@@ -1,1 +1,1 @@
-"""The digits that ship in the package; their origin and licence stand in NOTICE.md beside them."""
+"""From source digits and a spec to samples and batches. The digits that ship lie here; NOTICE.md has their licence."""

@@ -8,19 +8,19 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
-from capsbench.charts import Chart, Point
-from capsbench.comparison import paired_notes
+from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
 from capsbench.contracts import CLASSES
+from capsbench.data.recipes import UNKNOWN
+from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
-from capsbench.evaluation import Predictions, accuracy, gap, predict, unpaired_gap
-from capsbench.factors import EDGES, binned, by_factor, displacement, one_at_a_time
+from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, one_at_a_time
+from capsbench.evaluation.inference import Predictions, accuracy, gap, predict, unpaired_gap
+from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.parameters import check_number
-from capsbench.recipes import UNKNOWN
-from capsbench.report import PaperFigure, Table, by_network, percent, seeds_of, spread
-from capsbench.results import Result
-from capsbench.storage import DataFile, open_dataset
-from capsbench.streaming import Stream
+from capsbench.report.charts import Chart, Point
+from capsbench.report.comparison import paired_notes
+from capsbench.report.tables import PaperFigure, Table, by_network, percent, seeds_of, spread
+from capsbench.results.result import Result
 
 SELECTIONS = {"target": "first at target", "best": "best validation", "last": "last epoch"}
 """The checkpoints that are evaluated, and what a table calls them."""

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
-from capsbench.charts import Chart
-from capsbench.comparison import paired_notes
+from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.data.streaming import Stream
 from capsbench.errors import ParameterError
-from capsbench.evaluation import Accuracy, Predictions, accuracy, predict
+from capsbench.evaluation.inference import Accuracy, Predictions, accuracy, predict
 from capsbench.parameters import check_number
-from capsbench.report import Table, by_network, percent, seeds_of, spread
-from capsbench.results import Result
-from capsbench.streaming import Stream
+from capsbench.report.charts import Chart
+from capsbench.report.comparison import paired_notes
+from capsbench.report.tables import Table, by_network, percent, seeds_of, spread
+from capsbench.results.result import Result
 
 KINDS = ("digits", "shuffled")
 """Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, without its strokes."""

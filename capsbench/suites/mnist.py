@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
-from capsbench.charts import Chart, Point
-from capsbench.comparison import paired_notes
-from capsbench.evaluation import accuracy, predict
-from capsbench.logs import duration
+from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.evaluation.inference import accuracy, predict
+from capsbench.files.datafile import DataFile
 from capsbench.parameters import check_number
-from capsbench.report import PaperFigure, Table, at_paper_size, by_network, errors, seeds_note, seeds_of
-from capsbench.results import Result
-from capsbench.storage import DataFile
+from capsbench.report.charts import Chart, Point
+from capsbench.report.comparison import paired_notes
+from capsbench.report.tables import PaperFigure, Table, at_paper_size, by_network, errors, seeds_note, seeds_of
+from capsbench.results.result import Result
+from capsbench.training.logs import duration
 
 SELECTIONS = {"best": "best validation", "last": "last step"}
 """The checkpoints that are evaluated, and what a chart calls them."""

@@ -8,16 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
-from capsbench.charts import Chart
-from capsbench.comparison import paired_notes
+from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
 from capsbench.contracts import CLASSES
-from capsbench.drawings import PART, measure_drawings, references
 from capsbench.errors import UnknownNameError
-from capsbench.evaluation import Predictions, pair_accuracies, predict
-from capsbench.report import PaperFigure, Table, by_network, errors, seeds_note, seeds_of, spread
-from capsbench.results import Result
-from capsbench.storage import DataFile
+from capsbench.evaluation.inference import Predictions, pair_accuracies, predict
+from capsbench.evaluation.pairs import PART, measure_drawings, references
+from capsbench.files.datafile import DataFile
+from capsbench.report.charts import Chart
+from capsbench.report.comparison import paired_notes
+from capsbench.report.tables import PaperFigure, Table, by_network, errors, seeds_note, seeds_of, spread
+from capsbench.results.result import Result
 
 SELECTIONS = {"best": "best validation", "last": "last epoch"}
 OVERLAPS = (0, 10, 20, 30, 40, 100)  # percent of ink: edges of the bins of the error

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from capsbench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array
-from capsbench.decoding import STEPS, draw, move
-from capsbench.drawings import absent_digits
-from capsbench.evaluation import Predictions, accuracy, pair_accuracies, predict, reconstruct
-from capsbench.loading import Samples
+from capsbench.data.loading import Samples
+from capsbench.evaluation.decoding import STEPS, draw, move
+from capsbench.evaluation.inference import Predictions, accuracy, pair_accuracies, predict, reconstruct
+from capsbench.evaluation.pairs import absent_digits
 from capsbench.parameters import check_number
-from capsbench.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
-from capsbench.report import Table, by_network, percent, seeds_of, spread
-from capsbench.results import Result
+from capsbench.report.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
+from capsbench.report.tables import Table, by_network, percent, seeds_of, spread
+from capsbench.results.result import Result
 
 SINGLE, PAIR = 28, 36  # pixels of an image's side
 JITTERED, CENTERED = {"size": SINGLE, "shift": 2}, {"size": SINGLE, "shift": 0}  # plain MNIST, in training moved

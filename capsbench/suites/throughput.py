@@ -9,19 +9,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from capsbench.bench import Bench, Preset, count_parameters
-from capsbench.charts import Chart
+from capsbench.bench.bench import Bench, Preset, count_parameters
 from capsbench.errors import ModelError, UnknownNameError, UsageError
-from capsbench.measuring import PROBE, Rates, machine_rates
 from capsbench.models.routing.equality import Implementation as Routing
 from capsbench.models.routing.equality import worst_error
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, able
 from capsbench.parameters import check_number, construct
-from capsbench.report import Table, by_network
-from capsbench.results import Result
-from capsbench.stepping import PRECISIONS
-from capsbench.timing import DTYPES, Place, Row, Run, count_flops, part_rows, step_rows
+from capsbench.report.charts import Chart
+from capsbench.report.tables import Table, by_network
+from capsbench.results.result import Result
+from capsbench.system.timing import PROBE, Rates, machine_rates
+from capsbench.training.profiling import DTYPES, Place, Row, Run, count_flops, part_rows, step_rows
+from capsbench.training.step import PRECISIONS
 
 COMPILED = "compiled reference"
 USUAL_ITERATIONS = 3  # the paper's; the table shows it, the chart the others

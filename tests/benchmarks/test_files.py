@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.generation import generate_file
-from capsbench.layout import block_count, block_digest, block_range, columns_of, stored_arrays
-from capsbench.packing import pack_file, unpack_file
-from capsbench.recipes import Recipe, make_recipe
+from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.files.generation import generate_file
+from capsbench.files.layout import block_count, block_digest, block_range, columns_of, stored_arrays
+from capsbench.files.packing import pack_file, unpack_file
 
 FILE_COUNT = {"multimnist": 250_000, "affnist": 100_000}  # 330 and 160 MB
 FILE_LIMIT = 1.5  # times the slower of drawing with its SHA-256, and a raw synced write

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torchvision.transforms import InterpolationMode, RandomAffine
 
 from capsbench.contracts import Digits, Generator, IndexArray, UInt8Array
-from capsbench.digits import load_digits
+from capsbench.data.digits import load_digits
 from capsbench.generators.affnist import AffNIST
 from capsbench.generators.multimnist import MultiMNIST
 from capsbench.generators.padded import Padded

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from capsbench.contracts import TensorBatch
-from capsbench.generation import generate_file
-from capsbench.loading import ORDERED, BatchDataset, Samples
-from capsbench.storage import open_dataset
-from capsbench.streaming import stream
+from capsbench.data.loading import ORDERED, BatchDataset, Samples
+from capsbench.data.streaming import stream
+from capsbench.files.datafile import open_dataset
+from capsbench.files.generation import generate_file
 
 BATCH = 128
 CHUNK = 128  # images a chunk of the compressed file, one batch

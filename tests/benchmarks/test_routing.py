@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from capsbench.contracts import Batch
-from capsbench.measuring import peak_memory
 from capsbench.models import build
 from capsbench.models.routing import route
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import choose
-from capsbench.stepping import TrainingStep, adam
+from capsbench.system.timing import peak_memory
+from capsbench.training.step import TrainingStep, adam
 
 Alternate = Callable[[Mapping[str, Callable[[int], object]]], dict[str, float]]
 

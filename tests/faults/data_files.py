@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from capsbench.chunks import CHUNK
 from capsbench.cli import main as command
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import CapsbenchError, DataError, DataFileError
-from capsbench.generation import generate_file, repair_file
-from capsbench.layout import BLOCK, DIGEST_BYTES, KINDS, Place
-from capsbench.packing import pack_file, unpack_file
-from capsbench.recipes import make_recipe
-from capsbench.storage import DataFile, open_dataset
+from capsbench.files.chunks import CHUNK
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.files.generation import generate_file, repair_file
+from capsbench.files.layout import BLOCK, DIGEST_BYTES, KINDS, Place
+from capsbench.files.packing import pack_file, unpack_file
 
 from .mutation import Damage, Draw, bits, extremes
 

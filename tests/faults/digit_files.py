@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from capsbench.digits import FILES, IdxFile, load_digits
+from capsbench.data.digits import FILES, IdxFile, load_digits
 from capsbench.errors import CapsbenchError, DigitsError
 
 from .mutation import EXTREMES, Damage, Draw

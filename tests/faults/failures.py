@@ -22,14 +22,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import capsbench.describing
-import capsbench.face
-import capsbench.progress  # noqa: F401  # these here, so that no child need import them
-from capsbench import digits, durability
 from capsbench.cli import main as command
-from capsbench.layout import block_range
-from capsbench.recipes import make_recipe
-from capsbench.storage import DataFile
+from capsbench.data import digits
+from capsbench.data.recipes import make_recipe
+from capsbench.files.datafile import DataFile
+from capsbench.files.layout import block_range
+from capsbench.system import disk as durability
 
 from .forked import forked
 

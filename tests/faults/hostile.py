@@ -17,11 +17,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError
-from capsbench.generation import generate_file
-from capsbench.packing import pack_file
-from capsbench.recipes import make_recipe
-from capsbench.storage import open_dataset
+from capsbench.files.datafile import open_dataset
+from capsbench.files.generation import generate_file
+from capsbench.files.packing import pack_file
 
 from .forked import forked
 

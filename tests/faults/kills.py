@@ -23,9 +23,9 @@ from typing import Any
 
 import h5py
 
+from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import CapsbenchError, StorageError
-from capsbench.generation import generate_file
-from capsbench.recipes import Recipe, make_recipe
+from capsbench.files.generation import generate_file
 
 from .forked import Child, End, forked
 

@@ -18,12 +18,13 @@ import numpy as np
 import scipy.io
 import scipy.stats  # so that no child has to import it
 
-from capsbench import importing, matfile
-from capsbench.calibration import calibrate
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import CapsbenchError, DataFileError
-from capsbench.importing import import_affnist
-from capsbench.recipes import make_recipe
-from capsbench.storage import DataFile, open_dataset
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.importing import affnist as importing
+from capsbench.importing import matfile
+from capsbench.importing.affnist import import_affnist
+from capsbench.importing.agreement import calibrate
 
 from .forked import forked
 from .mutation import Draw, bits, extremes, hole, swapped
@@ -119,7 +120,7 @@ def agrees(file: DataFile, content: bytes) -> bool:
 
 
 def in_fork(source: int, target: int) -> "subprocess.CompletedProcess[bytes]":
-    """What `capsbench.importing.in_child` does, without a fresh interpreter."""
+    """What `capsbench.importing.affnist.in_child` does, without a fresh interpreter."""
     end = forked(lambda: matfile.answer(source, target), seconds=SECONDS, growth=GROWTH)
     code = -signal.SIGXCPU if end.code == -signal.SIGALRM else end.code
     said = end.said.encode()

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from capsbench.cli import main
 from capsbench.contracts import SPLITS
-from capsbench.generation import generate_file
-from capsbench.packing import pack_file
-from capsbench.recipes import make_recipe
+from capsbench.data.recipes import make_recipe
+from capsbench.files.generation import generate_file
+from capsbench.files.packing import pack_file
 
 EXAMPLES = settings().max_examples
 FILES = [

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from capsbench.cli import main
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import StorageError
-from capsbench.generation import generate_file
-from capsbench.recipes import make_recipe
+from capsbench.files.generation import generate_file
 
 Campaign = Callable[..., dict[str, Any]]
 Scale = Callable[[float, float], float]

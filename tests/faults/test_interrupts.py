@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from capsbench.cli import main
-from capsbench.storage import open_dataset
+from capsbench.files.datafile import open_dataset
 
 
 def names(folder: str) -> list[str]:
@@ -18,7 +18,7 @@ def names(folder: str) -> list[str]:
 
 DRIVER = """
 import sys, time
-import capsbench.generation as generation
+from capsbench.files import generation as generation
 from capsbench.cli import main
 
 real = generation.stored_arrays

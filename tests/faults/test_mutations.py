@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.generation import repair_file
-from capsbench.storage import DataFile, open_dataset
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.files.generation import repair_file
 
 from .data_files import PATH, Contiguous, forged, seen
 from .mutation import Draw

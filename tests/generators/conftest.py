@@ -3,7 +3,7 @@
 import pytest
 
 from capsbench.contracts import Digits
-from capsbench.digits import load_digits
+from capsbench.data.digits import load_digits
 
 
 @pytest.fixture(scope="session")

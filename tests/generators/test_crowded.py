@@ -13,12 +13,12 @@ import pytest
 from scipy import stats
 
 from capsbench.contracts import Digits, IndexArray, UInt8Array
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError, DigitsError, ParameterError, UnknownNameError
-from capsbench.generation import generate_file
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.files.generation import generate_file
+from capsbench.files.inspection import measure, preview
 from capsbench.generators.crowded import Crowded, CrowdedSampler
-from capsbench.inspection import measure, preview
-from capsbench.recipes import make_recipe
-from capsbench.storage import DataFile, open_dataset
 
 APART: dict[str, Any] = {"spacing": 28, "jitter": 0}
 """Three frames side by side: each is seen by itself."""

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsbench.contracts import SPLITS, ArrayBatch, Digits, Generator, IndexArray, Sampler, UInt8Array
-from capsbench.digits import load_digits
+from capsbench.data.digits import load_digits
 from capsbench.generators import CATALOG
 from capsbench.randomness import stream_number
 from capsbench.registry import load

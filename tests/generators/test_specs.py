@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 import capsbench
 from capsbench.contracts import SPLITS
-from capsbench.digits import load_digits
+from capsbench.data.digits import load_digits
+from capsbench.data.recipes import make_recipe
 from capsbench.errors import UsageError
-from capsbench.generation import generate_file, wrong_samples
-from capsbench.recipes import make_recipe
-from capsbench.storage import DataFile, open_dataset
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.files.generation import generate_file, wrong_samples
 
 from .reference import NUMBERS, REFERENCES, Randomness, Sample
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import capsbench
-from capsbench.answers import Answers
-from capsbench.charts import Chart, Figure
+from capsbench.bench.running import Outcome, plan_run, run_plan
+from capsbench.data.streaming import stream
 from capsbench.errors import ParameterError
-from capsbench.factors import near
-from capsbench.report import charts, tables
-from capsbench.results import Result, load_result
-from capsbench.running import Outcome, plan_run, run_plan
-from capsbench.storage import open_dataset
-from capsbench.streaming import stream
+from capsbench.evaluation.factors import near
+from capsbench.files.datafile import open_dataset
+from capsbench.report.charts import Chart, Figure
+from capsbench.report.tables import charts, tables
+from capsbench.results.answers import Answers
+from capsbench.results.result import Result, load_result
 from capsbench.suites.affine import PLACES, REACH, SELECTIONS, Affine, AffineSettings
 
 KNOWN = '''
@@ -24,7 +24,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.streaming import stream
+from capsbench.data.streaming import stream
 
 STILL = {"rotation": 0, "shear": 0, "scale": 1, "variants": 8}
 FIXED = [{}, {"rotation": 40}, {"shear": 0.5}, {"scale": 0.7}]

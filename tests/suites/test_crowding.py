@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from capsbench.charts import Chart
+from capsbench.bench.running import plan_run, run_plan
 from capsbench.errors import ParameterError
-from capsbench.report import charts, render
-from capsbench.results import Result
-from capsbench.running import plan_run, run_plan
+from capsbench.report.charts import Chart
+from capsbench.report.tables import charts, render
+from capsbench.results.result import Result
 from capsbench.suites.crowding import KINDS, RANDOM_NAMING, SPACINGS, Crowding, CrowdingSettings
 
 KNOWN = '''
@@ -18,7 +18,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.streaming import stream
+from capsbench.data.streaming import stream
 
 class Known(torch.nn.Module):
     """Looks each image up among all that the suite tests and selects on."""

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.bench import Bench
+from capsbench.bench.bench import Bench
+from capsbench.bench.running import plan_run, run_plan
 from capsbench.contracts import Digits
-from capsbench.digits import load_digits
-from capsbench.loading import Samples
+from capsbench.data.digits import load_digits
+from capsbench.data.loading import Samples
 from capsbench.registry import catalog, load
-from capsbench.running import plan_run, run_plan
-from capsbench.training import Trained, Trainer
+from capsbench.training.trainer import Trained, Trainer
 
 SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
 CASES = [*((suite, {}) for suite in SUITES), ("overlap", {"trained_on": "singles"})]
@@ -56,7 +56,7 @@ def test_what_trains_and_selects_shows_no_test_digit(
         asked.append(split)
         return given_out(bench, split)
 
-    monkeypatch.setattr("capsbench.bench.Trainer", Watched)
+    monkeypatch.setattr("capsbench.bench.bench.Trainer", Watched)
     monkeypatch.setattr(Bench, "digits_of", digits_of)
     options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path}
     plan = plan_run(suite, models=["capsnet"], changes=changes, **options)

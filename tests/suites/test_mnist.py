@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsbench.charts import Chart
+from capsbench.bench.running import plan_run, run_plan
 from capsbench.models import build
-from capsbench.report import charts, render
-from capsbench.results import Result
-from capsbench.running import plan_run, run_plan
+from capsbench.report.charts import Chart
+from capsbench.report.tables import charts, render
+from capsbench.results.result import Result
 from capsbench.suites.mnist import FORMS, MNIST, SELECTIONS, TABLE_1, MNISTSettings
 
 KNOWN = '''
@@ -17,7 +17,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.streaming import stream
+from capsbench.data.streaming import stream
 
 class Oracle(torch.nn.Module):
     """Looks each image up among all that select and test."""

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.charts import Chart
+from capsbench.bench.running import plan_run, run_plan
+from capsbench.data.streaming import stream
 from capsbench.errors import UnknownNameError
-from capsbench.report import charts, render
-from capsbench.results import Result
-from capsbench.running import plan_run, run_plan
-from capsbench.segmentation import segmentation
-from capsbench.streaming import stream
+from capsbench.evaluation.segmentation import segmentation
+from capsbench.report.charts import Chart
+from capsbench.report.tables import charts, render
+from capsbench.results.result import Result
 from capsbench.suites.overlap import PAPER, SELECTIONS, ZERO_SHOT, Overlap
 
 KNOWN = '''
@@ -22,7 +22,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.streaming import stream
+from capsbench.data.streaming import stream
 
 class Oracle(torch.nn.Module):
     """Looks each image up among all that the suite selects on or tests on; it cannot learn."""

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.digits import load_digits
+from capsbench.bench.running import Outcome, plan_run, run_plan
+from capsbench.data.digits import load_digits
+from capsbench.data.streaming import Stream, stream
 from capsbench.errors import DataFileError, ParameterError
-from capsbench.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
-from capsbench.report import charts, render, tables
-from capsbench.results import Result
-from capsbench.running import Outcome, plan_run, run_plan
-from capsbench.streaming import Stream, stream
+from capsbench.report.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
+from capsbench.report.tables import charts, render, tables
+from capsbench.results.result import Result
 from capsbench.suites.reconstruction import PAPER, Reconstruction, ReconstructionSettings
 
 KNOWN = '''
@@ -24,7 +24,7 @@ KNOWN = '''
 import numpy as np
 import torch
 from capsbench.contracts import Output
-from capsbench.streaming import stream
+from capsbench.data.streaming import stream
 
 class Unlearned(torch.nn.Module):
     def __init__(self):

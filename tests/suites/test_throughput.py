@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from capsbench import report
-from capsbench.charts import Chart
+from capsbench.bench.running import Outcome, plan_run, run_plan
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError
-from capsbench.measuring import Rates
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import IMPLEMENTATIONS
-from capsbench.report import render, tables
-from capsbench.results import Result, load_result
-from capsbench.running import Outcome, plan_run, run_plan
+from capsbench.report import tables as report
+from capsbench.report.charts import Chart
+from capsbench.report.tables import render, tables
+from capsbench.results.result import Result, load_result
 from capsbench.suites import throughput
 from capsbench.suites.throughput import COMPILED, Throughput, ThroughputSettings
-from capsbench.timing import Row
+from capsbench.system.timing import Rates
+from capsbench.training.profiling import Row
 
 RATES = Rates(flops=1e11, bytes=1e10)
 
@@ -38,7 +38,7 @@ def charts(results: Sequence[Result]) -> list[Chart]:
 
 @pytest.fixture(autouse=True)
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine's rates take a second to measure, and tests/test_measuring.py does."""
+    """A machine's rates take a second to measure, and tests/system/test_timing.py does."""
     monkeypatch.setattr(throughput, "machine_rates", lambda device, dtype: RATES)
 
 
@@ -139,7 +139,7 @@ def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     timed: list[Any] = []
     monkeypatch.setitem(IMPLEMENTATIONS, "blocked", wrong)
     monkeypatch.setattr(throughput, "machine_rates", lambda *arguments: timed.append(arguments))
-    monkeypatch.setattr("capsbench.timing.contest", lambda *arguments, **options: timed.append(arguments))
+    monkeypatch.setattr("capsbench.training.profiling.contest", lambda *arguments, **options: timed.append(arguments))
     ((_, why),) = run(tmp_path).failed
     assert "'blocked', exact, fp32" in why and "times as far" in why and "nothing was timed" in why
     assert not timed

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capsbench.digits import EMBEDDED_FILE, auto_source
+from capsbench.data.digits import EMBEDDED_FILE, auto_source
 
 TOOL = Path(__file__).parents[2] / "tools" / "cut_digits.py"
 FULL_MNIST = auto_source()

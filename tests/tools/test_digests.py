@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from capsbench import published
-from capsbench.digits import auto_source
+from capsbench.data.digits import auto_source
+from capsbench.files import published
 
 ROOT = Path(__file__).parents[2]
 TOOL = ROOT / "tools" / "digests.py"

@@ -1,0 +1,1 @@
+"""One cell of an experiment, and running many."""

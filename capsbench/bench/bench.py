@@ -1,0 +1,213 @@
+"""What a suite is handed: one cell to measure, and a bench that has the data, the device and the model ready."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from capsbench import registry
+from capsbench.contracts import CLASSES, Digits
+from capsbench.data.digits import load_digits
+from capsbench.data.loading import Samples
+from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.data.streaming import Stream
+from capsbench.errors import DataFileError
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.files.generation import generate_file
+from capsbench.parameters import check_number
+from capsbench.randomness import check_seed
+from capsbench.training.logs import MetricsLog
+from capsbench.training.trainer import TrainConfig, Trained, Trainer
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""From what is going on to something that is told how much of it is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(TrainConfig):
+    """What every suite that trains has: how the networks are trained, and what they are tested on.
+
+    Attributes:
+        variants: Test samples a digit.
+        data_seed: Of every data set; the networks' seeds are apart from it.
+    """
+
+    variants: int = 1
+    data_seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("variants", self.variants, 1, 1000)
+        check_seed(self.data_seed)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A protocol with a name.
+
+    Attributes:
+        settings: An instance of the suite's frozen dataclass of settings.
+        models: Model name to what it is built with, where that is not its default.
+        variants: Model name to sets of changes of what it is built with, where one network is measured in several
+            forms; each makes a cell, and its label says what it is.
+    """
+
+    settings: Any
+    models: Mapping[str, Mapping[str, Any]]
+    variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One measurement: a suite, a model and a seed, with everything that determines the outcome.
+
+    Attributes:
+        suite: The suite's name.
+        version: The suite's version; it changes whenever its outcomes may.
+        preset: The preset's name, with what was changed of it.
+        model: The model's name as it was asked for.
+        label: The model's name, with what was changed of its parameters: what a table calls it.
+        source: `capsbench.registry.source_hash` of the model.
+        parameters: What the model is built with.
+        seed: Of the initial weights, the order of the samples and dropout.
+        settings: An instance of the suite's settings.
+        digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+
+    suite: str
+    version: int
+    preset: str
+    model: str
+    label: str
+    source: str
+    parameters: Mapping[str, Any]
+    seed: int
+    settings: Any
+    digits: str
+    device: str
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits that stand for all of it: a finished cell is found again by them."""
+        content = {**vars(self), "settings": asdict(self.settings), "parameters": dict(self.parameters)}
+        for name in ("preset", "label"):  # names; settings and parameters say what they stand for
+            del content[name]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        """What its files are called: the model's name, the seed and the id."""
+        return f"{file_name(self.model)}-seed{self.seed}-{self.id}"
+
+
+@dataclass
+class Bench:
+    """Data, model and folders for a cell.
+
+    Attributes:
+        cell: What is measured.
+        folder: Everything that the run writes lies below it.
+        digits: Where the digits come from: ``auto``, ``embedded`` or a folder.
+        report: Gets a line now and then.
+        progress: Makes what is told of how far training is.
+        tensorboard: Whether training also logs for TensorBoard.
+        data: What was used, for the result.
+    """
+
+    cell: Cell
+    folder: Path
+    digits: str
+    report: Callable[[str], None]
+    progress: Progress = lambda description: nullcontext(lambda done, total: None)
+    tensorboard: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
+        """Samples without a file, noted under the role they play."""
+        stream = Stream(make_recipe(generator, split=split, digits=self.digits, **recipe))
+        self.data[role] = {"spec": stream.spec.to_dict()}
+        return stream
+
+    def file(self, role: str, generator: str, split: str, **recipe: Any) -> DataFile:
+        """A data file, made if it is missing and checked if it is there, noted under the role it plays."""
+        made: Recipe = make_recipe(generator, split=split, digits=self.digits, **recipe)
+        path = self.folder / "data" / f"{file_name(generator)}-{split}-{made.spec.sha256[:12]}.h5"
+        try:
+            generate_file(made, path, wait=True)  # another run beside this one may be making it
+        except DataFileError:  # beyond repair, and its name says what it should be
+            generate_file(made, path, force=True, wait=True)
+        file = open_dataset(path, digits=self.digits)
+        self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
+        return file
+
+    def digits_of(self, split: str) -> Digits:
+        """The source digits of a split."""
+        return load_digits(split, self.digits)
+
+    def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
+        """The cell's model, its initial weights drawn from the cell's seed; ``changes`` win over its parameters."""
+        build = registry.load("model", "capsbench.models:build")
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
+            parameters = {**self.cell.parameters, **changes}
+            model: torch.nn.Module = build(
+                self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters
+            )
+        return model
+
+    def train(
+        self,
+        model: torch.nn.Module,
+        training: Samples,
+        validation: Samples,
+        *,
+        watch: Mapping[str, Samples] | None = None,
+        config: TrainConfig | None = None,
+        name: str = "",
+    ) -> Trained:
+        """Trains a model with the cell's seed on its device; goes on where an earlier run was stopped.
+
+        Checkpoints go below ``checkpoints``, the log of metrics beside the cell's result as JSON lines.
+
+        Args:
+            model: What to train, in place.
+            training: ``epochs`` samples for each digit.
+            validation: What selects; never test digits.
+            watch: Further data sets to note the accuracy on at each look; they select nothing.
+            config: How to train, where that is not what the cell's settings say.
+            name: Tells apart several trainings of one cell.
+        """
+        parts = [part for part in (self.cell.name, name) if part]
+        log = MetricsLog(
+            self.folder / file_name(self.cell.suite) / f"{'.'.join(parts)}.jsonl",
+            self.folder.joinpath("tensorboard", *parts) if self.tensorboard else None,
+        )
+        trainer = Trainer(
+            model,
+            training,
+            validation,
+            config or self.cell.settings,
+            seed=self.cell.seed,
+            watch=watch,
+            device=self.cell.device,
+            folder=self.folder.joinpath("checkpoints", *parts),
+            log=log,
+        )
+        with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
+            return trainer.run(self.report, progress)
+
+
+def file_name(name: str) -> str:
+    """A name as far as a file's can bear it: one part of a path, of 80 characters at most."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-80:].strip("-.")
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """How many numbers training sets."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,0 +1,99 @@
+"""Commands on experiments: run, check."""
+
+import json
+from functools import partial
+from typing import Any
+
+import click
+
+from capsbench.cli.options import digits_option, json_option, say_embedded, set_option
+from capsbench.errors import CellsFailedError
+from capsbench.parameters import split_assignments
+
+
+@click.command()
+@click.option("--suite", required=True, help="Which experiment; see `capsbench list`.")
+@click.option("--model", "models", multiple=True, help="A name, package.module:attr or file.py:attr; may be repeated.")
+@click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small or paper.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="K=V",
+    help="Set one thing of the preset, or MODEL.K=V of a model; may be repeated.",
+)
+@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="One run for each, such as 0,1,2.")
+@digits_option
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to train.")
+@click.option("--out", default="runs", show_default=True, metavar="DIR", help="Where results, data and checkpoints go.")
+@click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@json_option
+def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Run a suite: train, test, and print the table. Finished cells are not run again.
+
+    A model of your own is code that is run; use only what you trust.
+
+    \b
+    Example:
+      capsbench run --suite affine
+      capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
+      capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
+    """
+    from capsbench.bench.running import plan_run, run_plan
+    from capsbench.cli.progress import progress
+    from capsbench.parameters import convert
+    from capsbench.report.tables import alike, charts, render
+    from capsbench.results.result import load_results
+
+    numbers = convert("--seeds", seeds, tuple[int, ...])
+    plan = plan_run(changes=split_assignments(sets), seeds=numbers, **options)
+    if plan.cells[0].digits == "embedded":  # a suite may show none
+        say_embedded(options["digits"])
+    if dry_run:
+        states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
+        names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
+        lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
+        click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        return
+    rare = partial(progress, every=60.0)  # beside the lines that each epoch has
+    outcome = run_plan(plan, lambda line: click.echo(line, err=True), rare)
+    if as_json:
+        click.echo(render(outcome.results, "json"))
+    elif outcome.results:
+        click.echo(render(outcome.results))
+        click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
+        folder = outcome.paths[0].parent
+        # Of all that was measured alike, or a run of one network more would replace the others' charts by its own.
+        for chart in charts(alike(outcome.results, load_results(folder))):
+            click.echo(f"chart: {chart.save(folder)[0]}")
+    if outcome.failed:
+        cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
+        raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
+
+
+@click.command()
+@click.argument("model")
+@set_option
+@json_option
+def check(model: str, sets: tuple[str, ...], as_json: bool) -> None:
+    """Check a capsule layer against the paper, or a network with its capsules.
+
+    MODEL is a name, package.module:attr or file.py:attr: a network, or a function routing(u, weight, iterations). It is
+    code that is run; use only what you trust. See docs/conformance.md.
+
+    \b
+    Example:
+      capsbench check capsnet --set gradient=detached
+      capsbench check layer.py:routing
+    """
+    from capsbench.conformance.check import check as check_model
+    from capsbench.conformance.check import findings_text
+    from capsbench.errors import ChecksFailedError
+    from capsbench.parameters import literal
+
+    findings = check_model(model, **{key: literal(value) for key, value in split_assignments(sets).items()})
+    click.echo(json.dumps([vars(one) for one in findings], indent=2) if as_json else findings_text(findings))
+    failed = [one.check for one in findings if one.passed is False]
+    if failed:
+        raise ChecksFailedError(f"{model} fails {len(failed)} of {len(findings)} checks: {', '.join(failed)}.")

@@ -1,0 +1,85 @@
+"""Commands on results: report, compare."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from capsbench.cli.options import json_option
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.option(
+    "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
+)
+@click.option("--charts", "pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw charts there.")
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Also write a page; with --charts it shows them.",
+)
+@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write one page with everything.")
+def report(
+    folders: Sequence[Path], style: str, pictures: Path | None, markdown: Path | None, html: Path | None
+) -> None:
+    """Make tables from results, and with --charts pictures with their data as CSV.
+
+    A page (--markdown, --html) has the paper's figures with ours beside them, every table, and the charts.
+
+    \b
+    Example:
+      capsbench report runs --format github
+      capsbench report runs --html results.html
+    """
+    from capsbench.errors import UnknownNameError
+    from capsbench.report.pages import html_page, markdown_page, save_page
+    from capsbench.report.tables import FORMATS, charts, current, render
+    from capsbench.results.result import load_all_results
+
+    if style not in FORMATS:
+        raise UnknownNameError("format", style, FORMATS)
+    results, outdated = current(load_all_results(folders))
+    for note in outdated:
+        click.echo(f"Note: {note}", err=True)
+    click.echo(render(results, style))
+    if pictures:
+        for chart in charts(results):
+            click.echo(f"chart: {chart.save(pictures)[0]}", err=True)
+    if markdown:
+        link = os.path.relpath(pictures, markdown.parent) if pictures else ""
+        save_page(markdown_page(results, link), markdown)
+    if html:
+        save_page(html_page(results), html)
+    for page in (markdown, html):
+        if page:
+            click.echo(f"page: {page}", err=True)
+
+
+@click.command()
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
+)
+@json_option
+def compare(first: Path, second: Path, style: str, as_json: bool) -> None:
+    """Compare results of one suite on the same images: how B differs from A, with paired tests.
+
+    A and B are results' files or folders of them. Of folders, results of one suite, preset and seed are partners;
+    where there are several of those, the ones of the same model.
+
+    \b
+    Example:
+      capsbench compare before after
+      capsbench compare runs/affine/cnn-pool-seed0-*.json runs/affine/capsnet-seed0-*.json
+    """
+    from capsbench.report.comparison import compare as compare_places
+    from capsbench.report.comparison import render_comparisons
+
+    found = compare_places(first, second)
+    click.echo(render_comparisons(found, "json" if as_json else style))
+    for name in found.alone:
+        click.echo(f"Note: without a partner: {name}", err=True)

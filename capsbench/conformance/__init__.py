@@ -1,0 +1,1 @@
+"""Does a capsule layer do what the paper says?"""

@@ -1,0 +1,197 @@
+"""Whether a capsule layer does what the paper says; docs/conformance.md tells what each check stands for."""
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from tabulate import tabulate
+from torch import nn
+
+from capsbench import registry
+from capsbench.conformance import network as network_checks
+from capsbench.conformance import routing as routing_checks
+from capsbench.conformance.network import Network
+from capsbench.conformance.routing import FaultError, one_line
+from capsbench.contracts import Routing
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError
+
+CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str | None] | None]] = {
+    "couplings": (routing_checks.couplings, None),
+    "batch": (routing_checks.batch, network_checks.batch),
+    "permutation": (routing_checks.permutation, None),
+    "iterations": (routing_checks.iterations, network_checks.iterations),
+    "gradients": (routing_checks.gradients, network_checks.gradients),
+    "margin loss": (None, network_checks.margin_loss),
+}
+"""What a routing function is asked, and what a network."""
+
+LINE = 90  # characters of a finding in one line of the table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        check: Its name, a key of `CHECKS`.
+        passed: None where the check does not apply.
+        detail: One line: what was found, and of a fault also what was expected.
+    """
+
+    check: str
+    passed: bool | None
+    detail: str
+
+
+def check(
+    model: str | nn.Module | Routing, /, *, image_size: int | Sequence[int] = 28, pairs: bool = False, **parameters: Any
+) -> list[Finding]:
+    """Checks a routing function, or a network with the routing that it may offer, on the CPU.
+
+    A routing function takes ``(u, weight, iterations)`` as `capsbench.contracts.Routing` says. A network is what
+    `capsbench.models.build` builds; with an attribute ``routing``, that is checked as well. Weights and inputs are the
+    same in every call, and torch's random state is left as it was.
+
+    Example:
+        ``check("capsnet", preset="small")``
+
+    Args:
+        model: A routing function, a built network, or a name, ``package.module:attribute`` or ``file.py:attribute`` of
+            a routing function or of what builds a network.
+        image_size: Height and width in pixels of a network's images; one number is a square.
+        pairs: Whether an image of a network shows two digits.
+        **parameters: Parameters of the network that is built, or keyword arguments of the routing function.
+
+    Returns:
+        A finding for each of `CHECKS`, in that order. Whatever a layer raises or returns becomes a finding.
+
+    Raises:
+        UsageError: ``model`` is neither, or the network cannot be built.
+    """
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        routing, network = _subject(model, image_size, pairs, parameters)
+        return [_finding(name, routing, network) for name in CHECKS]
+
+
+def findings_text(findings: Sequence[Finding]) -> str:
+    """The findings as a table."""
+    verdicts = {True: "pass", False: "FAIL", None: "n.a."}
+    rows = [(finding.check, verdicts[finding.passed], finding.detail) for finding in findings]
+    widths = [None, None, LINE]
+    return tabulate(rows, ["check", "result", "found"], tablefmt="simple", disable_numparse=True, maxcolwidths=widths)
+
+
+def _finding(name: str, routing: Routing | None, network: Network | None) -> Finding:
+    of_routing, of_network = CHECKS[name]
+    parts: dict[str, Callable[[], str | None]] = {}
+    if of_routing and routing:
+        parts["routing: "] = partial(of_routing, routing)
+    if of_network and network:
+        parts["network: "] = partial(of_network, network)
+    told = []
+    for whose, part in parts.items():
+        prefix = whose if network else ""  # a routing function is nothing but that
+        try:
+            found = part()
+        except FaultError as fault:
+            return Finding(name, False, f"{prefix}{fault}")
+        except (Exception, SystemExit) as error:  # a user's code can fail in any way
+            return Finding(name, False, f"{prefix}it raises {one_line(error)}")
+        told += [f"{prefix}{found}"] if found else []
+    if told:
+        return Finding(name, True, "; ".join(told))
+    return Finding(name, None, "does not apply: " + ("no routing is offered" if network else "no loss is offered"))
+
+
+def _subject(
+    model: Any, image_size: Any, pairs: bool, parameters: Mapping[str, Any]
+) -> tuple[Routing | None, Network | None]:
+    """What is to be checked: a routing function, a network, or a network with its routing function."""
+    thing = registry.load("model", model) if isinstance(model, str) else model
+    name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
+    if _is_routing(thing):
+        return _bound(name, thing, parameters), None
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise ParameterError(f"image_size={image_size} was asked for; it must be one number or (height, width).")
+    rebuilt = None
+    if isinstance(thing, nn.Module) and callable(getattr(thing, "loss", None)):
+        if parameters:
+            raise UsageError(f"The model {name!r} is built already and takes no {', '.join(parameters)}.")
+        module = _built(name, partial(copy.deepcopy, thing))
+    elif isinstance(model, str) and not isinstance(thing, nn.Module):
+        module, rebuilt = _named_network(name, thing, {"image_size": image_size, "pairs": pairs, **parameters})
+    else:
+        raise UsageError(
+            f"The model {name!r} should be a name, a network with a method loss(output, batch), "
+            f"or a function of (u, weight, iterations), but it is a {type(thing).__name__}."
+        )
+    try:
+        routing: Any = getattr(module, "routing", None)
+    except Exception as error:  # a property of a user's can fail in any way
+        raise UsageError(f"The model {name!r} was asked for, but its routing fails: {one_line(error)}") from error
+    offered = routing if _is_routing(routing) else None  # else it is something else of this name
+    return offered, Network(module, sides, pairs, rebuilt, offered)
+
+
+def _is_routing(thing: Any) -> bool:
+    """Whether something takes ``(u, weight, iterations)`` by position, and is no function that builds a network."""
+    if inspect.isclass(thing) or not callable(thing):
+        return False
+    try:
+        signature = inspect.signature(_called(thing))
+    except (TypeError, ValueError):  # nothing that is written in Python
+        return False
+    given = signature.parameters.values()
+    first = [one for one in given if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:3]
+    needed = {one.name for one in first[:2] if one.default is one.empty}
+    return len(first) == 3 and len(needed) == 2 and not needed & {"image_size", "classes", "pairs"}
+
+
+def _called(thing: Any) -> Any:
+    return thing.forward if isinstance(thing, nn.Module) else thing  # a module's own signature says nothing
+
+
+def _bound(name: str, routing: Routing, parameters: Mapping[str, Any]) -> Routing:
+    try:
+        inspect.signature(_called(routing)).bind(None, None, 1, **parameters)
+    except TypeError as error:
+        raise UsageError(f"The routing function {name!r} cannot be called like this: {error}.") from None
+    return partial(routing, **parameters)
+
+
+def _named_network(
+    name: str, factory: Any, options: Mapping[str, Any]
+) -> tuple[nn.Module, Callable[[int], nn.Module] | None]:
+    """The network, and what makes it anew with another number of iterations, where it has a parameter for that."""
+    build = partial(registry.load("model", "capsbench.models:build"), name)
+    try:
+        module = _built(name, partial(build, **options))
+    except UnknownNameError:
+        raise
+    except UsageError as error:
+        if ":" not in name:  # what ships is a network
+            raise
+        way_out = "A capsule layer is checked as a function of (u, weight, iterations): docs/conformance.md."
+        raise UsageError(f"{error}\n{way_out}") from None
+
+    def rebuilt(iterations: int) -> nn.Module:
+        other = _built(name, partial(build, **{**options, "iterations": iterations}))
+        other.load_state_dict(module.state_dict())
+        return other
+
+    return module, rebuilt if "iterations" in inspect.signature(factory).parameters else None
+
+
+def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return build().cpu().eval()
+    except CapsbenchError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's constructor can fail in any way
+        raise UsageError(f"The model {name!r} was asked for, but building it fails: {one_line(error)}") from error

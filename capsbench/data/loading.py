@@ -1,0 +1,274 @@
+"""From a file or a stream to torch: both have one face, and give the same samples byte for byte."""
+
+import operator
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
+
+from capsbench.contracts import ArrayBatch, Batch, DataSpec, IndexArray, TensorBatch, UInt8Array
+from capsbench.errors import ParameterError
+from capsbench.files.layout import checked_indices
+from capsbench.parameters import check_number, convert
+from capsbench.randomness import Shuffle, check_seed
+
+DRAWN = 1024  # samples drawn or read at a time, where a batch is smaller: a generator takes some as fast as a few
+ORDERED = 8192  # samples whose order is computed at a time: many batches, so that it costs little a batch
+
+LARGEST_BATCH = 2**20
+LARGEST_EPOCH = 2**32 - 1
+
+DTYPES = (torch.float32, torch.uint8)
+"""What images may be as tensors: 0..1, or 0..255 as they are stored."""
+
+
+class Samples(Protocol):
+    """What training and evaluation need of a data file (`capsbench.files.datafile`) or of a stream."""
+
+    @property
+    def spec(self) -> DataSpec:
+        """Everything that determines the samples."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]``."""
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a data set, with its face.
+
+    Attributes:
+        data: The whole.
+        rows: ``[n]`` int64, which of its samples.
+        layer: Which digit the images show, without the others; None shows the images as they are.
+    """
+
+    data: Samples
+    rows: IndexArray
+    layer: int | None = None
+
+    @property
+    def spec(self) -> DataSpec:
+        """That of the whole."""
+        return self.data.spec
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]`` of the part."""
+        batch = self.data.batch(self.rows[indices])
+        return batch if self.layer is None else replace(batch, images=self.layers(indices)[:, self.layer])
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone."""
+        return self.data.layers(self.rows[indices])
+
+
+class SampleDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """A file or a stream as torch's own `torch.utils.data.DataLoader` takes it: one sample an index.
+
+    An item is an image ``[1, H, W]`` float32 in 0..1 and its label, int64: a scalar, or ``[2]`` for pairs. It works in
+    loader workers however they are started. Where speed matters take `BatchDataset`: torch's loader and its default
+    collation handle samples one by one.
+
+    Args:
+        data: A file or a stream.
+    """
+
+    def __init__(self, data: Samples) -> None:
+        _check_samples(data)
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample ``index``, 0..N-1.
+
+        Raises:
+            TypeError: It is no whole number.
+            IndexError: There is no such sample; a negative index does not count from the end.
+        """
+        return self.__getitems__([operator.index(index)])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Samples ``indices`` as a list, drawn or read at once; torch's loader asks for a batch by this."""
+        chosen = checked_indices(indices, len(self))
+        batch = to_tensors(self.data.batch(chosen), None, "cpu")
+        return list(zip(batch.images.unbind(), batch.labels.unbind(), strict=True))
+
+
+class BatchDataset(IterableDataset[TensorBatch]):
+    """A file or a stream as ready batches of tensors, in order or shuffled, one epoch an iteration.
+
+    It is used alone in a ``for`` loop, or in ``DataLoader(batches, batch_size=None, num_workers=k)``. The workers of a
+    loader share the batches out: worker w of k makes batches w, w + k, w + 2 k, .... The loader takes from them in
+    turns, so that each sample comes once, and batches come in the same order whatever the number of workers.
+
+    A shuffled order is a function of (seed, epoch, number of samples), and is computed as it is needed: no array of
+    the length of the data set is held, which may be longer than memory (`capsbench.randomness.Shuffle`).
+
+    Args:
+        data: A file or a stream.
+        batch_size: Samples a batch; the last may be smaller.
+        shuffle: Whether the order is random; otherwise samples come by their index.
+        seed: 0..2**64-1, of the order.
+        epoch: 0..2**32-1: each has an order of its own. `set_epoch` changes it.
+        drop_last: Whether a smaller last batch is left out.
+        layers: Whether batches carry each digit alone.
+        device: Where the tensors go; in loader workers only ``"cpu"``.
+        dtype: Of images and layers: `torch.float32` in 0..1, or `torch.uint8` as they are stored, a quarter of the
+            bytes.
+
+    Raises:
+        ParameterError: A value is out of its range.
+    """
+
+    def __init__(
+        self,
+        data: Samples,
+        *,
+        batch_size: int = 128,
+        shuffle: bool = False,
+        seed: int = 0,
+        epoch: int = 0,
+        drop_last: bool = False,
+        layers: bool = False,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self._size: int = convert("batch_size", batch_size, int)
+        _check_samples(data)
+        check_number("batch_size", self._size, 1, LARGEST_BATCH)
+        if dtype not in DTYPES:
+            raise ParameterError(f"dtype={dtype} was asked for; it must be torch.float32 or torch.uint8.")
+        _check_device(device)
+        self.data = data
+        self._shuffle = shuffle
+        self._seed = check_seed(seed)
+        self._drop_last = drop_last
+        self._layers = layers
+        self._device = device
+        self._dtype = dtype
+        # In shared memory, so that workers that live for many epochs see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self.set_epoch(epoch)
+
+    @property
+    def epoch(self) -> int:
+        """Which order the next iteration has."""
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Gives the next iteration another order, also in workers that are running (``persistent_workers=True``)."""
+        chosen: int = convert("epoch", epoch, int)
+        check_number("epoch", chosen, 0, LARGEST_EPOCH)
+        self._epoch.fill_(chosen)
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.data) // self._size if self._drop_last else -(-len(self.data) // self._size)
+
+    def __iter__(self) -> Iterator[TensorBatch]:
+        worker = get_worker_info()
+        if worker is not None and torch.device(self._device).type != "cpu":
+            raise ParameterError(
+                f"device={self._device!r} was asked for in a loader worker; make batches there with device='cpu' "
+                "and move them where they are used."
+            )
+        if torch.device(self._device).type == "cuda" and not torch.cuda.is_available():
+            raise ParameterError(f"device={self._device!r} was asked for; torch finds no GPU here. Take device='cpu'.")
+        first, step = (worker.id, worker.num_workers) if worker else (0, 1)
+        return self._batches(range(first, len(self), step), self.epoch)  # the epoch now, not that of the first batch
+
+    def _batches(self, numbers: range, epoch: int) -> Iterator[TensorBatch]:
+        """The batches of these numbers."""
+        shuffle = Shuffle(len(self.data), seed=self._seed, epoch=epoch) if self._shuffle else None
+        ahead = -(-ORDERED // self._size)
+        for start in range(0, len(numbers), ahead):
+            positions = np.add.outer(np.array(numbers[start : start + ahead]) * self._size, np.arange(self._size))
+            positions = positions[positions < len(self.data)]
+            rows = positions if shuffle is None else shuffle.rows(positions)
+            yield from batches(self.data, rows, self._size, device=self._device, layers=self._layers, dtype=self._dtype)
+
+
+def _check_samples(data: Samples) -> None:
+    """Refuses the name of a file: a text has a length, too."""
+    if isinstance(data, str | os.PathLike):
+        raise ParameterError(f"A file or a stream is needed; found {data!r}. Open it: capsbench.open_dataset(path)")
+
+
+def batches(
+    data: Samples,
+    order: IndexArray,
+    size: int,
+    *,
+    device: str = "cpu",
+    layers: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Iterator[TensorBatch]:
+    """Samples in an order, ``size`` at a time (the last batch may be smaller), on a device.
+
+    Args:
+        data: A file or a stream.
+        order: ``[n]`` which samples.
+        size: Samples a batch.
+        device: Where the tensors go.
+        layers: Whether each digit alone comes along.
+        dtype: Of images and layers, one of `DTYPES`.
+    """
+    drawn = max(1, DRAWN // size) * size
+    for first in range(0, len(order), drawn):
+        indices = order[first : first + drawn]
+        samples, alone = data.batch(indices), data.layers(indices) if layers else None
+        for start in range(0, len(indices), size):
+            part = slice(start, start + size)
+            some = Batch(images=samples.images[part], labels=samples.labels[part])
+            yield to_tensors(some, None if alone is None else alone[part], device, dtype)
+
+
+def to_tensors(
+    batch: ArrayBatch, layers: UInt8Array | None, device: str, dtype: torch.dtype = torch.float32
+) -> TensorBatch:
+    """A batch as a model takes it: images ``[n, 1, H, W]`` float32 in 0..1, labels int64, layers like images.
+
+    Of ``dtype`` uint8 images and layers are 0..255.
+    """
+    return Batch(
+        images=_pixels(batch.images, device, dtype)[:, None],
+        labels=_moved(batch.labels.astype(np.int64), device),
+        layers=None if layers is None else _pixels(layers, device, dtype),
+    )
+
+
+def _pixels(images: UInt8Array, device: str, dtype: torch.dtype) -> torch.Tensor:
+    # One byte a pixel crosses to the device; it becomes a float there.
+    pixels = _moved(np.ascontiguousarray(images), device)
+    return pixels if dtype is torch.uint8 else pixels.float().div_(255)
+
+
+def _moved(array: npt.NDArray[Any], device: str) -> torch.Tensor:
+    tensor = torch.from_numpy(array)
+    if device == "cpu":
+        return tensor
+    # From pinned memory the copy runs beside what the device still has to do, and nobody waits for it.
+    pinned = torch.device(device).type == "cuda"
+    return tensor.pin_memory().to(device, non_blocking=True) if pinned else tensor.to(device)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ParameterError(f"device={device!r} was asked for; write 'cpu', 'cuda' or 'cuda:1'.") from None

@@ -1,0 +1,118 @@
+"""A data set without a file: its samples are drawn when they are asked for, byte for byte those of a file."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import ArrayBatch, DataSpec, IndexArray, UInt8Array
+from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.files.layout import (
+    block_count,
+    block_digest,
+    block_range,
+    checked_indices,
+    columns_of,
+    root_digest,
+    stored_arrays,
+)
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A data set without a file, with a file's face but for ``images``: samples are drawn when they are asked for."""
+
+    recipe: Recipe
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What was drawn and kept is drawn again where it is needed: a worker gets the recipe alone.
+        return Stream, (self.recipe,)
+
+    @property
+    def spec(self) -> DataSpec:
+        """Everything that determines the samples."""
+        return self.recipe.spec
+
+    def __len__(self) -> int:
+        return self.recipe.spec.count
+
+    def __repr__(self) -> str:
+        return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, drawn when asked for>"
+
+    @property
+    def labels(self) -> UInt8Array:
+        """``[N]`` or ``[N, 2]`` uint8; the first use of this or the next three draws every sample once."""
+        return self._facts["labels"]
+
+    @property
+    def source(self) -> npt.NDArray[np.int32]:
+        """``[N]`` or ``[N, 2]`` int32, the index of each digit in its split."""
+        return self._facts["source"]
+
+    @property
+    def shift(self) -> npt.NDArray[np.int8] | None:
+        """``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), where the generator shifts."""
+        return self._facts.get("shift")
+
+    @property
+    def transform(self) -> npt.NDArray[np.float32] | None:
+        """``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), where the generator warps."""
+        return self._facts.get("transform")
+
+    @cached_property
+    def digest(self) -> str:
+        """The root digest that a file of this spec has, in hexadecimal; its first use draws every sample once."""
+        columns = columns_of(self.recipe.generator, self.spec)
+        digests = b"".join(
+            block_digest(stored_arrays(columns, self.recipe.sampler, indices)) for indices in self._blocks()
+        )
+        return root_digest(self.spec.to_json(), digests).hex()
+
+    def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]``."""
+        return self.recipe.sampler.batch(checked_indices(indices, len(self)))
+
+    def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone."""
+        return self.recipe.sampler.layers(checked_indices(indices, len(self)))
+
+    @cached_property
+    def _facts(self) -> dict[str, npt.NDArray[Any]]:
+        """All that a file holds of every sample but pixels, read-only as a file's maps are."""
+        columns = [
+            column for column in columns_of(self.recipe.generator, self.spec) if column.name not in ("images", "layers")
+        ]
+        facts = {column.name: np.empty((len(self), *column.shape), column.dtype) for column in columns}
+        for indices in self._blocks():
+            for name, array in stored_arrays(columns, self.recipe.sampler, indices).items():
+                facts[name][indices] = array
+        for array in facts.values():
+            array.flags.writeable = False  # what one caller wrote, all others would read
+        return facts
+
+    def _blocks(self) -> Iterator[IndexArray]:
+        """The indices of each block's samples: a block's pixels are all that is in memory at a time."""
+        for block in range(block_count(len(self))):
+            yield np.arange(*block_range(block, len(self)))
+
+
+def stream(
+    name: str,
+    *,
+    split: str = "train",
+    seed: int = 0,
+    count: int | None = None,
+    variants: int | None = None,
+    preset: str | None = None,
+    digits: str = "auto",
+    **parameters: Any,
+) -> Stream:
+    """A data set without a file; see `capsbench.data.recipes.make_recipe` for the arguments."""
+    chosen: Mapping[str, Any] = parameters
+    recipe = make_recipe(
+        name, split=split, seed=seed, count=count, variants=variants, preset=preset, parameters=chosen, digits=digits
+    )
+    return Stream(recipe)

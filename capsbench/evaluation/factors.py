@@ -1,0 +1,120 @@
+"""Accuracy against the factors of an affine map: where all of them vary at once, and where one varies alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from capsbench.contracts import FloatArray
+from capsbench.data.loading import Part
+from capsbench.data.streaming import Stream
+from capsbench.evaluation.inference import Predictions, accuracy, predict
+
+EDGES: Mapping[str, Sequence[float]] = {
+    "rotation": (-20, -15, -10, -5, 0, 5, 10, 15, 20),
+    "shear": (-0.2, -0.15, -0.1, -0.05, 0, 0.05, 0.1, 0.15, 0.2),
+    "scale_x": (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2),
+    "scale_y": (0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2),
+    "translation": (0.5, 2.5, 4.5, 6.5, 8.5, 10.5, 12.5, 16.5),
+}
+"""The bins: affNIST's ranges in eight; of the translation some that whole pixels fall into."""
+
+
+def factors(transform: npt.NDArray[np.float32]) -> dict[str, FloatArray]:
+    """Each factor of a map ``[N]``, from ``[N, 6]`` (rotation, shear, scale_y, scale_x, dy, dx).
+
+    Rotation in degrees, shear a ratio, the scales factors, translation as `displacement` has it.
+    """
+    rotation, shear, scale_y, scale_x, _, _ = transform.T.astype(np.float64)
+    translation = displacement(transform[:, 4:])
+    return {
+        "rotation": rotation,
+        "shear": shear,
+        "scale_x": scale_x,
+        "scale_y": scale_y,
+        "translation": translation,
+    }
+
+
+def displacement(moves: npt.NDArray[Any]) -> FloatArray:
+    """``[N]`` pixels, the larger of ``|dy|`` and ``|dx|``, of ``[N, 2]``."""
+    largest: FloatArray = np.abs(moves.astype(np.float64)).max(1)
+    return largest
+
+
+def by_factor(answers: Predictions, transform: npt.NDArray[np.float32]) -> dict[str, list[dict[str, Any]]]:
+    """For each factor the accuracy in its bins, whatever the other factors are; see `binned`.
+
+    Args:
+        answers: To N samples.
+        transform: ``[N, 6]``, how each was drawn.
+    """
+    return {name: binned(answers, values, EDGES[name]) for name, values in factors(transform).items()}
+
+
+def binned(answers: Predictions, values: FloatArray, edges: Sequence[float]) -> list[dict[str, Any]]:
+    """The accuracy in each bin that has samples: its edges ``low`` and ``high`` beside its counts.
+
+    The first and the last bin take what lies past them, too.
+
+    Args:
+        answers: To N samples.
+        values: ``[N]`` what they are sorted by.
+        edges: Ascending; a value on one falls into the bin above it.
+    """
+    bins = np.searchsorted(np.asarray(edges)[1:-1], values, side="right")
+    points = []
+    for number, (low, high) in enumerate(pairwise(edges)):
+        inside = bins == number
+        if inside.any():
+            points.append({"low": float(low), "high": float(high), **_counted(answers.among(inside))})
+    return points
+
+
+def near(stream: Stream, reach: float) -> Part:
+    """Of each digit the first variant that is moved by no more than ``reach`` pixels; digits without one are left out.
+
+    affnist moves a digit anywhere on the canvas, which of all factors hurts most. What tests another one alone must
+    not; and of places drawn evenly those within reach are drawn evenly, too.
+    """
+    digits = len(stream.recipe.digits)
+    rows = np.full(digits, -1)
+    for variant in range(len(stream) // digits):  # most have one of the first: no need to draw all of them
+        asked = np.flatnonzero(rows < 0)
+        transform = stream.batch(variant * digits + asked).transform
+        assert transform is not None
+        within = asked[displacement(transform[:, 4:]) <= reach]
+        rows[within] = variant * digits + within
+    return Part(stream, rows[rows >= 0])
+
+
+def one_at_a_time(
+    model: torch.nn.Module, sets: Mapping[str, Mapping[float, Stream]], *, reach: float, device: str = "cpu"
+) -> dict[str, list[dict[str, Any]]]:
+    """For each factor the accuracy at each of its values, ``value`` beside its counts; equal data are judged once.
+
+    Args:
+        model: The network.
+        sets: Factor -> value -> maps with that value and the other factors neutral; of them what is `near` is tested.
+        reach: Pixels that a digit may be moved by.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+    known: dict[str, dict[str, Any]] = {}  # what is neutral in one factor is so in all
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name, members in sets.items():
+        found[name] = []
+        for value, stream in members.items():
+            spec = stream.spec.to_json()
+            if spec not in known:
+                fresh = Stream(replace(stream.recipe))  # its tables of all digits go with it, and do not pile up
+                known[spec] = _counted(predict(model, near(fresh, reach), device=device))
+            found[name].append({"value": float(value), **known[spec]})
+    return found
+
+
+def _counted(answers: Predictions) -> dict[str, Any]:
+    return accuracy(answers).to_dict(answers=False)

@@ -1,0 +1,1 @@
+"""The HDF5 file: made, read, checked, repaired, merged and packed."""

@@ -1,0 +1,334 @@
+"""Data files: their raw bytes mapped, once the header is known to be ours, and held against their digests.
+
+libhdf5 says where each data set's bytes begin, once; then they are read as a memory map, with no handle to share
+between the workers of a loader. A packed file is read into memory instead, the first time that its samples are asked
+for.
+"""
+
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
+from capsbench.data.recipes import IMPORT, IMPORTED, Recipe, recipe_of
+from capsbench.errors import DataFileError, UsageError
+from capsbench.files.header import read_header
+from capsbench.files.layout import (
+    DIGEST_BYTES,
+    KINDS,
+    Column,
+    Place,
+    block_count,
+    block_digest,
+    block_range,
+    checked_indices,
+    columns_of,
+    root_digest,
+)
+from capsbench.files.packed import PackedSamples
+
+
+class DataFile:
+    """A data set in a file; open it with `open_dataset`.
+
+    Attributes:
+        path: The file.
+        spec: Everything that determines its samples.
+        packed: Whether its samples are in deflated chunks.
+        images: ``[N, H, W]`` uint8, a memory map (of a packed file an array that cannot be written to), as are the
+            others.
+        labels: ``[N]`` or ``[N, 2]`` uint8.
+        source: ``[N]`` or ``[N, 2]`` int32, the index of each digit in its split.
+        shift: ``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), or None.
+        transform: ``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), or None.
+    """
+
+    def __init__(self, path: Path, *, digits: str = "auto") -> None:
+        self.path = path
+        self.digits = digits
+        self._header = read_header(path)
+        self.spec = self._header.spec
+        self.packed = self._header.packed
+        self._maps: dict[str, npt.NDArray[Any]] = {
+            name: self._map(place) for name, place in self._header.places.items() if name in KINDS and not place.chunks
+        }
+        self._recipe: Recipe | None = None
+
+    def __len__(self) -> int:
+        return len(self.extent)
+
+    def __repr__(self) -> str:
+        return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, {self.path}>"
+
+    @property
+    def shard(self) -> range | None:
+        """Which samples of the spec the file holds, where it is a shard; its own are counted from 0 nevertheless."""
+        return self._header.shard
+
+    @property
+    def extent(self) -> range:
+        """Which samples of the spec the file holds: all, or a shard's."""
+        return range(self.spec.count) if self.shard is None else self.shard
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A memory map would be pickled as the whole data set, and a worker may have another working folder.
+        return _reopen, (self.path.absolute(), self.digits)
+
+    @property
+    def images(self) -> UInt8Array:
+        """``[N, H, W]`` uint8."""
+        return self._samples["images"]
+
+    @property
+    def labels(self) -> UInt8Array:
+        """``[N]`` or ``[N, 2]`` uint8."""
+        return self._samples["labels"]
+
+    @property
+    def source(self) -> npt.NDArray[np.int32]:
+        """``[N]`` or ``[N, 2]`` int32."""
+        return self._samples["source"]
+
+    @property
+    def shift(self) -> npt.NDArray[np.int8] | None:
+        """``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), where the generator shifts."""
+        return self._samples.get("shift")
+
+    @property
+    def transform(self) -> npt.NDArray[np.float32] | None:
+        """``[N, 6]`` float32, where the generator warps."""
+        return self._samples.get("transform")
+
+    @property
+    def digest(self) -> str:
+        """The root digest that the file states, in hexadecimal; `check` says whether it is true."""
+        return self._stated_root.hex()
+
+    @property
+    def columns(self) -> list[Column]:
+        """The data sets of samples, in the order of the digests."""
+        held = {name: self.places[name] for name in KINDS if name in self.places}
+        return [Column(name, place.dtype, place.shape[1:]) for name, place in held.items()]
+
+    @property
+    def digests(self) -> UInt8Array:
+        """``[blocks, 32]`` uint8: the digests that the file states for its blocks."""
+        return self._read(["digests"], 0, self.places["digests"].shape[0])["digests"]
+
+    @property
+    def _stated_root(self) -> bytes:
+        return self._read(["root"], 0, DIGEST_BYTES)["root"].tobytes()
+
+    @property
+    def packed_samples(self) -> PackedSamples:
+        """The samples of a packed file, block by block, none of them in memory."""
+        places = {name: place for name, place in self.places.items() if place.chunks}
+        return PackedSamples(self.path, places, self.digests.tobytes())
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """Where each data set's bytes lie."""
+        return self._header.places
+
+    def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]``, copied out of the file."""
+        chosen = checked_indices(indices, len(self))
+        return Batch(**{name: array[chosen] for name, array in self._samples.items() if name != "layers"})
+
+    def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone, from the file where it has them, else drawn anew from the digits.
+
+        Raises:
+            DigitsError: They must be drawn, and the digits are not here.
+            DataFileError: They must be drawn, and the spec cannot be drawn here.
+        """
+        chosen = checked_indices(indices, len(self))
+        if "layers" in self.places:
+            stored: UInt8Array = self._samples["layers"][chosen]
+            return stored if stored.ndim == 4 else stored[:, None]
+        return self.recipe().sampler.layers(chosen + self.extent.start)
+
+    def recipe(self) -> Recipe:
+        """What draws the samples of this file anew.
+
+        Raises:
+            DataFileError: The spec cannot be drawn here, or not as the types and sizes that the file holds.
+            DigitsError: The digits are not here.
+        """
+        if self._recipe is None:
+            recipe = recipe_of(self.spec, self.digits)
+            self.check_fits(columns_of(recipe.generator, recipe.spec))
+            self._recipe = recipe
+        return self._recipe
+
+    def check_fits(self, columns: Sequence[Column]) -> None:
+        """Refuses columns that are not of the types and sizes that the file holds.
+
+        Raises:
+            DataFileError: They are not.
+        """
+        drawn = {column.name: (column.shape, column.dtype) for column in columns}
+        held = {column.name: (column.shape, column.dtype) for column in self.columns}
+        if drawn != held:
+            raise DataFileError(f"{self.path}: its data sets are not of the types and sizes that its spec draws.")
+
+    def check_writable(self) -> None:
+        """Refuses a packed file: what is written in place must be contiguous.
+
+        Raises:
+            UsageError: It is packed.
+        """
+        if self.packed:
+            raise UsageError(
+                f"{self.path} is packed and cannot be written in place. If it is whole, unpack it with: capsbench pack "
+                f"{shlex.quote(str(self.path))} OUT --undo; or make it anew with: capsbench generate ... --force"
+            )
+
+    def load(self) -> None:
+        """Reads a packed file into memory and checks every digest; a contiguous one stays where it is.
+
+        Raises:
+            DataFileError: A block is damaged, or they do not fit the memory that is to be had.
+        """
+        _ = self._samples
+
+    def holds(self, block: int) -> bool:
+        """Whether a block's bytes have the digest that stands for them; they are not read where none does."""
+        stated = self._read(["digests"], block, block + 1)["digests"]
+        return bool(stated.any()) and block_digest(self.read(*block_range(block, len(self)))) == stated.tobytes()
+
+    def bad_blocks(self) -> list[int]:
+        """The blocks whose bytes do not have the digest that stands for them; reads every block that has one."""
+        return [block for block in range(block_count(len(self))) if not self.holds(block)]
+
+    def root_holds(self) -> bool:
+        """Whether the root digest is that of the spec and the block digests."""
+        return self.root() == self._stated_root
+
+    def root(self) -> bytes:
+        """The root digest, worked out from the spec and the block digests."""
+        return root_digest(self._header.spec_text, self.digests.tobytes(), self.shard)
+
+    def block(self, block: int) -> dict[str, npt.NDArray[Any]]:
+        """A block's arrays, in place."""
+        return self.rows(*block_range(block, len(self)))
+
+    def rows(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """Samples ``start..stop-1`` as they are stored, in place."""
+        return {name: array[start:stop] for name, array in self._samples.items()}
+
+    def read(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """Samples ``start..stop-1`` as they are stored, read and not mapped.
+
+        Where a file was cut, or a disk fails, a map would end the process.
+
+        Raises:
+            DataFileError: They cannot be read.
+        """
+        if self.packed:
+            return self.rows(start, stop)
+        return self._read([column.name for column in self.columns], start, stop)
+
+    def _read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
+        """Rows ``start..stop-1`` of data sets that are not in chunks."""
+        arrays = {}
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                for name in names:
+                    place = self.places[name]
+                    arrays[name] = np.empty((stop - start, *place.shape[1:]), place.dtype)
+                    left = arrays[name].data.cast("B")
+                    file.seek(place.offset + start * place.sample_bytes)
+                    while left:
+                        if not (found := file.readinto(left)):
+                            raise DataFileError(f"{self.path} has been cut since it was opened.")
+                        left = left[found:]
+        except OSError as error:
+            raise DataFileError(f"{self.path} cannot be read: {error.strerror}.") from None
+        return arrays
+
+    def check(self) -> None:
+        """Reads everything.
+
+        Raises:
+            DataFileError: A block or the root digest is damaged, or a label is no class; the message says where, and
+                how to mend it.
+        """
+        way_out = f"Mend it with: capsbench verify {shlex.quote(str(self.path))} --repair"
+        if self.packed:
+            way_out = "It is packed, and cannot be mended: get it again, or pack the contiguous file again."
+        elif self.spec.generator == IMPORTED:
+            way_out = f"It was imported, and cannot be drawn anew: import it again: {IMPORT}"
+        bad = [] if self.packed else self.bad_blocks()
+        if bad and self.path.suffix == ".partial":
+            raise DataFileError(
+                f"{self.path} is unfinished: {len(bad):,} of its {len(self.digests):,} blocks are missing. "
+                "Run the command that was making it again; it goes on."
+            )
+        if bad:
+            raise DataFileError(f"{self.path} is damaged in {_name_blocks(bad, len(self))}. {way_out}")
+        if not self.root_holds():
+            raise DataFileError(f"{self.path}: its root digest is not that of its blocks. {way_out}")
+        self.check_labels()
+
+    def check_labels(self) -> None:
+        """Refuses labels that are no class: digests can be forged with the data that they stand for.
+
+        Raises:
+            DataFileError: One is none.
+        """
+        if (label := self._largest_label()) >= CLASSES:
+            raise DataFileError(f"{self.path}: a label is {label}, but classes are 0 to {CLASSES - 1}.")
+
+    def _largest_label(self) -> int:
+        """The largest label; for that of a packed file not in memory every block is read, and so checked."""
+        if self.packed and "_samples" not in vars(self):
+            with closing(self.packed_samples.blocks()) as blocks:
+                return max(int(block["labels"].max()) for block in blocks)
+        return int(self.labels.max())
+
+    @cached_property
+    def _samples(self) -> dict[str, npt.NDArray[Any]]:
+        """The data sets of samples, in the order of the digests."""
+        held = self.packed_samples.load() if self.packed else self._maps
+        return {name: held[name] for name in KINDS if name in held}
+
+    def _map(self, place: Place) -> npt.NDArray[Any]:
+        try:
+            return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
+        except (OSError, ValueError) as error:  # it went away, or was cut, since its header was read
+            raise DataFileError(f"{self.path} cannot be mapped: {error}.") from None
+
+
+def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto") -> DataFile:
+    """Opens a data file; a packed one is read into memory, and its digests are checked in any case.
+
+    Args:
+        path: The file.
+        verify: Whether to check every digest first, which reads the whole file once.
+        digits: Where `DataFile.layers` looks for the digits, if the file keeps no layers.
+
+    Raises:
+        DataFileError: The file is missing, damaged, hostile, or not one of ours.
+    """
+    file = DataFile(Path(path), digits=digits)
+    file.load()
+    if verify:
+        file.check()
+    return file
+
+
+def _reopen(path: Path, digits: str) -> DataFile:
+    return DataFile(path, digits=digits)
+
+
+def _name_blocks(blocks: list[int], count: int) -> str:
+    ranges = [(block, *block_range(block, count)) for block in blocks[:3]]
+    shown = ", ".join(f"block {block} (samples {start}..{stop - 1})" for block, start, stop in ranges)
+    return shown if len(blocks) <= 3 else f"{shown} and {len(blocks) - 3} more blocks"

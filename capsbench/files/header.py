@@ -1,0 +1,332 @@
+"""The header of a data file: made once by libhdf5, and read only as far as it is known to be harmless.
+
+libhdf5 touches the header and nothing else. A file may come from elsewhere, so everything that libhdf5 would follow,
+allocate or run out of is checked before a byte of data is read.
+"""
+
+import errno
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from capsbench.contracts import DataSpec
+from capsbench.errors import DataFileError, ParameterError
+from capsbench.files.chunks import chunk_shape, packed_place
+from capsbench.files.layout import DIGEST_BYTES, FORMAT, FORMAT_VERSION, KINDS, Column, Place, block_count, columns
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300
+LARGEST_HEAP = 2**20  # bytes of large attributes: libhdf5 reads one whole only to open it; ours has none
+LARGEST_SIDE = 4096  # pixels; far past any canvas
+WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file's header says, checked.
+
+    Attributes:
+        spec: Everything that determines the samples.
+        spec_text: The same as it stands in the file, which is what the root digest takes.
+        shard: Which samples of the spec the file holds; None for all of them.
+        places: Where each data set's bytes lie.
+    """
+
+    spec: DataSpec
+    spec_text: str
+    shard: range | None
+    places: dict[str, Place]
+
+    @property
+    def packed(self) -> bool:
+        """Whether the samples are in deflated chunks."""
+        return bool(self.places["images"].chunks)
+
+    @property
+    def count(self) -> int:
+        """How many samples the file holds."""
+        return self.spec.count if self.shard is None else len(self.shard)
+
+
+def create_header(
+    path: Path, spec_text: str, columns: Sequence[Column], count: int, *, shard: range | None = None
+) -> None:
+    """Makes a file with its header, its data sets allocated and not yet written.
+
+    The same arguments make the same bytes wherever the same HDF5 is installed: object times are off, attributes are
+    bytes of fixed length.
+
+    Args:
+        path: The file.
+        spec_text: The spec's canonical text.
+        columns: The data sets of samples.
+        count: How many samples the file holds.
+        shard: Which of the spec's they are, where they are not all.
+
+    Raises:
+        ParameterError: The spec is longer than `read_header` would take.
+        OSError: It cannot be written.
+    """
+    attributes = _attributes(spec_text, shard)
+    with interrupt_later():
+        close(_create(os.fsencode(path), _access(), attributes, columns, count))
+
+
+def create_packed(
+    sink: Any, spec_text: str, columns: Sequence[Column], count: int, *, shard: range | None, level: int
+) -> Any:
+    """Begins a packed file: its data sets of samples are in deflated chunks of `CHUNK` samples, none of them written.
+
+    Args:
+        sink: What libhdf5 is to write to, instead of a file: a Python file object that never fails, for libhdf5 may
+            crash after a write that did.
+        spec_text: The spec's canonical text.
+        columns: The data sets of samples.
+        count: How many samples the file holds.
+        shard: Which of the spec's they are, where they are not all.
+        level: The level of deflate that the file states.
+
+    Returns:
+        The open file, h5py's `FileID`, for `close`.
+    """
+    access = _access()
+    access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sink)
+    return _create(b"packed", access, _attributes(spec_text, shard), columns, count, level)
+
+
+def read_header(path: Path) -> Header:
+    """Reads and checks a file's header; not a byte of data is read.
+
+    Raises:
+        DataFileError: The file is missing, cannot be read, is not HDF5, not ours, newer than this, cut, or holds what
+            none of ours holds: soft or external links, external or virtual storage, other names, types or sizes.
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():  # to open a pipe would be to wait for ever
+            raise DataFileError(f"{path} is a folder or a device, not a file.")
+        with path.open("rb") as file:
+            start = file.read(len(SIGNATURE))
+    except FileNotFoundError:
+        raise DataFileError(f"There is no file {path}.") from None
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
+    if start != SIGNATURE:
+        raise DataFileError(f"{path} is not an HDF5 file{' (it is empty)' if size == 0 else ''}.")
+    try:
+        with interrupt_later():
+            return _read(path, size)
+    except DataFileError:
+        raise
+    except Exception as error:  # libhdf5's words for a damaged header come as any of six types
+        reason = " ".join(str(error).split())
+        raise DataFileError(f"{path} has a damaged header, which cannot be mended in place ({reason}).") from None
+
+
+def _attributes(spec_text: str, shard: range | None) -> dict[str, str]:
+    if len(spec_text.encode()) > LARGEST_ATTRIBUTE:
+        raise ParameterError(f"The spec has {len(spec_text.encode()):,} bytes; a file takes {LARGEST_ATTRIBUTE:,}.")
+    attributes = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "spec": spec_text}
+    return attributes if shard is None else attributes | {"start": str(shard.start), "stop": str(shard.stop)}
+
+
+def _access() -> Any:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    # From 1.10 on HDF5 puts checksums on its metadata; without them a flipped bit can read as other data.
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # or what an exception still holds would keep the file open
+    return access
+
+
+def _create(
+    name: bytes,
+    access: Any,
+    attributes: Mapping[str, str],
+    columns: Sequence[Column],
+    count: int,
+    level: int | None = None,
+) -> Any:
+    """An open file; its data sets of samples are contiguous, or in chunks that are deflated at a level."""
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)
+    file = h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, creation, access)
+    try:
+        for key, value in attributes.items():
+            h5py.File(file).attrs.create(key, np.bytes_(value.encode()))
+        rows = [(column.name, column.dtype, (count, *column.shape), level) for column in columns]
+        rows += [(key, np.dtype("u1"), shape, None) for key, shape in _digest_shapes(count).items()]
+        for key, dtype, shape, deflate in rows:
+            kind = h5py.h5t.py_create(dtype, logical=True)
+            h5py.h5d.create(file, key.encode(), kind, h5py.h5s.create_simple(shape), _storage(shape, deflate))
+    except BaseException:
+        close(file)
+        raise
+    return file
+
+
+def _storage(shape: tuple[int, ...], deflate: int | None) -> Any:
+    """How a data set is stored."""
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if deflate is None:
+        layout.set_layout(h5py.h5d.CONTIGUOUS)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    else:
+        layout.set_chunk(chunk_shape(shape))
+        layout.set_deflate(deflate)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    return layout
+
+
+@contextmanager
+def interrupt_later() -> Iterator[list[tuple[Any, ...]]]:
+    """Lets Ctrl-C wait until h5py is done: raised in one of its destructors it would be lost, and the run go on.
+
+    What takes long should look now and then whether the list that this gives is empty still.
+    """
+    asked: list[tuple[Any, ...]] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield asked  # Python interrupts no other thread
+        return
+    signal.signal(signal.SIGINT, lambda *arguments: asked.append(arguments))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if asked:
+            before(*asked[0])
+
+
+def close(file: Any) -> None:
+    """Closes an h5py `FileID`, which is when libhdf5 writes it; it reports a failure to write as a `RuntimeError`."""
+    try:
+        file.close()
+    except RuntimeError as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
+
+
+def _read(path: Path, size: int) -> Header:
+    # HDF5 locks what it opens; finished files are never written, and a partial one has a lock of ours.
+    with h5py.File(path, "r", locking=False) as file:
+        return _checked_header(path, file, size)
+
+
+def _digest_shapes(count: int) -> dict[str, tuple[int, ...]]:
+    return {"digests": (block_count(count), DIGEST_BYTES), "root": (DIGEST_BYTES,)}
+
+
+def _checked_header(path: Path, file: Any, size: int) -> Header:
+    heap = h5py.h5o.get_info(file.id).meta_size.attr.heap_size
+    if heap > LARGEST_HEAP:
+        raise DataFileError(f"{path} has no valid spec: its attributes take {heap:,} bytes.")
+    if _attribute(file, "format") != FORMAT:
+        raise DataFileError(f"{path} is an HDF5 file, but not one of capsbench's.")
+    version = _attribute(file, "format_version")
+    if version != str(FORMAT_VERSION):
+        raise DataFileError(
+            f"{path} is of format version {(version or '?')[:20]}; this capsbench reads version {FORMAT_VERSION}. "
+            "Upgrade capsbench."
+        )
+    text = _attribute(file, "spec") or ""
+    spec = _checked_spec(path, text)
+    shard = _checked_shard(path, file, spec.count)
+    known = {*(name.encode() for name in KINDS), b"digests", b"root"}
+    names = set(file.id) if len(file) <= len(known) else set()
+    if not names or not names <= known:
+        raise DataFileError(f"{path} holds data sets that no file of capsbench's holds.")
+    places = {name.decode(): _place(path, file, name, size) for name in sorted(names)}
+    if len({bool(place.chunks) for name, place in places.items() if name in KINDS}) > 1:
+        raise DataFileError(f"{path}: some of its data sets are packed, and some are not.")
+    if {name: (place.shape, place.dtype) for name, place in places.items()} != _expected(
+        path, spec, spec.count if shard is None else len(shard), places
+    ):
+        raise DataFileError(f"{path}: its data sets are not of the types and sizes that its spec asks for.")
+    return Header(spec, text, shard, places)
+
+
+def _checked_spec(path: Path, text: str) -> DataSpec:
+    try:
+        spec = DataSpec.from_json(text)
+        if spec.to_json() != text:
+            raise ValueError("it is not written as capsbench writes it")
+    except ValueError as error:
+        raise DataFileError(f"{path} has no valid spec: {error}.") from None
+    return spec
+
+
+def _checked_shard(path: Path, file: Any, count: int) -> range | None:
+    """Which samples the file says that it holds; None where it says nothing, and so holds all."""
+    start, stop = _attribute(file, "start"), _attribute(file, "stop")
+    if start is None and stop is None:
+        return None
+    if not (start and stop and WHOLE_NUMBER.fullmatch(start) and WHOLE_NUMBER.fullmatch(stop)):
+        raise DataFileError(f"{path} does not say which samples it holds of its spec's {count:,}.")
+    shard = range(int(start), int(stop))
+    if not shard or shard.stop > count or len(shard) == count:
+        raise DataFileError(f"{path} says that it holds samples {start} to {stop} of {count:,}, which is no shard.")
+    return shard
+
+
+def _attribute(file: Any, name: str) -> str | None:
+    """The text of an attribute; None where there is none, or one that none of ours has."""
+    if not h5py.h5a.exists(file.id, name.encode()):
+        return None
+    attribute = h5py.h5a.open(file.id, name.encode())
+    kind = attribute.get_type()
+    one = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
+    if not one or not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+        return None
+    if attribute.get_storage_size() > LARGEST_ATTRIBUTE:
+        return None
+    try:
+        return bytes(file.attrs[name]).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _place(path: Path, file: Any, name: bytes, size: int) -> Place:
+    shown = f"{path}:/{name.decode()}"
+    if file.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+        raise DataFileError(f"{shown} is a link to somewhere else; it is not followed.")
+    if h5py.h5o.get_info(file.id, name).type != h5py.h5o.TYPE_DATASET:
+        raise DataFileError(f"{shown} is not a data set.")
+    data = h5py.h5d.open(file.id, name)
+    creation = data.get_create_plist()
+    chunked = creation.get_layout() == h5py.h5d.CHUNKED and name.decode() in KINDS
+    if not (chunked or creation.get_layout() == h5py.h5d.CONTIGUOUS) or creation.get_external_count():
+        raise DataFileError(f"{shown} is not stored contiguously in the file itself.")
+    if not data.shape or min(data.shape) < 1:
+        raise DataFileError(f"{shown} is empty.")
+    if chunked:
+        return packed_place(shown, data, creation, size)
+    place = Place(data.get_offset() or 0, data.shape, data.dtype)
+    if place.offset == 0 or place.offset + place.shape[0] * place.sample_bytes > size:
+        raise DataFileError(f"{shown} does not fit the file, which has been cut or never was whole.")
+    return place
+
+
+def _expected(
+    path: Path, spec: DataSpec, count: int, places: dict[str, Place]
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """What a file of a spec holds; the canvas and the digits an image are taken from what the file shows."""
+    images, labels = (places.get(name) for name in ("images", "labels"))
+    if images is None or labels is None or len(images.shape) != 3 or max(images.shape[1:]) > LARGEST_SIDE:
+        raise DataFileError(f"{path} has no images, or no labels.")
+    motion = "shift" if "shift" in places else "transform"
+    parts = columns(
+        image_shape=(images.shape[1], images.shape[2]), pairs=len(labels.shape) == 2, motion=motion, layers=spec.layers
+    )
+    expected = {part.name: ((count, *part.shape), part.dtype) for part in parts}
+    return expected | {name: (shape, np.dtype("u1")) for name, shape in _digest_shapes(count).items()}

@@ -1,0 +1,125 @@
+"""Shards of one spec, made on many machines, into one file: its blocks are computed anew, for shards end anywhere."""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.data.recipes import spec_difference
+from capsbench.errors import DataFileError, UsageError
+from capsbench.files.datafile import DataFile, open_dataset
+from capsbench.files.layout import Outline, shard_counts, shard_range
+from capsbench.files.sidecar import generate_command
+from capsbench.files.writing import Generated, Report, check_apart, silent, write_file
+from capsbench.system.disk import kind_of
+
+MOST_NAMED = 5  # shards in a message
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Files that follow one another without a gap, as the source of one file."""
+
+    files: Sequence[DataFile]
+
+    def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """Samples ``start..stop-1`` of all of them."""
+        begins = [file.extent.start for file in self.files]
+        parts: list[Mapping[str, npt.NDArray[Any]]] = []
+        while start < stop:
+            file = self.files[bisect_right(begins, start) - 1]
+            end = min(stop, file.extent.stop)
+            parts.append(file.read(start - file.extent.start, end - file.extent.start))
+            start = end
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, report: Report = silent) -> Generated:
+    """Makes the file of a spec from its shards.
+
+    Args:
+        out: The file.
+        shards: All shards of one spec, in any order; every digest of theirs is checked.
+        force: Whether to start anew where another file stands.
+        report: Is told of the progress.
+
+    Raises:
+        UsageError: No shard is named, or ``out`` is one of them; or a file of another spec stands there.
+        DataFileError: A shard is missing, doubled, damaged or of another spec; the message names it.
+        StorageError: The file cannot be written.
+    """
+    if not shards:
+        raise UsageError(f"{out} was to be merged from no shards. Name them after it.")
+    check_apart(out, shards)
+    for path in shards:
+        if path.suffix == ".partial":
+            raise DataFileError(f"{path} is unfinished. Run the command that was making it again; it goes on.")
+    if kind_of(out) == "file":
+        with suppress(DataFileError):
+            if DataFile(out).shard is not None:
+                raise UsageError(f"{out} is a shard itself. Name the file to make first, and then its shards.")
+    files = [DataFile(path) for path in shards]  # what can be said without reading their data is said first
+    _check_one_spec(files)
+    files.sort(key=lambda file: (file.extent.start, file.extent.stop))
+    _check_complete(files)
+    checked = [open_dataset(file.path) for file in files]
+    return write_file(out, Outline(files[0].spec, files[0].columns), Joined(checked), force=force, report=report)
+
+
+def _check_one_spec(files: Sequence[DataFile]) -> None:
+    first = files[0]
+    for file in files[1:]:
+        if file.spec != first.spec:
+            difference = spec_difference(first.spec, file.spec).replace("asked", "there").replace("found", "here")
+            raise DataFileError(f"{file.path} is no shard of the same spec as {first.path} ({difference}).")
+        file.check_fits(first.columns)
+
+
+def _check_complete(files: Sequence[DataFile]) -> None:
+    """Refuses files, sorted by where they start, that are not every sample of their spec once."""
+    count = files[0].spec.count
+    expected, before = 0, files[0]
+    for file in files:
+        if file.extent.start < expected:
+            name = _name(range(file.extent.start, min(expected, file.extent.stop)), count, files)
+            raise DataFileError(f"{before.path} and {file.path} both hold {name}. Leave one of them out.")
+        if file.extent.start > expected:
+            _complain_of_gap(range(expected, file.extent.start), count, files)
+        expected, before = file.extent.stop, file
+    if expected < count:
+        _complain_of_gap(range(expected, count), count, files)
+
+
+def _complain_of_gap(gap: range, count: int, files: Sequence[DataFile]) -> None:
+    number = "the file that was" if len(files) == 1 else f"the {len(files)} files that were"
+    cut = next(shard_counts([file.shard for file in files if file.shard is not None], count), None)
+    shard = f"{-(-gap.start * cut // count)}/{cut}" if cut else "I/N"
+    raise DataFileError(
+        f"Missing from {number} named: {_name(gap, count, files)} of {files[0].spec.generator}/{files[0].spec.split}. "
+        f"Name it, or make it with: {generate_command(files[0].spec, shard)}"
+    )
+
+
+def _name(samples: range, count: int, files: Sequence[DataFile]) -> str:
+    """What samples are: of which shards, where the files tell how many shards there are."""
+    told = f"samples {samples.start:,} to {samples.stop - 1:,}"
+    number = next(shard_counts([file.shard for file in files if file.shard is not None], count), None)
+    if number is None:
+        return told
+    first, past = samples.start * number // count, -(-samples.stop * number // count)
+    within = [
+        f"{index}/{number}"
+        for index in range(first, min(past, first + MOST_NAMED + 2))
+        if (extent := shard_range(index, number, count))
+        and samples.start <= extent.start
+        and extent.stop <= samples.stop
+    ]
+    if not within:
+        return told
+    listed = ", ".join(within[:MOST_NAMED]) + (" and more" if len(within) > MOST_NAMED else "")
+    return f"shard{'s' if len(within) > 1 else ''} {listed} ({told})"

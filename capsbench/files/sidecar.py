@@ -1,0 +1,103 @@
+"""What is not reproducible stands beside a data file, not in it: date, host and versions, in ``NAME.json``.
+
+It repeats the spec, so that a file whose header is beyond repair can be made anew.
+"""
+
+import json
+import platform
+import shlex
+import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from capsbench.contracts import DataSpec
+from capsbench.data.digits import name_of
+from capsbench.data.recipes import IMPORTED, UNKNOWN
+from capsbench.files.layout import Outline, block_count, shard_counts, shard_index
+from capsbench.parameters import as_text
+from capsbench.system.disk import write_atomically
+from capsbench.version import VERSION
+
+LARGEST = 65536  # bytes of a sidecar; one has some thousand
+
+Beginning = tuple[DataSpec, range | None]
+"""A spec, and which of its samples, where they are not all."""
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the sidecar of a data file stands."""
+    return path.with_suffix(".json")
+
+
+def read_sidecar(path: Path) -> Beginning | None:
+    """The spec and the shard that the sidecar of a data file tells of; None where there is none, or it is damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        name = sidecar_of(path)
+        if not name.is_file() or name.stat().st_size > LARGEST:  # to open a pipe would be to wait for ever
+            return None
+        content = json.loads(name.read_text())
+        spec = DataSpec.from_json(json.dumps(content["spec"]))
+        if "shard" not in content:
+            return spec, None
+        start, stop = content["shard"]
+        if type(start) is type(stop) is int and 0 <= start < stop <= spec.count:
+            return spec, range(start, stop)
+    return None
+
+
+def write_sidecar(outline: Outline, path: Path) -> None:
+    """Writes the sidecar of a data file.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    content = {
+        "spec": outline.spec.to_dict(),
+        **({} if outline.shard is None else {"shard": [outline.shard.start, outline.shard.stop]}),
+        "digits": name_of(outline.spec.digits) or "unknown",
+        "blocks": block_count(len(outline)),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "capsbench": VERSION,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "h5py": h5py.__version__,
+        "hdf5": h5py.version.hdf5_version,
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+    write_atomically(sidecar_of(path), json.dumps(content, indent=2).encode() + b"\n")
+
+
+def remake_command(path: Path) -> str | None:
+    """The command that makes a file anew, if its sidecar says; for a file whose header is beyond repair."""
+    found = read_sidecar(path)
+    if found is None or path.suffix != ".h5":
+        return None
+    spec, shard = found
+    if spec.generator == IMPORTED:
+        split = ["--split", spec.split] if spec.digits == UNKNOWN else []
+        return shlex.join(["capsbench", "import", "affnist", "FILE.mat", *split, "--out", str(path), "--force"])
+    name = None
+    if shard is not None:
+        number = next(shard_counts([shard], spec.count), None)
+        if number is None:
+            return None
+        name = f"{shard_index(shard, number, spec.count)}/{number}"
+    return f"{generate_command(spec, name)} {shlex.join(['--out', str(path), '--force'])}"
+
+
+def generate_command(spec: DataSpec, shard: str | None = None) -> str:
+    """The command that draws a spec, or a shard of it such as ``"0/4"``."""
+    words = ["capsbench", "generate", spec.generator, "--split", spec.split]
+    words += ["--seed", str(spec.seed), "--count", str(spec.count)]
+    for key, value in spec.parameters.items():
+        words += ["--set", f"{key}={as_text(value)}"]
+    words += ["--layers"] if spec.layers else []
+    words += ["--shard", shard] if shard is not None else []
+    # Else `auto` might take the full set, which was not here when the file was made.
+    words += ["--digits", "embedded"] if name_of(spec.digits) == "embedded" else []
+    return shlex.join(words)

@@ -1,0 +1,329 @@
+"""From a source of samples to a finished file: resumed after a kill, healed after damage.
+
+A file is written as ``NAME.h5.partial`` and renamed when it is whole. Resuming and repairing are one thing: every block
+is held against its digest, and what does not match is written anew. Where the samples come from, a generator, shards,
+a packed copy, is the source's affair.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from capsbench.data.recipes import spec_difference
+from capsbench.errors import DataFileError, SpecMismatchError, StorageError, UsageError
+from capsbench.files.datafile import DataFile
+from capsbench.files.header import create_header
+from capsbench.files.layout import DIGEST_BYTES, Outline, Place, block_count, block_digest, block_range
+from capsbench.files.sidecar import read_sidecar, sidecar_of, write_sidecar
+from capsbench.system.disk import (
+    UnsyncedError,
+    flushing,
+    free_bytes,
+    human_bytes,
+    kind_of,
+    lock,
+    make_folder,
+    reserve,
+    same_file,
+    storage_errors,
+    sync,
+)
+from capsbench.system.processes import share_out
+
+Report = Callable[[int, int], None]
+"""Is told how many samples are done, and of how many."""
+
+HEADER_BYTES = 65536  # an upper bound, for the question whether a file will fit the disk
+
+
+class Source(Protocol):
+    """Where the samples of a file come from. One that several processes are to use can be pickled."""
+
+    def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
+        """Samples ``start..stop-1`` of the file as they are stored: contiguous, of the stored types, by column."""
+
+
+def silent(done: int, total: int) -> None:
+    """A report that tells nobody."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What became of a file.
+
+    Attributes:
+        path: The finished file.
+        drawn: How many samples were drawn for it; 0 if it was whole already.
+        kept: How many samples were there already, and right.
+        seconds: How long it took.
+        size: Bytes of the file.
+        digest: Its root digest, in hexadecimal.
+    """
+
+    path: Path
+    drawn: int
+    kept: int
+    seconds: float
+    size: int
+    digest: str
+
+
+def write_file(
+    path: Path,
+    outline: Outline,
+    source: Source,
+    *,
+    force: bool = False,
+    wait: bool = False,
+    workers: int = 1,
+    report: Report = silent,
+) -> Generated:
+    """Makes a file, or what is missing of it.
+
+    Args:
+        path: The file; its folder is made if it is missing.
+        outline: What it is to hold.
+        source: Where its samples come from.
+        force: Whether to start anew where a file of another spec stands, or one that cannot be read.
+        wait: Whether to wait for another run that is writing the file.
+        workers: Processes that draw and write, this one included.
+        report: Is told of the progress.
+
+    Raises:
+        SpecMismatchError: A file of another spec, finished or partial, stands there, or something else where the
+            sidecar goes.
+        DataFileError: What stands there cannot be read.
+        UsageError: The name does not end in ``.h5``.
+        StorageError: The disk is full, a permission is missing, or another run is writing the file.
+    """
+    begun = time.perf_counter()
+    check_name(path)
+    make_folder(path.parent)
+    if kind_of(path) == "folder":
+        raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place.")
+    if path.exists() and not force and not os.access(path.parent, os.W_OK):
+        file = _open_ours(path, outline)  # in a folder that others share there is nothing to be written
+        file.check()
+        return generated(file, 0, begun)
+    with lock(path, wait=wait):
+        if path.exists() and not force:
+            drawn = heal(_open_ours(path, outline), outline, source, workers, report)
+            told = read_sidecar(path)
+            if told != (outline.spec, outline.shard) and (told is not None or not sidecar_of(path).exists()):
+                write_sidecar(outline, path)  # what is no sidecar is somebody's, and is left
+        else:
+            if sidecar_of(path).exists() and read_sidecar(path) is None and not force:
+                raise SpecMismatchError(
+                    f"{sidecar_of(path)} stands where the sidecar of {path.name} goes, and is none. "
+                    "Add --force to write over it, or choose another place."
+                )
+            partial = _open_partial(path, outline, force)
+            drawn = heal(partial, outline, source, workers, report)
+            write_sidecar(outline, path)
+            with storage_errors(path):
+                partial.path.replace(path)
+                sync(path.parent)
+    return generated(DataFile(path), drawn, begun)
+
+
+def check_name(path: Path) -> None:
+    """Refuses a name that does not end in ``.h5``: the sidecar of such a file might be the file itself.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if path.suffix != ".h5":
+        raise UsageError(f"{path} was to be made; the name of a data file ends in .h5.")
+
+
+def check_apart(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuses to write over what is read.
+
+    Args:
+        out: The file that is to be made.
+        inputs: The files that it is made of.
+
+    Raises:
+        UsageError: One of them is the file itself, or has a name that is needed while it is made; or the file's name
+            does not end in ``.h5``.
+    """
+    check_name(out)
+    sidecar = sidecar_of(out)
+    meanwhile = [out.with_name(out.name + ending) for ending in (".new", ".partial", ".lock")]
+    meanwhile += [sidecar, sidecar.with_name(sidecar.name + ".new")]
+    for path in inputs:
+        if same_file(out, path):
+            raise UsageError(f"{out} was to be made of itself. Choose another name for what is made.")
+        if any(same_file(place, path) for place in meanwhile):
+            raise UsageError(f"{path} has a name that is needed while {out} is being made. Choose another name.")
+
+
+def heal(file: DataFile, outline: Outline, source: Source, workers: int, report: Report) -> int:
+    """Writes every block that does not match its digest, then sets the root digest; how many samples were written."""
+    file.check_writable()
+    file.check_fits(outline.columns)
+    count = len(file)
+    bad = file.bad_blocks()
+    written = list(bad)
+    report(count - _samples(bad, count), count)
+    job = Writing(source, file.places, count)
+    with storage_errors(file.path, needed=outline.data_bytes):
+        try:
+            if bad:
+                _write_blocks(file, bad, job, workers, report)
+            if not file.root_holds():
+                if file.path.suffix != ".partial":  # then some digest is not its block's own, and nothing says which
+                    written = list(range(block_count(count)))
+                    _write_blocks(file, sorted(set(written) - set(bad)), job, workers, report)
+                _write_root(file)
+            # Even a file that was whole: the run that wrote it may have been killed before it came to this.
+            sync(file.path)
+        except OSError as error:
+            if error.errno == errno.EIO or isinstance(error, UnsyncedError):
+                _disown(file, written)
+            raise
+    file.check_labels()
+    return _samples(written, count)
+
+
+def _samples(blocks: Iterable[int], count: int) -> int:
+    """How many samples blocks have."""
+    return sum(stop - start for start, stop in (block_range(block, count) for block in blocks))
+
+
+def _write_root(file: DataFile) -> None:
+    handle = os.open(file.path, os.O_WRONLY)
+    try:
+        write_at(handle, memoryview(file.root()), file.places["root"].offset)
+    finally:
+        os.close(handle)
+
+
+def _write_blocks(file: DataFile, blocks: Sequence[int], job: "Writing", workers: int, report: Report) -> None:
+    done = job.count - _samples(blocks, job.count)
+    handle = os.open(file.path, os.O_WRONLY)
+    try:
+        with flushing(handle) as check, closing(share_out(job, blocks, workers, handle)) as steps:
+            for samples in steps:
+                check()
+                done += samples
+                report(done, job.count)
+    finally:
+        os.close(handle)
+
+
+def _disown(file: DataFile, blocks: Sequence[int]) -> None:
+    """Takes the digests of blocks away: what a failing disk did not take still stands in the system's cache."""
+    with suppress(OSError):
+        handle = os.open(file.path, os.O_WRONLY)
+        try:
+            for block in blocks:
+                write_at(handle, memoryview(bytes(DIGEST_BYTES)), file.places["digests"].offset + block * DIGEST_BYTES)
+        finally:
+            os.close(handle)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """The work on a file: what each process that takes part is handed.
+
+    Attributes:
+        source: Where its samples come from.
+        places: Where its data sets lie.
+        count: How many samples it has.
+    """
+
+    source: Source
+    places: Mapping[str, Place]
+    count: int
+
+    def __call__(self, handle: int, block: int) -> int:
+        """Writes a block; how many samples it has."""
+        start, stop = block_range(block, self.count)
+        arrays = self.source(start, stop)
+        for name, array in arrays.items():
+            place = self.places[name]
+            write_at(handle, array.data.cast("B"), place.offset + start * place.sample_bytes)
+        # The digest goes last: a block without its digest is written again.
+        write_at(handle, memoryview(block_digest(arrays)), self.places["digests"].offset + block * DIGEST_BYTES)
+        return stop - start
+
+
+def write_at(handle: int, content: memoryview, offset: int) -> None:
+    """Writes all of it: the system may take less at a time."""
+    while content:
+        written = os.pwrite(handle, content, offset)
+        content, offset = content[written:], offset + written
+
+
+def generated(file: DataFile, drawn: int, begun: float) -> Generated:
+    """What became of a file that is finished; ``begun`` is when the clock said so."""
+    return Generated(
+        path=file.path,
+        drawn=drawn,
+        kept=len(file) - drawn,
+        seconds=time.perf_counter() - begun,
+        size=file.path.stat().st_size,
+        digest=file.digest,
+    )
+
+
+def _open_ours(path: Path, outline: Outline) -> DataFile:
+    """The file at a path, if it is of the spec that is asked for."""
+    try:
+        file = DataFile(path)
+    except DataFileError as error:
+        raise DataFileError(f"{error} Add --force to make it anew, or choose another place.") from None
+    difference = spec_difference(outline.spec, file.spec)
+    if not difference and outline.shard != file.shard:
+        difference = f"samples: asked {_extent(outline.shard)}, found {_extent(file.shard)}"
+    if difference:
+        raise SpecMismatchError(
+            f"{path} is of another spec ({difference}). Add --force to make it anew, or choose another place."
+        )
+    return file
+
+
+def _extent(shard: range | None) -> str:
+    return "all" if shard is None else f"{shard.start:,} to {shard.stop - 1:,}"
+
+
+def _open_partial(path: Path, outline: Outline, force: bool) -> DataFile:
+    """The partial file, as a killed run left it or fresh."""
+    partial = path.with_name(path.name + ".partial")
+    found = None
+    if partial.exists():
+        with suppress(DataFileError):
+            found = DataFile(partial)
+    # A run with --force that was killed goes on, too: what it left is of the spec that is asked for.
+    if found is not None and ((found.spec, found.shard) == (outline.spec, outline.shard) or not force):
+        return _open_ours(partial, outline)
+    needed = outline.data_bytes + HEADER_BYTES
+    with storage_errors(path, needed=needed):
+        partial.unlink(missing_ok=True)
+    if needed > free_bytes(path):
+        raise StorageError(
+            f"{path} needs {human_bytes(needed)}, free are {human_bytes(free_bytes(path))}. "
+            "Free some space, or choose another place."
+        )
+    fresh = path.with_name(path.name + ".new")
+    with storage_errors(path, needed=needed):
+        try:
+            create_header(fresh, outline.spec.to_json(), outline.columns, len(outline), shard=outline.shard)
+            handle = os.open(fresh, os.O_RDWR)
+            try:
+                reserve(handle, os.fstat(handle).st_size)
+            finally:
+                os.close(handle)
+            fresh.replace(partial)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+    return DataFile(partial)

@@ -1,0 +1,252 @@
+"""The real affNIST beside ours: ink, transforms, and whether its transforms mean what ours do.
+
+What affNIST's author says of its transforms is not a whole convention: signs, axes and their order are open. Where the
+digits of an imported file are here, samples are drawn from them by our convention and held against its pixels.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tabulate import tabulate
+
+from capsbench.contracts import FloatArray, IndexArray, UInt8Array
+from capsbench.data.digits import digits_by_hash
+from capsbench.data.recipes import UNKNOWN
+from capsbench.data.streaming import Stream, stream
+from capsbench.errors import DataFileError, DigitsError
+from capsbench.files.datafile import DataFile
+from capsbench.files.inspection import CHUNK, MEASURED, PERCENTILES
+from capsbench.geometry import WARP_CANVAS, WarpTable, inverse_coefficients
+
+REDRAWN = 300
+
+FACTORS = (
+    "rotation (degrees)", "shear", "scale, vertical", "scale, horizontal",
+    "translation, vertical", "translation, horizontal",
+)  # fmt: skip
+INK = ("ink: top", "ink: left", "ink: height", "ink: width", "ink: to the edge")
+"""Of the box of all pixels above 0, in pixels; the last is the least distance of its four."""
+
+PLAUSIBLE = np.array([180, 2, 4, 4, WARP_CANVAS, WARP_CANVAS], np.float64)
+SMALLEST_SCALE = 0.25
+"""What a sample's factors may be for it to be drawn anew: the ranges that our affnist takes."""
+
+
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a number is spread over samples: mean, least, 5th, 50th and 95th percentile, greatest."""
+
+    mean: float
+    least: float
+    percentiles: tuple[float, float, float]
+    greatest: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One number in both data sets.
+
+    Attributes:
+        name: What it is, and in which unit.
+        imported: Its spread over the imported samples.
+        ours: Its spread over ours.
+        distance: Kolmogorov and Smirnov's, of two samples: 0 where they are spread alike, 1 where they are apart.
+    """
+
+    name: str
+    imported: Spread
+    ours: Spread
+    distance: float
+
+
+@dataclass(frozen=True)
+class Redrawing:
+    """How near samples come that are drawn anew from the digits, in grey levels: mean absolute differences.
+
+    Attributes:
+        samples: How many were drawn.
+        ours: With the transforms as our convention reads them.
+        centred: With no transform at all, for comparison.
+        nearest: With the reading that comes nearest, of all choices of signs, axes swapped or not.
+        reading: Which one that is: ``"ours"``, or what is other.
+    """
+
+    samples: int
+    ours: float
+    centred: float
+    nearest: float
+    reading: str
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An imported file held against our affnist.
+
+    Attributes:
+        samples: How many of each were looked at.
+        digits: Whose digits ours shows: ``"mnist"`` or ``"embedded"``.
+        without_ink: How many imported samples are blank; they have no ink box.
+        comparisons: Of every transform column and of the ink box.
+        redrawing: None where it could not be done.
+        not_redrawn: Why not, else empty.
+    """
+
+    samples: int
+    digits: str
+    without_ink: int
+    comparisons: tuple[Comparison, ...]
+    redrawing: Redrawing | None
+    not_redrawn: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+
+def calibrate(file: DataFile) -> Calibration:
+    """Holds an imported file against affnist with its default ranges, of the same split, seed 0, and as many samples.
+
+    Raises:
+        DataFileError: The file does not hold what an imported one holds.
+        DigitsError: The digits to draw ours from are damaged.
+    """
+    transform, shape = file.transform, (*file.labels.shape[1:], *file.images.shape[1:])
+    if transform is None or shape != (WARP_CANVAS, WARP_CANVAS) or not np.isfinite(transform).all():
+        raise DataFileError(f"{file.path}: its data sets are not those of an imported file.")
+    number = min(len(file), MEASURED)
+    chosen = np.arange(number) * len(file) // number
+    ours = stream("affnist", split=file.spec.split, count=number, digits=file.digits)
+    theirs_seen, ours_seen = _seen(file, chosen), _seen(ours, np.arange(number))
+    comparisons = [
+        _compared(name, theirs_seen[name], ours_seen[name])
+        for name in (*FACTORS, *INK)
+        if theirs_seen[name].size and ours_seen[name].size
+    ]
+    redrawing = _redrawing(file)
+    blank = number - len(theirs_seen[INK[0]])
+    return Calibration(
+        samples=number,
+        digits=ours.recipe.digits.origin,
+        without_ink=blank,
+        comparisons=tuple(comparisons),
+        redrawing=redrawing if isinstance(redrawing, Redrawing) else None,
+        not_redrawn=redrawing if isinstance(redrawing, str) else "",
+    )
+
+
+def ink_boxes(images: UInt8Array) -> FloatArray:
+    """``[m, 5]``, as `INK` has it, of the ``[n, H, W]`` images that have ink."""
+    ink: npt.NDArray[np.bool_] = np.greater(images, 0)
+    rows, columns = np.logical_or.reduce(ink, 2), np.logical_or.reduce(ink, 1)
+    inked = np.logical_or.reduce(rows, 1)
+    rows, columns = rows[inked], columns[inked]
+    top, left = rows.argmax(1), columns.argmax(1)
+    below, right = rows[:, ::-1].argmax(1), columns[:, ::-1].argmax(1)
+    edge = np.minimum(np.minimum(top, below), np.minimum(left, right))
+    height, width = images.shape[1] - top - below, images.shape[2] - left - right
+    return np.stack([top, left, height, width, edge], 1).astype(np.float64)
+
+
+def _seen(data: DataFile | Stream, chosen: IndexArray) -> Mapping[str, FloatArray]:
+    """Every number of some samples, by its name."""
+    boxes, transforms = [], []
+    for start in range(0, len(chosen), CHUNK):
+        batch = data.batch(chosen[start : start + CHUNK])
+        assert batch.transform is not None
+        boxes.append(ink_boxes(batch.images))
+        transforms.append(batch.transform.astype(np.float64))
+    columns = (*np.concatenate(transforms).T, *np.concatenate(boxes).T)
+    return dict(zip((*FACTORS, *INK), columns, strict=True))
+
+
+def _compared(name: str, imported: FloatArray, ours: FloatArray) -> Comparison:
+    from scipy.stats import ks_2samp  # which takes half a second, and files are made without it
+
+    distance = ks_2samp(imported, ours, method="asymp").statistic
+    return Comparison(name, _spread(imported), _spread(ours), float(distance))
+
+
+def _spread(values: FloatArray) -> Spread:
+    low, middle, high = np.percentile(values, PERCENTILES).tolist()
+    return Spread(float(values.mean()), float(values.min()), (low, middle, high), float(values.max()))
+
+
+def _redrawing(file: DataFile) -> Redrawing | str:
+    """Draws some samples anew; or why that cannot be done."""
+    assert file.transform is not None
+    if file.spec.digits == UNKNOWN:
+        return "nothing says which digits the file shows"
+    try:
+        digits = digits_by_hash(file.spec.digits, file.spec.split, file.digits)
+    except DigitsError as error:
+        return str(error).split("\n")[0]
+    number = min(len(file), REDRAWN)
+    chosen = np.arange(number) * len(file) // number
+    source, transform = file.source[chosen].astype(np.int64), file.transform[chosen].astype(np.float64)
+    drawable = (np.abs(transform) <= PLAUSIBLE).all(1) & (transform[:, 2:4] >= SMALLEST_SCALE).all(1)
+    drawable &= (source >= 0) & (source < len(digits))
+    if not drawable.any():
+        return "no sample has a transform that can be drawn"
+    table = WarpTable(digits.images[source[drawable]])
+    images, transform = file.images[chosen[drawable]].astype(np.int16), transform[drawable]
+    rows = np.arange(len(images))
+
+    def apart(read: FloatArray) -> float:
+        return float(np.abs(table.warp(rows, inverse_coefficients(read)) - images).mean())
+
+    readings = {name: apart(read) for name, read in _readings(transform)}
+    nearest = min(readings, key=lambda name: readings[name])  # of equal ones ours, which comes first
+    still = np.broadcast_to(np.array([0.0, 0, 1, 1, 0, 0]), transform.shape)
+    return Redrawing(len(images), readings[OURS], apart(still), readings[nearest], nearest)
+
+
+def _readings(transform: FloatArray) -> Iterator[tuple[str, FloatArray]]:
+    """Every way to read ``[n, 6]`` transforms that is tried, ours first, with its name."""
+    turnable = (0, 1, 4, 5)  # a scale has no sign
+    words = ("rotation", "shear", "vertical translation", "horizontal translation")
+    for swapped, signs in product((False, True), product((1, -1), repeat=len(turnable))):
+        read = transform[:, [0, 1, 3, 2, 5, 4]].copy() if swapped else transform.copy()
+        read[:, turnable] *= signs
+        other = ["vertical and horizontal swapped"] if swapped else []
+        other += [f"{word} of the other sign" for word, sign in zip(words, signs, strict=True) if sign < 0]
+        yield ", ".join(other) or OURS, read
+
+
+def calibration_text(facts: Mapping[str, Any]) -> list[str]:
+    """What `Calibration.to_dict` says, in lines."""
+    rows = []
+    for one in facts["comparisons"]:
+        for name, data in ((one["name"], "imported"), ("", "ours")):
+            spread = one[data]
+            values = (spread["mean"], spread["least"], *spread["percentiles"], spread["greatest"])
+            rows.append([name, data, *values, one["distance"] if name else None])
+    headers = ["", "", "mean", "least", "5 %", "median", "95 %", "greatest", "distance"]
+    table = tabulate(rows, headers, tablefmt="plain", floatfmt=".3f")
+    lines = [
+        f"  beside      {facts['samples']:,} samples of our affnist, seed 0, digits {facts['digits']} "
+        "(distance: Kolmogorov and Smirnov's, 0 to 1)",
+        *(f"    {line}" for line in table.split("\n")),
+    ]
+    if facts["without_ink"]:
+        lines.append(f"  no ink      {facts['without_ink']:,} imported samples")
+    return [*lines, *(f"  redrawn     {line}" for line in _redrawing_text(facts))]
+
+
+def _redrawing_text(facts: Mapping[str, Any]) -> list[str]:
+    found = facts["redrawing"]
+    if found is None:
+        return [f"not: {facts['not_redrawn']}"]
+    told = (
+        f"{found['samples']:,} samples by our convention: {found['ours']:.2f} grey levels off a pixel on average; "
+        f"digits left in the middle: {found['centred']:.2f}"
+    )
+    if found["reading"] == OURS:
+        return [told, "no other choice of signs and axes comes nearer"]
+    return [told, f"nearest, {found['nearest']:.2f} off, with: {found['reading']}"]

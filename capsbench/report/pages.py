@@ -1,0 +1,129 @@
+"""Pages made from results: the paper's figures with ours beside them, every table, and every chart."""
+
+import base64
+import html
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from capsbench import registry
+from capsbench.errors import UsageError
+from capsbench.report.charts import Figure
+from capsbench.report.tables import Group, Table, at_paper_size, charts_by_group, groups
+from capsbench.results.result import Result
+from capsbench.system.disk import write_atomically
+
+NOT_MEASURED = "not measured"
+INTRODUCTION = (
+    "Each table is made from result files. Where the paper's figures stand beside ours, ours are of full-size networks "
+    "trained on full MNIST (preset paper); what was not measured says so. Tables of the presets small and smoke are of "
+    "small networks, mostly on 5,000 digits: they show what the suites report, and nothing about the paper."
+)
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; font-size: 0.85rem; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
+img { max-width: 100%; }
+p.note { margin: 0.2rem 0; font-size: 0.85rem; color: #555; }
+"""
+
+
+def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
+    """A page of all results in Markdown.
+
+    Args:
+        results: What to show.
+        pictures: The folder of the charts' PNGs, as a link from the page has it; empty leaves charts out.
+
+    Raises:
+        DataFileError: A result is not one that its suite wrote.
+    """
+    paper = paper_table(results)
+    parts = ["# Results", INTRODUCTION, "## The paper's figures and ours", tabulated(paper, "github")]
+    for group, figures in charts_by_group(results):
+        table = group.table()
+        parts += [f"## {group.title}", tabulated(table, "github"), _listed(table.notes)]
+        parts += [f"![{figure.title}]({pictures}/{figure.stem}.png)" for figure in figures if pictures]
+    return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
+
+
+def html_page(results: Sequence[Result]) -> str:
+    """The same as one HTML document that needs nothing beside it.
+
+    Raises:
+        DataFileError: A result is not one that its suite wrote.
+    """
+    paper = paper_table(results)
+    body = ["<h1>Results</h1>", f"<p>{html.escape(INTRODUCTION)}</p>", "<h2>The paper's figures and ours</h2>"]
+    body += [tabulated(paper, "html"), *_html_notes(paper.notes)]
+    for group, figures in charts_by_group(results):
+        table = group.table()
+        body += [f"<h2>{html.escape(group.title)}</h2>", tabulated(table, "html"), *_html_notes(table.notes)]
+        body += [_image(figure) for figure in figures]
+    lines = "\n".join(body)
+    head = f"<meta charset='utf-8'><title>capsbench: results</title><style>{STYLE}</style>"
+    return f"<!doctype html>\n<html lang='en'><head>{head}</head>\n<body>\n{lines}\n</body></html>\n"
+
+
+def save_page(text: str, path: Path) -> None:
+    """Writes a page, whole or not at all.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    write_atomically(path, text.encode())
+
+
+def paper_table(results: Sequence[Result]) -> Table:
+    """Every figure of the paper that a suite can measure, with ours of the preset ``paper`` on full MNIST."""
+    rows: list[list[Any]] = []
+    for suite, kind in _suites():
+        measured = [
+            group
+            for group in groups([result for result in results if result.suite == suite])
+            if at_paper_size(group.members)
+        ]
+        for figure in kind.paper:
+            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.beside(figure))]
+            rows.append([suite, figure.what, figure.paper, "; ".join(ours) or NOT_MEASURED])
+    return Table(headers=["suite", "what", "paper", "ours"], rows=rows)
+
+
+def tabulated(table: Table, style: str) -> str:
+    """A table alone, without its title and notes, in a style of `tabulate`."""
+    rows = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in table.rows]
+    return str(tabulate(rows, table.headers, tablefmt=style, disable_numparse=True))
+
+
+def _suites() -> Iterator[tuple[str, Any]]:
+    """Every suite that has figures of the paper to stand beside."""
+    for name in sorted(registry.catalog("suite")):
+        with suppress(UsageError):  # a plug-in that fails must not hide the others
+            kind = registry.load("suite", name)()
+            if hasattr(kind, "paper"):
+                yield name, kind
+
+
+def _where(group: Group) -> str:
+    """What of the preset was changed, how many seeds, on what device."""
+    first = group.members[0]
+    changes = first.preset.partition(" ")[2].strip("()")
+    seeds = len({result.seed for result in group.members})
+    return ", ".join(part for part in (changes, f"{seeds} seeds" if seeds > 1 else "1 seed", group.device) if part)
+
+
+def _listed(notes: Sequence[str]) -> str:
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def _html_notes(notes: Sequence[str]) -> list[str]:
+    return [f"<p class='note'>{html.escape(note)}</p>" for note in notes]
+
+
+def _image(figure: Figure) -> str:
+    data = base64.b64encode(figure.png()).decode()
+    return f"<img alt='{html.escape(figure.title, quote=True)}' src='data:image/png;base64,{data}'>"

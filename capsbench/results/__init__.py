@@ -1,0 +1,1 @@
+"""The record of one cell: what a run writes and what reports read."""

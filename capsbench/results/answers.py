@@ -1,0 +1,68 @@
+"""Who was right on which image, kept in a result: what a paired test needs of two networks on the same images."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.errors import DataFileError
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Which of a data set's samples a model was right on.
+
+    Attributes:
+        correct: ``[N]`` bool; sample i shows base digit ``i % digits``, as every generator has it.
+        digits: How many base digits there are, 1..N.
+    """
+
+    correct: npt.NDArray[np.bool_]
+    digits: int
+
+    @classmethod
+    def in_order(cls, correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> "Answers | None":
+        """Of samples that show the digits ``base`` ``[N]``; None where those do not come in the order of a data set."""
+        digits = int(base.max()) + 1
+        return cls(correct, digits) if np.array_equal(base, np.arange(len(base)) % digits) else None
+
+    @property
+    def base(self) -> npt.NDArray[np.int32]:
+        """``[N]`` int32: the digit that a sample shows."""
+        return (np.arange(len(self.correct)) % self.digits).astype(np.int32)
+
+    @property
+    def one_a_digit(self) -> npt.NDArray[np.bool_]:
+        """``[digits]`` bool: the first variant of each digit, for tests that need independent images."""
+        return self.correct[: self.digits]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types: the answers are bits, most significant first, in base64."""
+        return {"digits": self.digits, "answers": base64.b64encode(np.packbits(self.correct).tobytes()).decode()}
+
+    @classmethod
+    def from_dict(cls, point: Mapping[str, Any]) -> "Answers":
+        """What `Accuracy.to_dict` wrote: the answers and, to check them, ``correct`` and ``total``.
+
+        Raises:
+            DataFileError: The numbers do not fit one another, or the text is damaged.
+        """
+        correct, total, digits, text = (point.get(key) for key in ("correct", "total", "digits", "answers"))
+        if not (type(correct) is int and type(total) is int and type(digits) is int and 1 <= digits <= total):
+            raise DataFileError(
+                f"Kept answers of {digits} digits to {total} images, {correct} of them right, are none."
+            )
+        try:
+            content = base64.b64decode(text if isinstance(text, str) else "", validate=True)
+        except (binascii.Error, ValueError):
+            content = b""
+        bits = np.unpackbits(np.frombuffer(content, np.uint8))
+        if len(content) != (total + 7) // 8 or bits[total:].any() or int(bits.sum()) != correct:
+            raise DataFileError(
+                f"The kept answers to {total:,} images are damaged, or not {correct:,} of them are right."
+            )
+        return cls(bits[:total].astype(np.bool_), digits)

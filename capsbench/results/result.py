@@ -1,0 +1,168 @@
+"""A result and its file: one JSON for each cell, with a schema version and where it was measured."""
+
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, get_origin
+
+from capsbench.errors import DataFileError
+from capsbench.system.disk import kind_of, write_atomically
+from capsbench.version import VERSION
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one cell measured.
+
+    Attributes:
+        suite: The suite's name.
+        preset: The preset it was run in, and which of its settings differed.
+        version: The suite's version.
+        model: The model's name as it was asked for.
+        label: The same, with what was changed of its parameters: what a table calls it.
+        source: SHA-256 of the file that the model is in, where it does not ship with capsbench; else empty.
+        seed: Of the initial weights, the order of the samples and dropout.
+        cell: The cell's identity, see `capsbench.bench.bench.Cell.id`.
+        settings: The suite's settings, all of them.
+        parameters: What the model was built with.
+        digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
+        data: For each data set used: its spec, and the root digest of its file where it was one.
+        metrics: What the suite reports.
+        seconds: Time spent.
+        environment: Where it was measured; see `environment`.
+        date: When, UTC, ISO 8601.
+    """
+
+    suite: str
+    version: int
+    preset: str
+    model: str
+    label: str
+    source: str
+    seed: int
+    cell: str
+    settings: dict[str, Any]
+    parameters: dict[str, Any]
+    digits: str
+    data: dict[str, Any]
+    metrics: dict[str, Any]
+    seconds: float
+    environment: dict[str, Any]
+    date: str
+
+
+def now() -> str:
+    """The date and time, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def save_result(result: Result, path: Path) -> None:
+    """Writes a result's file, whole or not at all.
+
+    Raises:
+        StorageError: It could not be written.
+    """
+    content = {"schema_version": SCHEMA_VERSION, **asdict(result)}
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
+
+
+def load_result(path: Path) -> Result:
+    """Reads a result's file.
+
+    Raises:
+        DataFileError: It cannot be read, or is no result of ours.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise DataFileError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(content, dict) or "schema_version" not in content:
+        raise DataFileError(f"{path} is not a result of capsbench.")
+    version = content.pop("schema_version")
+    if version != SCHEMA_VERSION:
+        raise DataFileError(f"{path} is of schema version {version}; this capsbench reads version {SCHEMA_VERSION}.")
+    try:
+        result = Result(**content)
+    except TypeError as error:
+        raise DataFileError(f"{path} is not a result of capsbench: {error}.") from None
+    for one in fields(Result):
+        kind: Any = get_origin(one.type) or one.type
+        if not isinstance(getattr(result, one.name), (int, float) if kind is float else kind):
+            raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")
+    return result
+
+
+def load_all_results(places: Iterable[str | Path]) -> list[Result]:
+    """The results of several folders and files; one that is in two of them counts once.
+
+    Raises:
+        DataFileError: As `load_results`.
+    """
+    found = (result for place in places for result in load_results(place))
+    return list({(result.cell, result.date, result.model): result for result in found}.values())
+
+
+def load_results(folder: str | Path) -> list[Result]:
+    """Every result in a folder and below it, or the one in a file, in the order of their paths.
+
+    Raises:
+        DataFileError: There is no such folder, there are no results in it, or one of them is damaged.
+    """
+    place = Path(folder)
+    if kind_of(place) == "file":
+        return [load_result(place)]
+    if kind_of(place) != "folder":
+        raise DataFileError(f"There is no folder {place} to read results from.")
+    paths = [path for path in sorted(place.rglob("*.json")) if _is_result(path)]
+    if not paths:
+        raise DataFileError(
+            f"There are no results in {place}. Make some with: capsbench run --suite affine --out {place}"
+        )
+    return [load_result(path) for path in paths]
+
+
+def _is_result(path: Path) -> bool:
+    """A folder of results also holds the sidecars of data files, which are JSON too."""
+    try:
+        with path.open("rb") as file:
+            return b'"schema_version"' in file.read(256)
+    except OSError:
+        return False
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Where something is measured: machine, processor, device, versions, threads."""
+    import h5py
+    import numpy
+    import torch
+
+    return {
+        "capsbench": VERSION,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "h5py": h5py.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )

@@ -1,0 +1,141 @@
+"""Pieces of work shared out among processes, of which this one is the first.
+
+A worker is a fresh interpreter at the other end of a socket. It holds no lock and shares no memory, so that it can be
+killed at any moment: what it had not reported done is done by those who are left. What goes wrong in a worker is no
+worker's to tell: its pieces come back to this process, where the same will go wrong in plain sight.
+"""
+
+import os
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from socket import socketpair
+from typing import Protocol
+
+AHEAD = 2  # pieces that a worker has at hand, so that it need not wait while this process is busy with its own
+
+
+class Job(Protocol):
+    """What every process does with a piece; it is pickled, once for each worker."""
+
+    def __call__(self, handle: int, piece: int, /) -> int:
+        """Does a piece; how much that was."""
+
+
+class Worker:
+    """A process that does pieces of a job, as this one sees it."""
+
+    def __init__(self, job: Job, handle: int) -> None:
+        ours, theirs = socketpair()
+        self._connection = Connection(ours.detach())
+        with theirs:
+            try:
+                self._process = _started(theirs.fileno(), handle)
+            except BaseException:
+                self._connection.close()
+                raise
+        self._pending: deque[int] = deque()
+        self._job: Job | None = job
+
+    def feed(self, pieces: deque[int]) -> None:
+        """Hands on the next pieces, as long as the worker has few; a worker that is gone takes none."""
+        try:
+            if self._job is not None and self._connection.poll():  # it says that it is there
+                self._connection.recv()
+                self._connection.send(self._job)
+                self._job = None
+            while self._job is None and pieces and len(self._pending) < AHEAD:
+                self._connection.send(pieces[0])
+                self._pending.append(pieces.popleft())
+        except (OSError, EOFError):
+            self._lose(pieces)
+
+    def collect(self, pieces: deque[int], *, wait: bool) -> Iterator[int]:
+        """How much each piece was that has been done by now, or all of them; what a worker leaves undone goes back."""
+        try:
+            while self._pending and (wait or self._connection.poll()):
+                done: int = self._connection.recv()
+                self._pending.popleft()
+                yield done
+        except (OSError, EOFError):
+            self._lose(pieces)
+
+    def end(self) -> None:
+        """Lets the worker go, at once."""
+        with suppress(OSError):
+            self._connection.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _lose(self, pieces: deque[int]) -> None:
+        pieces.extendleft(reversed(self._pending))
+        self._pending.clear()
+        self._job = None
+        with suppress(OSError):
+            self._connection.close()
+
+
+def _started(socket: int, handle: int) -> "subprocess.Popen[bytes]":
+    """A fresh interpreter that serves at a socket."""
+    return subprocess.Popen(
+        [*interpreter(), f"from capsbench.system.processes import serve; serve({socket}, {handle})"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # The open file goes along, not its name: a worker whose run is dead may live a while, and the name may be
+        # another run's by then.
+        pass_fds=[socket, handle],
+        process_group=0,  # Ctrl-C is for the first process; a worker ends when its socket does
+        env=surroundings(),
+    )
+
+
+def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Generator[int, None, None]:
+    """Does every piece of a job, in any order; after each it yields how much that was.
+
+    Args:
+        job: What is to be done.
+        pieces: Of what.
+        workers: Processes that take part, this one included; no more are started than there are pieces.
+        handle: What this process has open for it; workers inherit it.
+    """
+    left = deque(pieces)
+    crew: list[Worker] = []
+    try:
+        for _ in range(min(workers, len(pieces)) - 1):
+            with suppress(OSError, ValueError):  # where no more processes can be had, those that there are do the work
+                crew.append(Worker(job, handle))
+        while left:
+            for worker in crew:
+                worker.feed(left)
+            if left:
+                yield job(handle, left.popleft())
+            for worker in crew:
+                yield from worker.collect(left, wait=not left)
+    finally:
+        for worker in crew:
+            worker.end()
+
+
+def interpreter() -> list[str]:
+    """How a Python of one's own is started; what it is to run comes last. Modules that lie about here are not its."""
+    return [sys.executable, "-P", "-c"]
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of such a Python: it finds modules where this process does."""
+    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    return os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
+
+
+def serve(socket: int, handle: int) -> None:
+    """A worker's life: it says that it is there, is told its job, and does pieces until its socket ends."""
+    with suppress(EOFError, OSError), Connection(socket) as connection:
+        connection.send("here")
+        job: Job = connection.recv()
+        while True:
+            connection.send(job(handle, connection.recv()))

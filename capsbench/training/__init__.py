@@ -1,0 +1,1 @@
+"""Training a network, and what a step costs."""

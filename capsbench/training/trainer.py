@@ -1,0 +1,387 @@
+"""Training: Adam over a stream, looked at now and then, and bit for bit the same when it was interrupted."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from capsbench.contracts import IndexArray
+from capsbench.data.loading import Samples, batches
+from capsbench.errors import NotNumbersError, ParameterError, TrainingError, UnknownNameError
+from capsbench.evaluation.inference import predict
+from capsbench.parameters import check_number
+from capsbench.randomness import permutation
+from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
+from capsbench.training.logs import QUIET_SECONDS, MetricsLog, Teller
+from capsbench.training.step import PRECISIONS, TrainingStep, adam
+
+SCHEDULES = ("exponential", "one-cycle")
+DECAY = 0.96
+DIVERGED = 100  # a mean loss so many times the first one (or 1, if that was less) is not coming down again
+SAVING_SHARE = 1 / 20  # of the time may go into checkpoints; between two of them lies at least so much work
+
+State = dict[str, torch.Tensor]
+Tell = Callable[[str], None]
+Count = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained; the defaults are the paper's, as its authors' code has them.
+
+    Attributes:
+        epochs: Passes over the digits; the placements are new in each.
+        batch_size: Images a step.
+        learning_rate: Adam's; the peak of a one-cycle schedule.
+        schedule: ``exponential``, times 0.96 every `decay_steps`, or ``one-cycle`` (Smith and Topin 2018), which gets
+            there sooner when epochs are few.
+        decay_steps: Of the exponential schedule; the paper has ten times as many on MultiMNIST (section 6).
+        precision: ``fp32``, or ``bf16`` for products of matrices in bfloat16, with sums, weights and gradients in
+            float32; testing is in float32 either way.
+        eval_every: Steps between looks at the validation digits, which select the checkpoints; 0 is one look at the
+            end of each epoch. The last step has a look in any case.
+        target: The clean validation accuracy 0..1 at which networks are compared.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: str = "exponential"
+    decay_steps: int = 2000
+    precision: str = "fp32"
+    eval_every: int = 0
+    target: float = 0.9923
+
+    def __post_init__(self) -> None:
+        check_number("epochs", self.epochs, 1, 1_000_000)
+        check_number("batch_size", self.batch_size, 1, 1_000_000)
+        check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
+        check_number("decay_steps", self.decay_steps, 1, 1e9)
+        check_number("eval_every", self.eval_every, 0, 1e9)
+        check_number("target", self.target, 0, 1)
+        if self.schedule not in SCHEDULES:
+            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+
+
+@dataclass
+class Selected:
+    """Weights that evaluation asks for.
+
+    Attributes:
+        step: After how many steps.
+        epoch: After how many passes over the digits.
+        accuracy: On the validation digits, 0..1.
+        state: The weights, on the CPU.
+    """
+
+    step: int
+    epoch: float
+    accuracy: float
+    state: State
+
+
+@dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        history: One row a look: step, epoch, mean loss of the steps since the last look, validation accuracy 0..1, and
+            the accuracy on each data set that was watched.
+        selected: ``"target"``, the first look that reached the target, if one did; ``"best"`` on validation, the
+            earliest of equals; ``"last"``.
+        steps: How many are done.
+        images: How many were trained on.
+        seconds: Time spent, earlier and interrupted runs included.
+        stepping: How much of it went into training alone, without looks and checkpoints.
+        micro_batches: Into how many parts a batch was cut because memory ran out; 1 where it did not.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    selected: dict[str, Selected] = field(default_factory=dict)
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    stepping: float = 0.0
+    micro_batches: int = 1
+
+    def select(self, row: dict[str, float], state: Callable[[], State], *, target: float, last: bool) -> None:
+        """Takes a look in, and keeps the weights if it is one that is asked for."""
+        self.history.append(row)
+        best = "best" not in self.selected or row["accuracy"] > self.selected["best"].accuracy
+        first = row["accuracy"] >= target and "target" not in self.selected
+        if best or first or last:
+            here = Selected(int(row["step"]), row["epoch"], row["accuracy"], state())
+            self.selected |= {
+                name: here for name, is_it in (("best", best), ("target", first), ("last", last)) if is_it
+            }
+
+    def metrics(self) -> dict[str, Any]:
+        """What a result says of the training, of plain JSON types."""
+        return {
+            "training_seconds": self.seconds,
+            "images_per_second": self.images / self.stepping if self.stepping else 0.0,
+            "steps": self.steps,
+            "micro_batches": self.micro_batches,
+            "history": self.history,
+        }
+
+
+class Trainer:
+    """Trains one network.
+
+    Args:
+        model: The network, initialised; it is trained in place.
+        data: The training samples: ``epochs`` times as many as there are digits, so that epoch e takes the next n.
+        validation: What selects; never test digits.
+        config: How to train.
+        seed: Of the order of the samples and of dropout.
+        watch: Further data sets to note the accuracy on at each look; they select nothing, and are no test digits.
+        device: ``"cpu"`` or ``"cuda"``.
+        folder: Where checkpoints go; training goes on from the newest whole one there. None keeps none.
+        log: Gets a row at each look.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        data: Samples,
+        validation: Samples,
+        config: TrainConfig,
+        *,
+        seed: int,
+        watch: Mapping[str, Samples] | None = None,
+        device: str = "cpu",
+        folder: Path | None = None,
+        log: MetricsLog | None = None,
+    ) -> None:
+        watched = dict(watch or {})
+        if "test" in {one.spec.split for one in (data, validation, *watched.values())}:
+            raise ParameterError("Test digits were given to train or to select on; they are for testing alone.")
+        if len(data) % config.epochs:
+            raise ParameterError(
+                f"{len(data)} training samples were given; {config.epochs} epochs must share them evenly."
+            )
+        self.model = model.to(device)
+        self.trained = Trained()
+        self._data = data
+        self._looked_at = {"accuracy": validation, **watched}
+        self._config = config
+        self._seed = seed
+        self._device = device
+        self._checkpoints = CheckpointFolder(folder) if folder else None
+        self._log = log or MetricsLog()
+        self._samples = len(data) // config.epochs
+        self._epoch_steps = math.ceil(self._samples / config.batch_size)
+        self._steps = self._epoch_steps * config.epochs
+        self._optimizer = adam(model, config.learning_rate, device)
+        self._scheduler = _scheduler(self._optimizer, config, self._steps)
+        self._losses = torch.empty(0, device=device)  # of the steps since the last look
+        self._first_loss = math.nan
+        self._saved_at, self._saving = -math.inf, 0.0
+        what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
+        what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
+        self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+    def run(self, report: Tell = lambda line: None, progress: Count = lambda done, total: None) -> Trained:
+        """Trains what is left of the steps.
+
+        Args:
+            report: Gets a line after a look, if some time passed since the last line, and at the end of each epoch.
+            progress: Gets the number of steps done, and of all steps.
+
+        Raises:
+            TrainingError: The loss is not a number, or grows without end; or one image alone needs too much memory.
+            ModelError: The model returns what no model may return.
+            StorageError: A checkpoint or the log cannot be written.
+        """
+        with _private_randomness(self._seed, self._device):
+            self._resume(report)
+            self._log.begin(self.trained.steps)
+            schedule = self._config.schedule
+            step = TrainingStep(
+                self.model,
+                self._optimizer,
+                precision=self._config.precision,
+                device=self._device,
+                # One-cycle changes Adam's momentum, too, which a captured step would never learn of.
+                graph=self._config.batch_size if self._device == "cuda" and schedule == "exponential" else 0,
+                micro_batches=self.trained.micro_batches,
+                report=report,
+            )
+            tell = Teller(report, steps=self._steps, epochs=self._config.epochs, done=self.trained.steps)
+            try:
+                while self.trained.steps < self._steps:
+                    self._train(step, progress)
+                    tell(self._look(), images=self.trained.images, seconds=self.trained.stepping)
+            finally:
+                self._log.close()
+        return self.trained
+
+    def _train(self, step: TrainingStep, progress: Count) -> None:
+        """The steps up to the next look."""
+        trained = self.trained
+        begun, checked = time.perf_counter(), time.perf_counter()
+        done_before, stepping_before = trained.seconds, trained.stepping
+        self.model.train()
+        start = trained.steps - len(self._losses)  # where the last look was: a killed run may go on between two
+        losses = torch.cat([self._losses, torch.empty(self._next_look(start) - trained.steps, device=self._device)])
+        layers = bool(getattr(self.model, "needs_layers", False))
+        for order in self._orders(trained.steps, start + len(losses)):
+            for batch in batches(self._data, order, self._config.batch_size, device=self._device, layers=layers):
+                losses[trained.steps - start] = step(batch)
+                self._scheduler.step()
+                trained.steps += 1
+                trained.images += len(batch.images)
+                trained.micro_batches = step.micro_batches
+                progress(trained.steps, self._steps)
+                now = time.perf_counter()
+                trained.seconds = done_before + now - begun
+                if now - checked > QUIET_SECONDS:  # a look at the loss at each step would halt the device
+                    self._losses = losses[: trained.steps - start]
+                    self._check_losses(start)
+                    if self._due():
+                        trained.stepping = stepping_before + now - begun
+                        self._save()
+                        stepping_before -= self._saving  # no part of the steps
+                    checked = time.perf_counter()
+        self._losses = losses
+        self._check_losses(start)  # waits for the device
+        trained.seconds = done_before + time.perf_counter() - begun
+        trained.stepping = stepping_before + time.perf_counter() - begun
+
+    def _look(self) -> dict[str, float]:
+        """Looks at the validation digits and at what is watched, selects, saves; the row of the history."""
+        begun = time.perf_counter()
+        step = self.trained.steps
+        row = {"step": step, "epoch": step / self._epoch_steps, "loss": float(self._losses.mean())}
+        for name, samples in self._looked_at.items():
+            try:
+                row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
+            except NotNumbersError as error:  # the last step ruined the weights, and no loss has shown it yet
+                raise TrainingError(f"After {self._at(step)}: {error} {self._way_out}") from None
+        last = step == self._steps
+        self.trained.select(row, self._state, target=self._config.target, last=last)
+        self._losses = self._losses[:0]
+        self.trained.seconds += time.perf_counter() - begun
+        self._log.add(row | {"learning_rate": float(self._scheduler.get_last_lr()[0]), "seconds": self.trained.seconds})
+        if last or self._due():
+            self._save()
+        return row
+
+    def _next_look(self, step: int) -> int:
+        """The step of the first look after a step."""
+        every = self._config.eval_every or self._epoch_steps
+        return min((step // every + 1) * every, self._steps)
+
+    def _orders(self, first: int, end: int) -> Iterator[IndexArray]:
+        """The samples of steps first..end-1, epoch by epoch, in the order of (seed, epoch)."""
+        while first < end:
+            epoch, within = divmod(first, self._epoch_steps)
+            order = epoch * self._samples + permutation(self._samples, seed=self._seed, epoch=epoch)
+            until = min(end, (epoch + 1) * self._epoch_steps)
+            size = self._config.batch_size
+            yield order[within * size : (within + until - first) * size]
+            first = until
+
+    def _check_losses(self, start: int) -> None:
+        losses = self._losses.cpu()
+        if start == 0 and len(losses):
+            self._first_loss = float(losses[0])
+        wrong = (~losses.isfinite()).nonzero()
+        if len(wrong):
+            step = start + int(wrong[0]) + 1
+            way_out = self._way_out if step > 1 else "Nothing was learned yet: look at the network's forward and loss."
+            raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {self._at(step)}. {way_out}")
+        mean = float(losses.mean()) if len(losses) else 0.0
+        if mean > DIVERGED * max(1.0, abs(self._first_loss)):
+            where = self._at(start + len(losses))
+            raise TrainingError(f"The loss grew from {self._first_loss:g} to {mean:g} by {where}. {self._way_out}")
+
+    def _at(self, step: int) -> str:
+        """A step, counted from 1, in words."""
+        return f"step {step} of {self._steps} (epoch {(step - 1) // self._epoch_steps + 1} of {self._config.epochs})"
+
+    @property
+    def _way_out(self) -> str:
+        return f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
+
+    def _state(self) -> State:
+        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+
+    def _due(self) -> bool:
+        """Whether enough was done since the last checkpoint for another to be worth its time."""
+        return (time.perf_counter() - self._saved_at) * SAVING_SHARE >= self._saving
+
+    def _save(self) -> None:
+        if self._checkpoints is None:
+            return
+        begun = time.perf_counter()
+        facts = {key: value for key, value in vars(self.trained).items() if key != "selected"}
+        content = {
+            "identity": self._identity,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "randomness": [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self._device == "cuda" else [])],
+            "trained": facts | {"selected": {name: vars(one) for name, one in self.trained.selected.items()}},
+            "losses": self._losses.cpu().clone(),  # a view would be saved with all that it looks into
+            "first_loss": self._first_loss,
+        }
+        last = self.trained.steps == self._steps
+        self._checkpoints.save(self.trained.steps, content, keep=1 if last else KEPT_CHECKPOINTS)
+        self._saved_at = time.perf_counter()
+        self._saving = self._saved_at - begun
+
+    def _resume(self, report: Tell) -> None:
+        folder = self._checkpoints
+        if folder is None:
+            return
+        for path, content in folder.newest_first():
+            if content is None or content.get("identity") != self._identity:
+                # Else it would be taken for newer than what this run is going to write.
+                report(f"{path} is damaged or of another run, and is put aside as {folder.put_aside(path).name}")
+                continue
+            self.model.load_state_dict(content["model"])
+            self._optimizer.load_state_dict(content["optimizer"])
+            for group in self._optimizer.param_groups:  # torch moves the state, but not a rate that is a tensor
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"] = group["lr"].to(self._device)
+            self._scheduler.load_state_dict(content["scheduler"])
+            torch.set_rng_state(content["randomness"][0])
+            if self._device == "cuda":
+                torch.cuda.set_rng_state(content["randomness"][1])
+            facts = content["trained"]
+            selected = {name: Selected(**values) for name, values in facts.pop("selected").items()}
+            self.trained = Trained(**facts, selected=selected)
+            self._losses = content["losses"].to(self._device)
+            self._first_loss = content["first_loss"]
+            report(f"going on after step {self.trained.steps} of {self._steps}")
+            return
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "one-cycle":  # it may be stepped once after the last step
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
+    # The authors' code decays smoothly, down to 1e-6 / 1e-3 of where it began.
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(DECAY ** (step / config.decay_steps), 1e-3))
+
+
+@contextmanager
+def _private_randomness(seed: int, device: str) -> Iterator[None]:
+    """Dropout draws from torch's global generators: they are seeded here, and put back after."""
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU, too
+        if device == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield

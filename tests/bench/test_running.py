@@ -1,0 +1,358 @@
+"""Cells: planned, run, skipped when finished, and failing alone."""
+
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import capsbench
+from capsbench.bench.bench import Bench
+from capsbench.bench.running import Plan, plan_run, run_plan
+from capsbench.errors import CellsFailedError, DigitsError, ParameterError, StorageError, UnknownNameError, UsageError
+from capsbench.face import run
+from capsbench.system.disk import lock
+from capsbench.training.trainer import Trainer
+
+LINEAR = """
+import torch
+from torch.nn import functional as F
+from capsbench.contracts import Output
+
+class Linear(torch.nn.Module):
+    def __init__(self, *, image_size, classes, broken=False):
+        super().__init__()
+        if broken:
+            raise RuntimeError("it does not want to\\nreally not")
+        self.layer = torch.nn.Linear(image_size**2, classes)
+
+    def forward(self, images):
+        return Output(scores=self.layer(images.flatten(1)))
+
+    def loss(self, output, batch):
+        return F.cross_entropy(output.scores, batch.labels)
+"""
+
+
+@pytest.fixture
+def linear(tmp_path: Path) -> str:
+    path = tmp_path / "linear.py"
+    path.write_text(LINEAR)
+    return f"{path}:Linear"
+
+
+def plan(tmp_path: Path, **options: Any) -> Plan:
+    stated: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
+    return plan_run("affine", **(stated | options))
+
+
+def test_a_users_model_runs_and_is_not_run_again(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear], seeds=[0, 1])
+    first = run_plan(made)
+    assert [result.seed for result in first.results] == [0, 1] and not first.failed
+    assert all(path.exists() for path in first.paths)
+    lines: list[str] = []
+    again = run_plan(made, lines.append)
+    assert again.results == first.results
+    assert lines == [f"[{k}/2] {linear}, seed {k - 1}: finished before" for k in (1, 2)]
+
+
+def test_a_result_names_everything_that_determined_it(tmp_path: Path, linear: str) -> None:
+    (path,) = run_plan(plan(tmp_path, models=[linear])).paths
+    content = json.loads(path.read_text())
+    assert content["schema_version"] == 1 and content["digits"] == "embedded" and content["seed"] == 0
+    assert content["settings"]["epochs"] == 1
+    assert {"training", "validation", "clean", "centered", "affine"} <= set(content["data"])
+    assert len(content["data"]["affine"]["digest"]) == 64
+    assert content["data"]["affine"]["spec"]["generator"] == "affnist"
+    assert content["environment"]["torch"] and content["date"] and content["seconds"] > 0
+
+
+def test_neither_training_nor_selection_sees_test_digits(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[str] = []
+
+    class Watched(Trainer):
+        def __init__(self, model: Any, data: Any, validation: Any, *rest: Any, **options: Any) -> None:
+            given.extend((data.spec.split, validation.spec.split))
+            super().__init__(model, data, validation, *rest, **options)
+
+    monkeypatch.setattr("capsbench.bench.bench.Trainer", Watched)
+    (result,) = run_plan(plan(tmp_path, models=[linear])).results
+    assert given == ["train", "validation"]
+    assert {result.data[role]["spec"]["split"] for role in ("clean", "centered", "affine")} == {"test"}
+
+
+@pytest.mark.parametrize("by_module", [False, True], ids=["file.py:attr", "package.module:attr"])
+def test_an_edited_model_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_module: bool) -> None:
+    path = tmp_path / "edited_model.py"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "edited_model:Linear" if by_module else f"{path}:Linear"
+    parameters = []
+    ids = []
+    for classes in ("classes", "classes + 1"):
+        path.write_text(LINEAR.replace("image_size**2, classes)", f"image_size**2, {classes})"))
+        sys.modules.pop("edited_model", None)  # as a new process would have it
+        importlib.invalidate_caches()
+        ids.append(plan(tmp_path, models=[name]).cells[0].id)
+        parameters.append(sum(p.numel() for p in capsbench.models.build(name, image_size=4).parameters()))
+    assert ids[0] != ids[1]
+    assert parameters == [170, 187]
+
+
+def test_two_runs_do_not_train_one_cell_at_once(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear])
+    made.path(made.cells[0]).parent.mkdir(parents=True)
+    with lock(made.path(made.cells[0])):
+        ((_, why),) = run_plan(made).failed
+    assert "Another run" in why
+
+
+def test_what_another_run_finished_meanwhile_is_not_done_again(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, models=[linear])
+    (expected,) = run_plan(made).results
+    asked: list[int] = []
+
+    class Late(Plan):
+        def finished(self, cell: Any) -> Any:
+            asked.append(1)
+            return super().finished(cell) if len(asked) > 1 else None  # as it looks before the lock is had
+
+    monkeypatch.setattr("capsbench.bench.running._run_cell", None)
+    assert run_plan(Late(made.cells, made.folder, made.digits)).results == [expected]
+
+
+def test_a_full_disk_does_not_hide_why_a_cell_failed(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, models=[linear, "cnn-pool"], changes={f"{linear}.broken": "true"})
+
+    def full(path: Path, content: bytes) -> None:
+        raise StorageError(f"{path} could not be written: No space left on device.")
+
+    monkeypatch.setattr("capsbench.bench.running.write_atomically", full)
+    outcome = run_plan(made)
+    assert [why for _, why in outcome.failed] == ["RuntimeError: it does not want to"]
+    assert [result.model for result in outcome.results] == ["cnn-pool"]
+
+
+def test_a_data_file_beyond_repair_is_made_anew(tmp_path: Path, linear: str) -> None:
+    assert not run_plan(plan(tmp_path, models=[linear])).failed
+    for path in (tmp_path / "runs" / "data").glob("*.h5"):
+        path.write_bytes(b"no longer HDF5")
+    outcome = run_plan(plan(tmp_path, models=[linear], seeds=[1]))
+    assert not outcome.failed
+
+
+def test_results_stay_in_their_folder(tmp_path: Path) -> None:
+    path = tmp_path / "suite.py"
+    path.write_text("from capsbench.suites.affine import Affine\n")
+    made = plan_run(f"{path}:Affine", preset="smoke", digits="embedded", device="cpu", out=tmp_path / "runs")
+    assert {made.path(cell).parent.parent for cell in made.cells} == {tmp_path / "runs"}
+
+
+def test_every_setting_and_parameter_makes_another_cell(tmp_path: Path) -> None:
+    base = plan(tmp_path, models=["capsnet"]).cells[0]
+    others = [
+        plan(tmp_path, models=["capsnet"], **change).cells[0]
+        for change in (
+            {"seeds": [1]},
+            {"changes": {"epochs": "2"}},
+            {"changes": {"capsnet.iterations": "1"}},
+            {"preset": "small"},
+        )
+    ]
+    assert len({base.id, *(cell.id for cell in others)}) == 5
+    assert others[1].preset == "smoke (epochs=2)"
+    assert others[2].label == "capsnet (iterations=1)"
+    assert others[2].parameters["iterations"] == 1 and others[2].parameters["types"] == 8  # the small preset's
+
+
+def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=["cnn-pool", linear], changes={f"{linear}.broken": "true"})
+    outcome = run_plan(Plan(made.cells[::-1], made.folder, made.digits))
+    assert [result.model for result in outcome.results] == ["cnn-pool"]
+    ((cell, why),) = outcome.failed
+    assert cell.model == linear and "RuntimeError: it does not want to" in why and "\n" not in why
+    assert "Traceback" in made.path(cell).with_suffix(".error.txt").read_text()
+
+
+def test_from_python_a_failed_cell_is_an_error(tmp_path: Path, linear: str) -> None:
+    with pytest.raises(CellsFailedError, match="it does not want to"):
+        run(
+            "affine",
+            models=[linear],
+            preset="smoke",
+            digits="embedded",
+            device="cpu",
+            out=tmp_path,
+            changes={f"{linear}.broken": "true"},
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"preset": "smal"}, UnknownNameError, "Did you mean 'small'"),
+        ({"models": ["capsnets"]}, UnknownNameError, "Did you mean 'capsnet'"),
+        ({"changes": {"epoch": "3"}}, UnknownNameError, "Did you mean 'epochs'"),
+        ({"changes": {"epochs": "many"}}, ParameterError, "epochs=many"),
+        ({"changes": {"epochs": "-1"}}, ParameterError, "epochs=-1"),
+        ({"changes": {"cnn.dropout": "0"}}, UnknownNameError, "model in this run"),
+        ({"changes": {"capsnet.preset": "smal"}}, UnknownNameError, "Did you mean 'small'"),
+        ({"changes": {"capsnet.iteration": "1"}}, UnknownNameError, "Did you mean 'iterations'"),
+        ({"changes": {"capsnet.iterations": "0"}}, ParameterError, "iterations=0"),
+        ({"changes": {"capsnet.image_size": "28"}}, ParameterError, "the suite's to set"),
+        ({"changes": {"data_seed": "-1"}}, ParameterError, "seed of -1"),
+        ({"models": ["os:path"]}, UsageError, "should be a class"),
+        ({"models": ["torch.nn:Linear"]}, ParameterError, "in_features"),
+        ({"seeds": []}, ParameterError, "seeds"),
+        ({"seeds": [1, 1]}, ParameterError, "give each once"),
+        ({"seeds": [-1]}, ParameterError, "seed of -1"),
+        ({"device": "gpu"}, UnknownNameError, "cpu, cuda|Did you mean"),
+        ({"digits": "/nowhere/at/all"}, DigitsError, "/nowhere/at/all"),
+        ({"models": ["missing.py:Net"]}, UsageError, "is not a file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_done(
+    tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        plan(tmp_path, **options)
+    assert not (tmp_path / "runs").exists()
+
+
+FORMS = """
+from dataclasses import replace
+from typing import ClassVar
+from capsbench.suites.affine import Affine
+
+class Forms(Affine):
+    presets: ClassVar = {
+        "smoke": replace(
+            Affine.presets["smoke"],
+            variants={"capsnet": ({"iterations": 1}, {"iterations": 3, "reconstruction": False})},
+        )
+    }
+
+    def run(self, bench):
+        return {"built": dict(bench.cell.parameters)}
+"""
+
+
+def test_one_network_is_measured_in_each_of_its_forms(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(FORMS)
+    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path}
+    made = plan_run(f"{tmp_path}/suite.py:Forms", models=["cnn-pool", "capsnet"], seeds=[0, 1], **options)
+    labels = ["cnn-pool", "capsnet (iterations=1)", "capsnet (iterations=3, reconstruction=False)"]
+    assert [cell.label for cell in made.cells] == [label for label in labels for _ in (0, 1)]
+    assert len({cell.id for cell in made.cells}) == 6
+    forms = [result.metrics["built"] for result in run_plan(made).results[2::2]]
+    assert [(form["iterations"], form.get("reconstruction", True), form["types"]) for form in forms] == [
+        (1, True, 8),
+        (3, False, 8),
+    ]
+    # What the user asks for wins; where that makes two forms one, it is measured once.
+    made = plan_run(
+        f"{tmp_path}/suite.py:Forms",
+        models=["capsnet"],
+        changes={"capsnet.iterations": "2", "capsnet.reconstruction": "false"},
+        **options,
+    )
+    assert [cell.label for cell in made.cells] == ["capsnet (iterations=2, reconstruction=False)"]
+
+
+def test_training_leaves_a_log_and_tells_how_far_it_is(tmp_path: Path, linear: str) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: seen.append((description, done, total))
+
+    (path,) = run_plan(plan(tmp_path, models=[linear]), progress=progress).paths
+    rows = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    metrics = json.loads(path.read_text())["metrics"]
+    keys = ("step", "epoch", "loss", "accuracy")
+    assert [{key: row[key] for key in keys} for row in rows] == [
+        {key: row[key] for key in keys} for row in metrics["history"]
+    ]
+    assert seen == [(f"{linear}, steps", step, 50) for step in range(1, 51)]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is an extra")
+def test_training_logs_for_tensorboard_where_that_is_asked_for(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear], tensorboard=True)
+    assert made.cells == plan(tmp_path, models=[linear]).cells  # a log is no part of what is measured
+    assert not run_plan(made).failed
+    assert len(list((tmp_path / "runs" / "tensorboard").rglob("events.*"))) == 1
+
+
+def test_tensorboard_is_refused_before_anything_is_done_where_it_is_missing(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install"):
+        plan(tmp_path, models=[linear], tensorboard=True)
+
+
+SUITE = """
+from typing import ClassVar
+from capsbench.suites.affine import Affine
+
+class Shown(Affine):
+    presets: ClassVar = Affine.presets | {"paper": Affine.presets["small"]}
+
+class Blind(Shown):
+    needs_digits = False
+
+    def run(self, bench):
+        return {"answer": 42}
+"""
+
+
+def test_a_suite_without_digits_asks_for_none(tmp_path: Path) -> None:
+    (tmp_path / "suite.py").write_text(SUITE)
+    made = plan_run(
+        f"{tmp_path}/suite.py:Blind", models=["cnn-pool"], preset="paper", digits="/nowhere/at/all", out=tmp_path
+    )
+    (result,) = run_plan(made).results
+    assert (result.digits, result.data, result.metrics) == ("none", {}, {"answer": 42})
+    for preset, digits in (("paper", "auto"), ("smoke", "/nowhere/at/all")):
+        with pytest.raises(DigitsError):
+            plan_run(f"{tmp_path}/suite.py:Shown", models=["cnn-pool"], preset=preset, digits=digits, out=tmp_path)
+
+
+def test_speed_at_the_papers_size_needs_no_full_mnist(tmp_path: Path) -> None:
+    (cell,) = plan_run("throughput", preset="paper", device="cpu", out=tmp_path).cells
+    assert cell.digits == "none" and cell.parameters == {}
+    assert cell.settings.image_sizes[-1] == 128
+
+
+def test_a_bench_builds_the_cells_model_and_what_differs_from_it(tmp_path: Path) -> None:
+    made = plan(tmp_path, models=["capsnet"], changes={"capsnet.iterations": "2"}, seeds=[0, 1])
+    first, second = (Bench(cell, tmp_path, "embedded", print) for cell in made.cells)
+    before = torch.get_rng_state()
+    models: list[Any] = [
+        first.model(28),
+        first.model(28),
+        first.model(28, iterations=5, implementation="reference"),
+        second.model(28),
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [model.route.keywords["iterations"] for model in models] == [2, 2, 5, 2]
+    assert [model.route.keywords["implementation"] for model in models] == ["auto", "auto", "reference", "auto"]
+    weights = [model.weight for model in models]
+    assert torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    assert not torch.equal(weights[0], weights[3])
+    assert first.cell.parameters["iterations"] == 2
+    with pytest.raises(UnknownNameError, match="Did you mean 'iterations'"):
+        first.model(28, iteration=1)

@@ -1,0 +1,150 @@
+"""The commands `run` and `report`, and what every command owes its user."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from capsbench.cli import cli, main
+from capsbench.system.timing import Rates
+
+
+def run_cli(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(list(arguments))
+    assert isinstance(stop.value.code, int)
+    return stop.value.code
+
+
+def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{prefix}{name} ")
+
+
+@pytest.mark.parametrize(("name", "command"), list(commands(cli)))
+def test_every_command_has_help_an_example_and_its_place_in_the_documents(name: str, command: click.Command) -> None:
+    assert command.help
+    shown = command.get_help(click.Context(command, info_name=f"capsbench {name}"))
+    assert "Example:\n    capsbench" in shown and "\\b" not in shown
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert f"## capsbench {name}" in page
+
+
+def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--suite", "affine", "--preset", "smoke", "--model", "cnn-pool", "--out", "runs"]
+    assert run_cli(*arguments) == 0
+    out, err = capsys.readouterr()
+    assert "5,000 embedded digits" in out and "cnn-pool" in out and "gap" in out
+    path = Path(out.rpartition("result: ")[2].splitlines()[0])
+    assert json.loads(path.read_text())["model"] == "cnn-pool"
+    assert "epoch 1/1" in err and "embedded digits" in err and "epoch" not in out.splitlines()[0]
+
+    assert run_cli(*arguments) == 0
+    again, err = capsys.readouterr()
+    assert again == out and "finished before" in err
+
+    assert run_cli("report", "runs", "--format", "github") == 0
+    assert "| cnn-pool" in capsys.readouterr().out
+
+    assert run_cli(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["metrics"]["checkpoints"]["last"]
+
+    assert run_cli(*arguments, "--dry-run", "--seeds", "0,1") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition(": ")[2] for line in lines] == ["finished (cnn-pool, seed 0)", "to do (cnn-pool, seed 1)"]
+
+
+def test_run_draws_charts_and_report_draws_them_again(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = Rates(flops=1e11, bytes=1e10)
+    monkeypatch.setattr("capsbench.suites.throughput.machine_rates", lambda device, dtype: rates)
+    arguments = ["run", "--suite", "throughput", "--preset", "smoke", "--device", "cpu", "--out", "runs"]
+    arguments += ["--set", "iterations=3", "--set", "capsnet.types=2"]
+    assert run_cli(*arguments) == 0
+    out, err = capsys.readouterr()
+    assert "training step" in out and "digits" not in out + err
+    *_, result, first, second = out.splitlines()
+    folder = Path("runs") / "throughput"
+    names = [f"routing-28px-batch8-{precision}" for precision in ("fp32", "bf16")]
+    assert [first, second] == [f"chart: {folder / name}.png" for name in names]
+    assert json.loads(Path(result.removeprefix("result: ")).read_text())["digits"] == "none"
+    assert sorted(path.stem for path in folder.glob("*.png")) == sorted(names)
+    header, *rows = (folder / f"{names[0]}.csv").read_text().splitlines()
+    assert header == "series,routing iterations,milliseconds" and len(rows) == 4
+
+    assert run_cli(*arguments) == 0
+    again, err = capsys.readouterr()
+    assert again == out and "finished before" in err
+
+    assert run_cli("report", "runs", "--charts", "new/pictures") == 0
+    assert capsys.readouterr().out.startswith("throughput, preset smoke")
+    drawn = {path.name: path.read_bytes() for path in Path("new/pictures").iterdir()}
+    assert drawn == {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".png", ".csv")}
+
+    assert run_cli(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["metrics"]["rows"]
+
+    assert run_cli("report", "runs") == 0
+    assert len(list(Path().rglob("*.png"))) == 4  # none but those that were asked for
+    Path("taken").write_text("")
+    assert run_cli("report", "runs", "--charts", "taken") == 4
+    assert "a file stands there" in capsys.readouterr().err
+
+
+def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.py").write_text("def net():\n    raise RuntimeError('no')\n")
+    assert run_cli("run", "--suite", "affine", "--preset", "smoke", "--model", f"{tmp_path}/bad.py:net") == 5
+    err = capsys.readouterr().err
+    assert "1 of 1 cells failed" in err and "RuntimeError: no" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["run", "--suite", "afine"], 2, "Did you mean 'affine'"),
+        (["run", "--suite", "affine", "--preset", "smok"], 2, "Did you mean 'smoke'"),
+        (["run", "--suite", "affine", "--model", "capsnett"], 2, "Did you mean 'capsnet'"),
+        (["run", "--suite", "affine", "--model", "nowhere.at.all:Net"], 2, "no module 'nowhere'"),
+        (["run", "--suite", "affine", "--set", "epochs"], 2, "key=value"),
+        (["run", "--suite", "affine", "--set", "epochs=0"], 2, "epochs=0"),
+        (["run", "--suite", "affine", "--set", "target=nan"], 2, "target=nan"),
+        (["run", "--suite", "os:path"], 2, "that is none"),
+        (["run", "--suite", "affine", "--set", "capsnet.iteration=1"], 2, "Did you mean 'iterations'"),
+        (["run", "--suite", "affine", "--seeds", "zero"], 2, "--seeds=zero"),
+        (["run", "--suite", "affine", "--digits", "nowhere"], 3, "nowhere"),
+        (["run", "--suite", "affine", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),
+        (["run"], 2, "--suite"),
+        (["runn"], 2, "runn"),
+        (["report", "nowhere"], 3, "no folder"),
+        (["report", ".", "--format", "xml"], 2, "No format"),
+    ],
+)
+def test_bad_input_gets_a_line_and_its_exit_code(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cli(*arguments) == code
+    out, err = capsys.readouterr()
+    assert message in err and "Traceback" not in err and not out
+    lines = [line for line in err.splitlines() if line.startswith(("Error", "Note", "Usage", "Try")) or line]
+    assert len(lines) <= 4
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys, capsbench.cli\ntry:\n    capsbench.cli.main(['--help'])\nexcept SystemExit:\n    pass\n"
+    code += "heavy = {'torch', 'numpy', 'scipy', 'h5py', 'matplotlib'} & set(sys.modules)\nassert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_python_m_capsbench_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "capsbench", "--version"], check=True, capture_output=True, text=True)
+    assert done.stdout.startswith("capsbench, version ")

@@ -1,0 +1,161 @@
+"""Charts: the numbers beside a picture by hand, and what a picture shows by its pixels."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from capsbench.errors import StorageError
+from capsbench.report.charts import COLORS, Chart, _apart
+
+
+def chart(**changes: Any) -> Chart:
+    stated: dict[str, Any] = {"name": "some", "title": "Some", "x_label": "along", "y_label": "up"}
+    return Chart(**(stated | changes))
+
+
+def pixels(path: Path) -> Any:
+    """``[H, W, 3]`` 0..255."""
+    return np.rint(255 * matplotlib.image.imread(path)[..., :3]).astype(int)
+
+
+def painted(image: Any, number: int) -> Any:
+    """``[H, W]``, where the colour of a series is, left of the legend."""
+    color = [int(COLORS[number][k : k + 2], 16) for k in (1, 3, 5)]
+    found = (abs(image - color) <= 2).all(-1)
+    found[:, int(0.85 * found.shape[1]) :] = False
+    return found
+
+
+def height(image: Any, number: int) -> float:
+    """Of the middle of what a series shows, in pixels above the axis."""
+    dark = (image < 60).all(-1).mean(1) > 0.5  # the frame's two lines
+    return float(np.flatnonzero(dark).max() - np.flatnonzero(painted(image, number).any(1)).mean())
+
+
+def test_the_numbers_are_a_table_of_their_own(tmp_path: Path) -> None:
+    series = {"a, b": [(1, 0.5), (3, 2.25)], "c": [(1, 4)]}
+    paths = chart(x_label="iterations", y_label="time, ms", series=series).save(tmp_path / "new" / "folder")
+    assert paths == [tmp_path / "new" / "folder" / name for name in ("some.png", "some.csv")]
+    assert paths[1].read_bytes() == b'series,iterations,"time, ms"\n"a, b",1,0.5\n"a, b",3,2.25\nc,1,4\n'
+
+
+def test_a_picture_has_each_series_in_a_colour_of_its_own(tmp_path: Path) -> None:
+    path, _ = chart(series={"one": [(1, 1), (2, 2)], "two": [(1, 3), (2, 3)]}).save(tmp_path)
+    assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") and 5_000 < path.stat().st_size < 500_000
+    image = pixels(path)
+    assert image.shape == (675, 1350, 3)
+    found = [painted(image, number).sum() for number in range(len(COLORS) - 1)]
+    assert min(found[:2]) > 500 and max(found[2:]) == 0
+
+
+@pytest.mark.parametrize(("from_zero", "low"), [(True, True), (False, False)])
+def test_where_y_need_not_begin_at_zero_differences_fill_the_chart(tmp_path: Path, from_zero: bool, low: bool) -> None:
+    series = {"one": [(1, 90), (2, 90)], "two": [(1, 92), (2, 92)]}
+    image = pixels(chart(series=series, from_zero=from_zero).save(tmp_path)[0])
+    apart = height(image, 1) - height(image, 0)
+    assert (apart < 30) is low  # of some 500 pixels
+
+
+def test_more_series_than_colours_are_drawn_all_the_same(tmp_path: Path) -> None:
+    series = {str(number): [(1, number), (2, number)] for number in range(10)}
+    image = pixels(chart(series=series).save(tmp_path)[0])
+    assert all(painted(image, number).any() for number in range(len(COLORS) - 1))
+
+
+def test_heights_start_at_zero(tmp_path: Path) -> None:
+    image = pixels(chart(series={"low": [(1, 100)], "high": [(1, 200)]}).save(tmp_path)[0])
+    assert height(image, 1) / height(image, 0) == pytest.approx(2, rel=0.03)
+
+
+def test_a_logarithmic_chart_shows_ratios(tmp_path: Path) -> None:
+    series = {"one": [(1, 1)], "ten": [(1, 10)], "hundred": [(1, 100)]}
+    image = pixels(chart(series=series, log=True).save(tmp_path)[0])
+    low, middle, high = (height(image, number) for number in range(3))
+    assert high - middle == pytest.approx(middle - low, rel=0.03) and middle - low > 100
+
+
+def test_a_logarithmic_axis_has_numbers_within_a_decade(tmp_path: Path) -> None:
+    narrow, wide = ({"one": [(1, 0.57), (2, high)]} for high in (1.6, 160))
+    shown = []
+    for series in (narrow, wide):
+        image = pixels(chart(series=series, log=True, y_label="").save(tmp_path)[0])
+        left = int(np.flatnonzero((image < 60).all(-1).mean(0) > 0.5).min())  # the frame
+        dark = (image[:, : left - 15] < 120).all(-1).any(1)
+        shown.append(int((np.diff(dark.astype(int)) == 1).sum()))
+    assert min(shown) >= 3, shown
+
+
+def test_text_along_the_axis_makes_bars(tmp_path: Path) -> None:
+    series: dict[str, list[tuple[float | str, float]]] = {
+        "ours": [("mnist", 2), ("affine", 4)],
+        "paper": [("affine", 2)],
+    }
+    path, numbers = chart(series=series).save(tmp_path)
+    image = pixels(path)
+    ours, paper = (painted(image, number) for number in range(2))
+    assert ours.sum() / paper.sum() == pytest.approx(3, rel=0.05)  # areas of equal width: 2 + 4 against 2
+    assert np.flatnonzero(ours.any(0)).min() < np.flatnonzero(paper.any(0)).min()
+    assert numbers.read_text().splitlines()[1:] == ["ours,mnist,2", "ours,affine,4", "paper,affine,2"]
+
+
+def test_a_note_stands_below(tmp_path: Path) -> None:
+    series = {"one": [(1, 1), (2, 2)]}
+    bottoms = []
+    for note in ("", "A machine, 1 thread"):
+        image = pixels(chart(series=series, note=note).save(tmp_path)[0])
+        bottoms.append(np.flatnonzero((image < 60).all(-1).mean(1) > 0.5).max())
+    assert bottoms[1] < bottoms[0]
+
+
+def test_a_chart_without_series_has_no_legend_to_complain_of(tmp_path: Path) -> None:
+    path, numbers = chart().save(tmp_path)
+    assert path.exists() and numbers.read_text() == "series,along,up\n"
+
+
+def test_a_dollar_sign_begins_no_formula(tmp_path: Path) -> None:
+    series = {"$a_$": [(1, 1), (2, 2)]}
+    chart(title="mine$_.py:Net$", note="$^$", series=series).save(tmp_path)
+    plain = matplotlib.rcParams["text.parse_math"]
+    assert plain is True  # ours alone
+
+
+def test_a_name_from_elsewhere_stays_in_the_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "charts"
+    paths = chart(name="../../out of/here").save(folder)
+    assert [path.name for path in paths] == ["..-..-out-of-here.png", "..-..-out-of-here.csv"]
+    assert sorted(tmp_path.rglob("*.*")) == sorted(paths)
+
+
+def test_a_chart_is_written_over_by_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (
+        [path.read_bytes() for path in chart(series={"one": [(1, 1), (2, 2)]}).save(tmp_path)] for _ in range(2)
+    )
+    assert first == second
+
+
+def test_what_is_saved_is_what_a_page_gets(tmp_path: Path) -> None:
+    shown = chart(series={"one": [(1, 1), (2, 2)]})
+    assert [path.read_bytes() for path in shown.save(tmp_path)] == [shown.png(), shown.csv()]
+
+
+def test_a_file_in_the_folders_place_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="a file stands there"):
+        chart().save(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("places", "apart"),
+    [
+        ([1, 2, 3], True),
+        ([-60, -20, -2.5, 0, 20], False),
+        ([14, 16, 18, 20, 22, 24, 26, 28], True),
+        ([5], True),
+        ([], True),
+    ],
+)
+def test_each_place_has_a_label_where_there_is_room(places: list[float], apart: bool) -> None:
+    assert _apart(places) is apart

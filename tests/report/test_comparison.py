@@ -1,0 +1,271 @@
+"""Two results side by side, with answers worked by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import capsbench
+from capsbench.errors import DataFileError, UsageError
+from capsbench.report.comparison import compare, compare_results, comparison_table, paired_notes
+from capsbench.results.answers import Answers
+from capsbench.results.result import Result, save_result
+
+AFFINE = ("checkpoints", "best", "affine")
+
+
+def point(correct: list[int] | np.ndarray, digits: int) -> dict[str, Any]:
+    bits = np.array(correct, bool)
+    kept = Answers(bits, digits).to_dict()
+    return {"share": float(bits.mean()), "correct": int(bits.sum()), "total": len(bits), "interval": [0, 1], **kept}
+
+
+def result(model: str, correct: list[int] | np.ndarray, *, digits: int = 4, **changes: Any) -> Result:
+    test = {"spec": {"split": "test", "seed": changes.pop("data_seed", 0), "count": len(correct)}, "digest": "ab"}
+    training = {"spec": {"split": "train", "seed": 0, "count": changes.pop("trained", 100)}}
+    content: dict[str, Any] = {
+        "suite": "affine",
+        "version": 2,
+        "preset": "small",
+        "model": model,
+        "label": model,
+        "source": "",
+        "seed": 0,
+        "cell": "0123456789ab",
+        "settings": {},
+        "parameters": {},
+        "digits": "embedded",
+        "data": {"training": training, "affine": test},
+        "metrics": {"checkpoints": {"best": {"affine": point(correct, digits), "epoch": 3}}, "history": [{"epoch": 1}]},
+        "seconds": 1.0,
+        "environment": {"device": "cpu"},
+        "date": "2026-01-01T00:00:00+00:00",
+    }
+    return Result(**(content | changes))
+
+
+def test_two_results_worked_by_hand() -> None:
+    # Four digits, two variants each. The second is right where the first is, and on both variants of digits 1 and 2.
+    first = result("cnn", [1, 0, 0, 0, 1, 0, 0, 0])
+    second = result("capsnet", [1, 1, 1, 0, 1, 1, 1, 0])
+    (found,) = compare_results(first, second).differences
+    assert found.place == AFFINE
+    assert (found.first, found.second, found.difference) == (0.25, 0.75, 0.5)
+    assert (found.digits, found.images) == (4, 8)
+    assert found.p == 0.5  # two digits changed, both the same way: 2 * (1/2)**2; eight images would have said 1/8
+    assert found.interval == (0.0, 1.0)  # of four digits, all differences 0 or all 1 happens in 1 of 16 draws each
+    (back,) = compare_results(second, first).differences
+    assert (back.difference, back.p, back.interval) == (-0.5, 0.5, (-1.0, 0.0))
+
+
+def test_difference_interval_and_p_are_those_of_scipy() -> None:
+    draw = np.random.default_rng(0)
+    hard = np.tile(draw.random(300) < 0.2, 4)
+    ours, theirs = ~hard & (draw.random(1200) < 0.9), ~hard & (draw.random(1200) < 0.97)
+    (found,) = compare_results(result("a", ours, digits=300), result("b", theirs, digits=300)).differences
+    changed = (ours != theirs)[:300]
+    assert found.p == pytest.approx(stats.binomtest(int(theirs[:300][changed].sum()), int(changed.sum())).pvalue)
+    by_digit = (theirs.astype(float) - ours).reshape(4, 300).mean(0)
+    error = by_digit.std() / np.sqrt(300)
+    assert found.difference == pytest.approx(by_digit.mean())
+    assert found.interval == pytest.approx((by_digit.mean() - 1.96 * error, by_digit.mean() + 1.96 * error), abs=0.004)
+
+
+def test_every_place_that_both_keep_is_compared() -> None:
+    one, two = point([1, 0], 2), point([1, 1], 2)
+    ours = result("cnn", [1, 1], metrics={"a": [{"b": one}, {"c": two}], "ours": one, "share": {"share": 0.5}})
+    theirs = result("capsnet", [1, 1], metrics={"a": [{"b": two}, {"c": two}], "theirs": one})
+    found = {one.place: one.difference for one in compare_results(ours, theirs).differences}
+    assert found == {("a", "0", "b"): 0.5, ("a", "1", "c"): 0.0}
+
+
+def test_what_was_tested_on_other_images_is_not_compared() -> None:
+    with pytest.raises(UsageError, match="different images: of 'affine', seed: 0 and 7"):
+        compare_results(result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 0, 1, 0], data_seed=7))
+    ours = result("cnn", [1, 0, 1, 0])
+    ours.data["affine"]["digest"] = "cd"
+    with pytest.raises(UsageError, match="digest: cd and ab"):
+        compare_results(ours, result("capsnet", [1, 0, 1, 0]))
+    with pytest.raises(UsageError, match="one suite and version"):
+        compare_results(result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 0, 1, 0], version=1))
+    with pytest.raises(UsageError, match="one suite and version"):
+        compare_results(result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 0, 1, 0], suite="overlap"))
+    compare_results(result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 0, 1, 0], trained=9))  # training may differ
+
+
+def test_answers_that_are_missing_or_do_not_fit_are_said_to_be() -> None:
+    with pytest.raises(DataFileError, match=r"cnn \(affine, preset small, seed 0\).* keep no answers"):
+        compare_results(result("cnn", [1, 0], digits=2, metrics={"share": 1}), result("capsnet", [1, 0], digits=2))
+    with pytest.raises(DataFileError, match="8 images of 4 digits and 8 images of 2 digits"):
+        compare_results(result("cnn", [1] * 8, digits=4), result("capsnet", [1] * 8, digits=2))
+    broken = result("cnn", [1, 0], digits=2)
+    broken.metrics["checkpoints"]["best"]["affine"]["answers"] = "AAAA"
+    with pytest.raises(DataFileError, match="damaged"):
+        compare_results(broken, result("capsnet", [1, 0], digits=2))
+    with pytest.raises(DataFileError, match="what it was tested on"):
+        compare_results(result("cnn", [1, 0], digits=2, data={"a": "b"}), result("capsnet", [1, 0], digits=2))
+
+
+def saved(folder: Path, *results: Result) -> Path:
+    for number, one in enumerate(results):
+        save_result(one, folder / f"{number}.json")
+    return folder
+
+
+def test_files_are_compared_as_they_are(tmp_path: Path) -> None:
+    saved(tmp_path, result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 1, 1, 0], seed=3))
+    found = capsbench.compare(tmp_path / "0.json", str(tmp_path / "1.json"))
+    assert [(pair.first.label, pair.second.seed) for pair in found.pairs] == [("cnn", 3)]
+    assert found.alone == []
+
+
+def test_folders_are_paired_by_suite_preset_and_seed(tmp_path: Path) -> None:
+    right = [1, 0, 1, 0]
+    ours = saved(tmp_path / "a", *(result("cnn", right, seed=seed) for seed in (0, 1, 2)))
+    theirs = saved(
+        tmp_path / "b",
+        *(result("capsnet", right, seed=seed) for seed in (1, 2, 5)),
+        result("capsnet", right, seed=0, preset="smoke"),
+    )
+    found = compare(ours, theirs)
+    assert [(pair.first.label, pair.second.label, pair.first.seed, pair.second.seed) for pair in found.pairs] == [
+        ("cnn", "capsnet", 1, 1),
+        ("cnn", "capsnet", 2, 2),
+    ]
+    assert found.alone == [
+        "cnn (affine, preset small, seed 0) in A alone",
+        "capsnet (affine, preset small, seed 5) in B alone",
+        "capsnet (affine, preset smoke, seed 0) in B alone",
+    ]
+
+
+def test_of_several_models_the_same_are_partners(tmp_path: Path) -> None:
+    right = [1, 0, 1, 0]
+    ours = saved(tmp_path / "a", result("capsnet", right), result("cnn", right))
+    theirs = saved(tmp_path / "b", result("cnn", right, cell="b"), result("mine", right))
+    found = compare(ours, theirs)
+    assert [(pair.first.label, pair.second.label) for pair in found.pairs] == [("cnn", "cnn")]
+    assert [line.split()[0] for line in found.alone] == ["capsnet", "mine"]
+
+
+def test_one_model_with_other_parameters_is_a_partner_where_there_is_no_closer(tmp_path: Path) -> None:
+    right = [1, 0, 1, 0]
+    ours = saved(tmp_path / "a", result("capsnet", right), result("cnn", right))
+    changed = replace(result("capsnet", [1, 1, 1, 1]), label="capsnet (iterations=1)")
+    found = compare(ours, saved(tmp_path / "b", changed, result("cnn", right, cell="b")))
+    pairs = [(pair.first.label, pair.second.label) for pair in found.pairs]
+    assert pairs == [("cnn", "cnn"), ("capsnet", "capsnet (iterations=1)")] and found.alone == []
+
+
+def test_what_makes_no_sense_to_compare_is_said(tmp_path: Path) -> None:
+    right = [1, 0, 1, 0]
+    ours = saved(tmp_path / "a", result("cnn", right))
+    with pytest.raises(UsageError, match="with itself"):
+        compare(ours, tmp_path / "b" / ".." / "a")
+    with pytest.raises(UsageError, match="with itself"):
+        compare(ours / "0.json", ours / "0.json")
+    with pytest.raises(DataFileError, match="no folder"):
+        compare(ours, tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"has a partner in .*cnn .* in A alone; capsnet .* in B alone"):
+        compare(ours, saved(tmp_path / "b", result("capsnet", right, seed=1)))
+    with pytest.raises(UsageError, match=r"two results of cnn .*name the files"):
+        compare(ours, saved(tmp_path / "c", result("cnn", right), result("cnn", right)))
+
+
+def test_the_table_of_a_comparison() -> None:
+    made = comparison_table(
+        compare_results(result("cnn", [1, 0, 0, 0]), result("capsnet", [1, 1, 1, 0], preset="tiny"))
+    )
+    assert made.title == "affine, preset small and tiny, A: cnn (seed 0), B: capsnet (seed 0)"
+    assert list(made.rows) == [
+        ["checkpoints, best, affine", 4, 4, "25.0", "75.0", "+50.0 (+0.0..+100.0)", "0.5"],
+    ]
+
+
+def test_notes_tell_the_difference_from_the_first_network_seed_by_seed() -> None:
+    results = [
+        result("cnn", [1, 0, 0, 0]),
+        result("cnn", [1, 1, 0, 0], seed=1),
+        result("capsnet", [1, 1, 1, 0]),
+        result("capsnet", [1, 0, 0, 0], seed=1),
+        result("capsnet", [1, 0, 0, 0], seed=2),  # cnn has no such seed
+    ]
+    places = {"affine, best": AFFINE, "affine, at target": ("checkpoints", "target", "affine")}
+    assert paired_notes(results, places) == [
+        "affine, best, capsnet minus cnn, paired by image: seed 0 +50.0 (+0.0..+100.0) points, McNemar p 0.5; "
+        "seed 1 -25.0 (-75.0..+0.0) points, McNemar p 1."
+    ]
+    assert paired_notes(results[:2], places) == []
+
+
+def test_a_note_says_why_a_pair_was_not_compared() -> None:
+    (note,) = paired_notes([result("cnn", [1, 0]), result("capsnet", [1, 0], data_seed=1)], {"affine": AFFINE})
+    assert "seed 0 not compared" in note and "different images" in note
+
+
+def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
+    ours = saved(tmp_path / "a", result("cnn", [1, 0, 0, 0]))
+    theirs = saved(tmp_path / "b", result("capsnet", [1, 1, 1, 0]), replace(result("capsnet", [1] * 4), seed=9))
+    assert compare(ours, theirs).to_dict() == {
+        "pairs": [
+            {
+                "suite": "affine",
+                "preset": "small",
+                "A": {"model": "cnn", "seed": 0, "cell": "0123456789ab"},
+                "B": {"model": "capsnet", "seed": 0, "cell": "0123456789ab"},
+                "differences": [
+                    {
+                        "place": list(AFFINE),
+                        "first": 0.25,
+                        "second": 0.75,
+                        "difference": 0.5,
+                        "interval": [0.0, 1.0],
+                        "p": 0.5,
+                        "digits": 4,
+                        "images": 4,
+                    }
+                ],
+            }
+        ],
+        "without partner": ["capsnet (affine, preset small, seed 9) in B alone"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("images", "wrong", "told"),
+    [
+        (1000, (35, 25), ["96.5", "97.5", "+1.0"]),
+        (10_000, (35, 25), ["99.65", "99.75", "+0.10"]),
+        (10_000, (25, 25), ["99.75", "99.75", "+0.00"]),
+    ],
+)
+def test_as_many_decimals_are_shown_as_an_image_is_worth(images: int, wrong: tuple[int, int], told: list[str]) -> None:
+    ours, theirs = (result(str(count), np.arange(images) >= count, digits=images) for count in wrong)
+    (row,) = comparison_table(compare_results(ours, replace(theirs, cell="others"))).rows
+    assert [row[3], row[4], row[5].partition(" ")[0]] == told
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    ours = np.ones(100_000, bool)
+    theirs = ours.copy()
+    theirs[7] = False
+    comparison = compare_results(result("a", ours, digits=100_000), result("b", theirs, digits=100_000))
+    assert comparison_table(comparison).rows[0][5].startswith("+0.00 (")
+
+
+def test_one_result_in_two_places_is_not_compared_with_itself(tmp_path: Path) -> None:
+    one = result("cnn", [1, 0, 1, 0])
+    save_result(one, tmp_path / "a" / "one.json")
+    save_result(one, tmp_path / "b" / "copy.json")
+    with pytest.raises(UsageError, match="compared with itself"):
+        compare(tmp_path / "a", tmp_path / "b")
+
+
+def test_results_without_a_test_in_common_are_refused() -> None:
+    one, other = result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 1, 1, 0])
+    moved = replace(other, data={"training": other.data["training"], "elsewhere": other.data["affine"]})
+    with pytest.raises(UsageError, match="nothing in common: affine and elsewhere"):
+        compare_results(one, moved)

@@ -1,0 +1,95 @@
+"""A result and its file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capsbench.errors import DataFileError
+from capsbench.results.result import Result, environment, load_all_results, load_result, load_results, now, save_result
+
+
+def result(**changes: Any) -> Result:
+    content: dict[str, Any] = {
+        "suite": "affine",
+        "preset": "smoke",
+        "version": 1,
+        "model": "capsnet",
+        "label": "capsnet",
+        "source": "",
+        "seed": 0,
+        "cell": "0123456789ab",
+        "settings": {"epochs": 1},
+        "parameters": {},
+        "digits": "embedded",
+        "data": {},
+        "metrics": {"parameters": 3},
+        "seconds": 1.5,
+        "environment": {"device": "cpu"},
+        "date": "2026-01-01T00:00:00+00:00",
+    }
+    return Result(**(content | changes))
+
+
+def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
+    save_result(result(), tmp_path / "a.json")
+    assert load_result(tmp_path / "a.json") == result()
+    assert json.loads((tmp_path / "a.json").read_text()) == {"schema_version": 1, **asdict(result())}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_number_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        save_result(result(seconds=float("nan")), tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_read_whole_and_other_json_passed_over(tmp_path: Path) -> None:
+    for seed in (1, 0):
+        save_result(result(seed=seed), tmp_path / "deep" / f"seed{seed}.json")
+    (tmp_path / "sidecar.json").write_text('{"spec": {}}')
+    (tmp_path / "folder.json").mkdir()
+    assert [one.seed for one in load_results(tmp_path)] == [0, 1]
+    assert [one.seed for one in load_results(tmp_path / "deep" / "seed1.json")] == [1]
+
+
+def test_a_result_that_lies_in_two_of_the_folders_counts_once(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        save_result(result(seed=seed, cell=f"{seed:012d}"), tmp_path / "runs" / "affine" / f"seed{seed}.json")
+    save_result(result(seed=0, cell=f"{0:012d}"), tmp_path / "copy" / "a.json")
+    places = [tmp_path / "runs", tmp_path / "runs" / "affine", tmp_path / "copy", tmp_path / "copy" / "a.json"]
+    assert [one.seed for one in load_all_results(places)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[1]", "not a result"),
+        ('{"schema_version": 9}', "schema version 9; this capsbench reads version 1"),
+        ('{"schema_version": 1, "suite": "affine"}', "not a result of capsbench"),
+        (json.dumps({"schema_version": 1, **asdict(result()), "metrics": []}), "its metrics is of a wrong type"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(DataFileError, match=message):
+        load_result(tmp_path / "bad.json")
+
+
+def test_no_results_is_an_error_with_a_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DataFileError, match="capsbench run"):
+        load_results(tmp_path)
+    with pytest.raises(DataFileError, match="no folder"):
+        load_results(tmp_path / "missing")
+    with pytest.raises(DataFileError, match="cannot be read"):
+        load_result(tmp_path / "missing.json")
+
+
+def test_the_environment_says_where() -> None:
+    found = environment("cpu")
+    assert found["device"] == "cpu" and found["torch"] and found["cores"] >= 1 and found["processor"]
+    assert now().endswith("+00:00")

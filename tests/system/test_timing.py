@@ -1,0 +1,188 @@
+"""Measures against what is known: sleeps, tensors of a stated size, the order of turns."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+
+from capsbench.system import timing as measuring
+from capsbench.system.timing import (
+    MIN_ROUNDS,
+    PROBE,
+    Timed,
+    available_memory,
+    contest,
+    fit,
+    is_out_of_memory,
+    machine_rates,
+    minima,
+    peak_memory,
+)
+
+
+def test_minima_are_of_turns_that_alternate() -> None:
+    turns: list[str] = []
+    naps = {"short": iter([0.0, 0.03, 0.01, 0.03]), "long": iter([0.0, 0.05, 0.05, 0.05])}
+
+    def contestant(name: str) -> None:
+        turns.append(name)
+        time.sleep(next(naps[name]))
+
+    found = minima({name: partial(contestant, name) for name in naps}, seconds=0, device="cpu")
+    assert turns == ["short", "long"] * (1 + MIN_ROUNDS)
+    assert 0.01 <= found["short"] < 0.03 and found["long"] >= 0.05  # the warm-up, which was shorter, does not count
+
+
+def test_rounds_end_with_the_time_or_their_number() -> None:
+    calls: list[int] = []
+    minima({"one": lambda: calls.append(0)}, seconds=60, device="cpu", rounds=7)
+    assert len(calls) == 1 + 7
+    calls.clear()
+
+    def nap() -> None:
+        calls.append(0)
+        time.sleep(0.02)
+
+    minima({"one": nap}, seconds=0.2, device="cpu")
+    assert MIN_ROUNDS < len(calls) <= 12
+
+
+def test_peak_memory_is_the_most_at_any_time() -> None:
+    kept = torch.ones(1 << 20)  # was there before
+
+    def function() -> object:
+        first = kept + 1  # 4 MiB
+        second = first.repeat(2)  # 8 MiB beside it
+        del first
+        return second[: 1 << 20].clone()  # 4 MiB beside that
+
+    assert 0 <= peak_memory(function, "cpu") - (12 << 20) < 1024
+
+
+def test_rates_are_those_of_a_machine() -> None:
+    rates = machine_rates("cpu", torch.float32, seconds=0.01)
+    assert 1e9 < rates.flops < 1e14
+    assert 1e8 < rates.bytes < 1e12
+
+
+def test_memory_is_there() -> None:
+    assert 1 << 26 < available_memory("cpu") < 1 << 50
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_which_errors_say_that_memory_ran_out(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected
+
+
+class Hungry:
+    """Has memory for some images at most, and notes how many it was asked for."""
+
+    def __init__(self, limit: int, *, early: bool = False) -> None:
+        self.limit = limit
+        self.early = early
+        self.asked: list[int] = []
+
+    def __call__(self, batch: int) -> Callable[[], object]:
+        self.asked.append(batch)
+        if self.early:
+            self.refuse(batch)
+        return partial(self.refuse, batch)
+
+    def refuse(self, batch: int) -> None:
+        if batch > self.limit:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(
+    ("limit", "batch", "expected"),
+    [(100, 100, 100), (99, 100, 50), (30, 100, 25), (7, 100, 6), (1, 100, 1), (0, 100, 0), (8, 8, 8), (3, 8, 2)],
+)
+def test_images_are_halved_until_they_fit(limit: int, batch: int, expected: int, early: bool) -> None:
+    (timed,) = contest([Hungry(limit, early=early)], batch=batch, seconds=0, device="cpu")
+    assert timed.batch == expected
+    assert (timed.seconds > 0) is bool(expected)
+
+
+def test_who_has_no_memory_for_one_image_does_not_stop_the_others() -> None:
+    timed = contest([Hungry(99), Hungry(0), Hungry(5)], batch=16, seconds=0, device="cpu")
+    assert [one.batch for one in timed] == [16, 0, 4]
+    assert timed[1] == Timed(batch=0, seconds=0.0, peak_bytes=0)
+
+
+@pytest.mark.parametrize("batch", [PROBE, PROBE + 1])
+def test_other_errors_are_not_taken_for_a_lack_of_memory(batch: int) -> None:
+    def broken() -> object:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        contest([lambda _: broken], batch=batch, seconds=0, device="cpu")
+
+
+class Eater:
+    """Takes 64 KiB for each image, and once 8 MiB that it keeps; notes how many images it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def __call__(self, batch: int) -> Callable[[], object]:
+        self.asked.append(batch)
+        kept: list[torch.Tensor] = []
+
+        def run() -> object:
+            if not kept:
+                kept.append(torch.ones(2 << 20))
+            return torch.ones(batch, 16 << 10).sum()
+
+        return run
+
+
+@pytest.mark.parametrize(
+    ("kibibytes", "tried"),
+    [
+        (128 * 64 / 0.8 + 1000, [PROBE, 128]),
+        (128 * 64 / 0.8 - 1000, [PROBE, 64]),
+        (32 * 64 / 0.8 + 200, [PROBE, 32]),
+        (1, [PROBE, PROBE]),  # that so many fit is known
+    ],
+)
+def test_more_than_there_is_memory_for_is_not_even_tried(
+    monkeypatch: pytest.MonkeyPatch, kibibytes: float, tried: list[int]
+) -> None:
+    monkeypatch.setattr(measuring, "available_memory", lambda device: kibibytes * 1024)
+    eater = Eater()
+    run, batch, peak = fit(eater, 128, "cpu")
+    assert run is not None and eater.asked == tried and batch == tried[-1]
+    assert 0 <= peak - batch * (64 << 10) < 1024  # what is kept does not count
+
+
+def test_few_images_are_tried_at_once() -> None:
+    eater = Eater()
+    assert fit(eater, PROBE, "cpu")[1] == PROBE
+    assert eater.asked == [PROBE]
+
+
+def test_contestants_take_turns_with_what_was_made_ready() -> None:
+    turns: list[tuple[str, int]] = []
+
+    def prepare(name: str, batch: int) -> Callable[[], object]:
+        def run() -> None:
+            turns.append((name, batch))
+            time.sleep({"short": 0.002, "long": 0.05}[name])
+
+        return run
+
+    short, long = contest([partial(prepare, "short"), partial(prepare, "long")], batch=4, seconds=0, device="cpu")
+    assert turns[-2 * MIN_ROUNDS :] == [("short", 4), ("long", 4)] * MIN_ROUNDS
+    assert 0.002 <= short.seconds < 0.05 <= long.seconds
+    assert short.batch == long.batch == 4

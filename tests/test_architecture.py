@@ -1,0 +1,158 @@
+"""The rules of the house: which way imports run, which packages are built, and where the links lead."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import capsbench
+
+ROOT = Path(__file__).resolve().parent.parent
+
+LAYERS = [
+    {"version"},
+    {"errors"},
+    {"contracts", "system.processes", "system.disk", "importing.matfile", "files.published", "registry"},
+    {"results.answers", "report.charts", "system.timing", "parameters", "evaluation.segmentation", "statistics"},
+    {
+        "training.checkpoints",
+        "geometry",
+        "training.logs",
+        "report.pictures",
+        "randomness",
+        "data.digits",
+        "results.result",
+    },
+    {"data.fetching", "files.layout", "data.recipes", "report.tables"},
+    {"files.chunks"},
+    {"report.comparison", "files.header", "report.pages", "files.sidecar", "data.streaming"},
+    {"data.loading", "files.packed"},
+    {"files.datafile", "evaluation.inference"},
+    {
+        "evaluation.pairs",
+        "evaluation.factors",
+        "evaluation.decoding",
+        "conformance.routing",
+        "training.step",
+        "files.writing",
+    },
+    {"files.generation", "importing.affnist", "files.merging", "files.packing"},
+    {"training.trainer"},
+    {"files.inspection", "conformance.network", "training.profiling"},
+    {"importing.agreement"},
+    {"bench.bench", "conformance.check"},
+    {"suites"},
+    {"bench.running"},
+    {"face"},
+    {"cli"},
+    {"__main__"},
+]
+"""Imports run from a later line to an earlier one, and never within a line."""
+
+ROOMS = ("cli", "suites")
+"""Packages of which no module is listed in `LAYERS`."""
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            rooms = path.relative_to(ROOT).parts[:-1]
+            here = rooms if rooms[0] == "capsbench" else ("capsbench", *rooms)
+            base = here[: len(here) - node.level + 1] if node.level else ()
+            start = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def toolkit_files() -> list[Path]:
+    folders = ("generators", "models")  # links
+    return [
+        path
+        for path in (ROOT / "capsbench").rglob("*.py")
+        if path.relative_to(ROOT / "capsbench").parts[0] not in folders
+    ]
+
+
+def allowed(path: Path, name: str) -> bool:
+    """The one exception: the suite that measures routing imports it; and commands share their options."""
+    if path.parent.name == "cli" and name.startswith("capsbench.cli."):
+        return True
+    return path.name == "throughput.py" and name.startswith("capsbench.models.routing.")
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT / "capsbench").with_suffix("").parts
+    return parts[0] if parts[0] in ROOMS else ".".join(parts)
+
+
+@pytest.mark.parametrize("path", toolkit_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_of_the_toolkit_run_one_way(path: Path) -> None:
+    height = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "capsbench" and len(parts) > 1 and path.name != "__init__.py" and not allowed(path, name):
+            below = next((one for one in (".".join(parts[1:3]), parts[1]) if one in height), None)
+            assert below is not None, f"{path.name} imports {name}, which has no layer"
+            assert height[below] < height[room(path)], f"{path.name} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("path", toolkit_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_toolkit_imports_neither_generators_nor_models(path: Path) -> None:
+    for name in imports(path):
+        assert allowed(path, name) or not name.startswith(
+            ("capsbench.generators", "capsbench.models", "generators", "models")
+        ), name
+
+
+@pytest.mark.parametrize("folder", ["generators", "models"])
+def test_what_is_put_on_the_bench_imports_siblings_and_the_toolkit_only(folder: str) -> None:
+    other = {"generators": "models", "models": "generators"}[folder]
+    for path in (ROOT / folder).rglob("*.py"):
+        for name in imports(path):
+            assert not name.startswith((f"capsbench.{other}", "capsbench.suites", folder)), f"{path}: {name}"
+
+
+def test_no_import_climbs_up() -> None:
+    for path in [*toolkit_files(), *(ROOT / "generators").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            assert not (isinstance(node, ast.ImportFrom) and node.level > 1), path
+
+
+def test_every_package_of_the_tree_is_built() -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {
+        ".".join(init.relative_to(ROOT).parent.parts)
+        for init in (ROOT / "capsbench").rglob("__init__.py")
+        if "capsbench/generators" not in init.as_posix() and "capsbench/models" not in init.as_posix()
+    }
+    for folder in ("generators", "models"):
+        found |= {
+            ".".join(("capsbench", *init.relative_to(ROOT).parent.parts))
+            for init in (ROOT / folder).rglob("__init__.py")
+        }
+    assert set(stated) == found
+
+
+@pytest.mark.parametrize("folder", ["generators", "models"])
+def test_the_links_lead_where_they_should(folder: str) -> None:
+    link = ROOT / "capsbench" / folder
+    assert link.is_symlink()
+    assert link.resolve() == ROOT / folder
+
+
+def test_the_public_face_is_whole_and_sorted() -> None:
+    assert list(capsbench.__all__) == sorted(capsbench.__all__)
+    for name in capsbench.__all__:
+        assert getattr(capsbench, name) is not None
+    assert capsbench.models.build and capsbench.generators.CATALOG
+    with pytest.raises(AttributeError, match="nothing_of_ours"):
+        _ = capsbench.nothing_of_ours
+
+
+def test_every_module_opens_with_a_sentence() -> None:
+    for path in [*toolkit_files(), *(ROOT / "generators").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
+        text = ast.get_docstring(ast.parse(path.read_text()))
+        assert text and not text.startswith(" "), path

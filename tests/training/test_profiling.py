@@ -1,0 +1,245 @@
+"""What is timed of a network, with operations and bytes counted by hand."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from capsbench.contracts import Output, TensorBatch
+from capsbench.errors import ModelError
+from capsbench.models import build
+from capsbench.system.timing import PROBE, Rates, Timed
+from capsbench.training import profiling as timing
+from capsbench.training.profiling import Place, count_flops, part_rows, step_rows
+
+PLACE = Place(image_size=28, asked=4, precision="fp32", device="cpu", seconds=0.0, rates=Rates(flops=1.0, bytes=1.0))
+
+
+def place(**changes: Any) -> Place:
+    return Place(**(vars(PLACE) | changes))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
+    """What contests end with; nothing is run but what is counted."""
+    outcome = [Timed(batch=1, seconds=1.0, peak_bytes=10)]
+
+    def contest(contestants: Sequence[Any], *, batch: int, seconds: float, device: str) -> list[Timed]:
+        return [outcome[k % len(outcome)] for k in range(len(contestants))]
+
+    monkeypatch.setattr(timing, "contest", contest)
+    return outcome
+
+
+def rows(where: Place, **changes: Any) -> list[timing.Row]:
+    """Of two implementations, with 20 flops and 3 elements for each image and 8 weights."""
+    stated: dict[str, Any] = {"flops": 20, "elements": 3, "weight_bytes": 32, "part": "routing", "what": "forward"}
+    return list(where.rows({"one": lambda batch: lambda: None, "two": lambda batch: lambda: None}, **stated | changes))
+
+
+def test_shares_by_hand(told: list[Timed]) -> None:
+    told[:] = [Timed(batch=4, seconds=2.0, peak_bytes=10), Timed(batch=2, seconds=2.0, peak_bytes=11)]
+    one, two = rows(place(asked=4, rates=Rates(flops=100, bytes=50)), gradient="exact", iterations=3)
+    assert (one.implementation, one.batch, one.seconds, one.peak_bytes) == ("one", 4, 2.0, 10)
+    assert (two.implementation, two.batch, two.seconds, two.peak_bytes) == ("two", 2, 2.0, 11)
+    assert {(row.part, row.what, row.gradient, row.iterations, row.image_size, row.asked) for row in (one, two)} == {
+        ("routing", "forward", "exact", 3, 28, 4)
+    }
+    assert one.flops_share == pytest.approx(0.4)  # 20 in half a second, of 100
+    assert two.flops_share == pytest.approx(0.2)
+    assert one.bytes_share == pytest.approx(2.4)  # 3 + 8/4 numbers of 4 bytes, thrice, in half a second, of 50
+    assert two.bytes_share == pytest.approx(1.68)  # 3 + 8/2 in a second: the weights crossed for two images only
+
+
+def test_shares_of_half_precision_and_of_answers_alone(told: list[Timed]) -> None:
+    full = rows(place())[0].bytes_share
+    assert full == (3 + 8) * 4 * 3
+    assert rows(place(precision="bf16"))[0].bytes_share == (3 * 2 + 8 * 4) * 3  # weights stay in single precision
+    assert rows(place(), backward=False)[0].bytes_share == full / 3
+
+
+def test_what_did_not_fit_has_no_shares(told: list[Timed]) -> None:
+    told[:] = [Timed(batch=0, seconds=0.0, peak_bytes=0)]
+    row = rows(place())[0]
+    assert (row.batch, row.seconds, row.flops_share, row.bytes_share) == (0, 0.0, 0.0, 0.0)
+
+
+def test_a_comparison_is_of_what_the_place_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def contest(contestants: Sequence[Any], **options: Any) -> list[Timed]:
+        asked.append((len(contestants), options))
+        return [Timed(1, 1.0, 1)] * len(contestants)
+
+    monkeypatch.setattr(timing, "contest", contest)
+    rows(place(asked=32, seconds=0.5))
+    assert asked == [(2, {"batch": 32, "seconds": 0.5, "device": "cpu"})]
+
+
+def forward(layer: nn.Module, x: Tensor) -> Callable[[], object]:
+    return lambda: layer(x)
+
+
+def both(layer: nn.Module, x: Tensor) -> Callable[[], object]:
+    return lambda: layer(x).sum().backward()
+
+
+def test_operations_of_a_linear_layer() -> None:
+    layer = nn.Linear(3, 5)
+    x = torch.rand(PROBE, 3)
+    assert count_flops(forward(layer, x)) == 2 * 3 * 5
+    assert count_flops(both(layer, x)) == 2 * 2 * 3 * 5  # the images' gradient is not asked for
+    assert count_flops(both(layer, x.requires_grad_())) == 3 * 2 * 3 * 5
+
+
+def test_operations_of_a_convolution() -> None:
+    layer = nn.Conv2d(2, 4, 3)
+    x = torch.rand(PROBE, 2, 8, 8)
+    once = 2 * (6 * 6) * (3 * 3) * 2 * 4
+    assert count_flops(forward(layer, x)) == once
+    assert count_flops(both(layer, x.requires_grad_())) == 3 * once
+
+
+def test_the_parts_of_capsnet(told: list[Timed]) -> None:
+    model = build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
+    found = {row.part: row for row in part_rows(model, PLACE)}
+    assert list(found) == ["convolution", "primary", "decoder"]
+    assert {(row.what, row.implementation, row.iterations) for row in found.values()} == {("forward + backward", "", 0)}
+    side = (28 - 9) // 2 + 1  # 10, and a single position after the second convolution
+    first = side**2 * 81 * 4
+    assert found["convolution"].flops_share == 2 * 2 * first  # forward and the weights' gradient
+    assert found["primary"].flops_share == 3 * 2 * 81 * 4 * 16
+    assert found["decoder"].flops_share == 3 * 2 * (160 * 16 + 16 * 32 + 32 * 784)
+    assert found["convolution"].bytes_share == 4 * 3 * (784 + 4 * side**2 + 81 * 4 + 4)
+    assert found["primary"].bytes_share == 4 * 3 * (4 * side**2 + 16 + 81 * 4 * 16 + 16)
+    assert all(not child._forward_hooks for child in model.children())
+
+
+class Scaled(nn.Linear):
+    def forward(self, input: Tensor, *, scale: float = 1.0) -> Tensor:
+        return scale * super().forward(input)
+
+
+class Odd(nn.Module):
+    """Every kind of child there is; notes how many images came, whether in training, and whether gradients are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(784, 6)
+        self.bilinear = nn.Bilinear(6, 6, 6)
+        self.activation = nn.ReLU()
+        self.frozen = nn.Linear(6, 6).requires_grad_(False)
+        self.named = Scaled(6, 6)
+        self.table = nn.Embedding(7, 6)
+        self.rows = nn.Linear(3, 3)
+        self.idle = nn.Linear(6, 6)
+        self.sequence = nn.GRU(6, 6, batch_first=True)  # gives two things
+        self.last = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 6).requires_grad_(False), nn.Linear(6, 10))
+        self.seen: list[tuple[int, bool, bool]] = []
+
+    def forward(self, images: Tensor) -> Output:
+        self.seen.append((len(images), self.training, torch.is_grad_enabled()))
+        x = self.first(images.flatten(1))
+        x = self.frozen(self.activation(self.bilinear(x, x)))
+        x = self.named(x, scale=2.0) + self.table(x.argmax(1))
+        x = self.rows(x.view(-1, 3)).view(-1, 6)
+        x = self.sequence(x[:, None])[0][:, 0]
+        return Output(scores=self.last(x))
+
+    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
+        return nn.functional.cross_entropy(output.scores, batch.labels)
+
+
+def test_only_what_can_be_timed_alone_is_a_part() -> None:
+    model = Odd()
+    found = list(part_rows(model, PLACE))
+    assert [row.part for row in found] == ["first", "last"]
+    assert all(row.batch == 4 and row.seconds > 0 and row.peak_bytes > 0 for row in found)
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_parts_run_on_as_many_images_as_are_asked_for() -> None:
+    model = Odd()
+    generator = part_rows(model, place(asked=5))
+    sizes: list[tuple[int, bool]] = []
+    model.first.register_forward_pre_hook(
+        lambda module, given: sizes.append((len(given[0]), given[0].requires_grad)),
+    )
+    next(generator)
+    assert {size for size, _ in sizes} == {PROBE, 5}
+    assert not any(wanted for _, wanted in sizes)  # nobody trains the images
+    sizes.clear()
+    model.last.register_forward_pre_hook(
+        lambda module, given: sizes.append((len(given[0]), given[0].requires_grad)),
+    )
+    next(generator)
+    assert (5, True) in sizes
+
+
+def test_answers_are_given_in_evaluation_and_steps_train() -> None:
+    model = Odd()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    generator = step_rows({"": model}, place(asked=5))
+    answers = next(generator)
+    assert (answers.part, answers.what, answers.implementation) == ("network", "forward", "")
+    assert set(model.seen) == {(size, False, False) for size in (PROBE, 5)}
+    assert all(torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
+    model.seen.clear()
+    (step,) = generator
+    assert (step.part, step.what) == ("network", "training step")
+    assert set(model.seen) == {(size, True, True) for size in (PROBE, 5)}
+    assert not torch.equal(before[0], model.first.weight)
+    assert answers.peak_bytes < step.peak_bytes
+
+
+class Line(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(784, width, bias=False)
+        self.outer = nn.Linear(width, 10, bias=False)
+
+    def forward(self, images: Tensor) -> Output:
+        return Output(scores=self.outer(self.inner(images.flatten(1))))
+
+    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
+        return nn.functional.cross_entropy(output.scores, batch.labels)
+
+
+def test_the_network_is_counted_as_the_last_has_it(told: list[Timed]) -> None:
+    found = list(step_rows({"auto": Line(100), "reference": Line(3)}, PLACE))
+    assert [(row.what, row.implementation) for row in found] == [
+        (what, name) for what in ("forward", "training step") for name in ("auto", "reference")
+    ]
+    inner, outer = 784 * 3, 3 * 10
+    for row in found[:2]:
+        assert row.flops_share == 2 * (inner + outer)
+        assert row.bytes_share == 4 * (784 + inner + outer)
+    for row in found[2:]:
+        assert row.flops_share == 2 * (2 * inner + 3 * outer)
+        assert row.bytes_share == 4 * 3 * (784 + 3 * (inner + outer))  # weights, and Adam's two averages
+
+
+def test_a_model_that_returns_nonsense_is_refused() -> None:
+    class Nonsense(Line):
+        def forward(self, images: Tensor) -> Any:
+            return super().forward(images).scores
+
+    with pytest.raises(ModelError, match="forward returned a Tensor"):
+        list(part_rows(Nonsense(3), PLACE))
+
+
+def test_half_precision_is_autocast() -> None:
+    model = Line(3)
+    made: list[torch.dtype] = []
+    model.inner.register_forward_hook(lambda module, given, output: made.append(output.dtype))
+    for precision, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        list(step_rows({"": model}, place(precision=precision)))
+        assert set(made) == {expected}
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        made.clear()
+    given: list[torch.dtype] = []
+    model.outer.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].dtype))
+    list(part_rows(model, place(precision="bf16")))
+    assert set(made) == set(given) == {torch.bfloat16}  # a part is given what the network gives it

@@ -1,0 +1,547 @@
+"""Training: what it selects, what it keeps, and that an interruption leaves no trace."""
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from capsbench.contracts import ArrayBatch, IndexArray, Output, TensorBatch
+from capsbench.data.streaming import Stream, stream
+from capsbench.errors import ParameterError, TrainingError, UnknownNameError
+from capsbench.evaluation.inference import predict
+from capsbench.training import trainer as training_module
+from capsbench.training.checkpoints import CheckpointFolder
+from capsbench.training.logs import MetricsLog
+from capsbench.training.trainer import TrainConfig, Trained, Trainer
+
+CONFIG = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5)
+STEPS = 75  # 800 digits are 25 steps an epoch
+
+
+class Net(torch.nn.Module):
+    """One hidden layer with dropout, so that a resumed run must find torch's generator where it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Flatten(),
+            torch.nn.Linear(784, 32),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.3),
+            torch.nn.Linear(32, 10),
+        )
+
+    def forward(self, images: torch.Tensor) -> Output:
+        return Output(scores=self.layers(images))
+
+    def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+        return F.cross_entropy(output.scores, batch.labels)
+
+
+@pytest.fixture(autouse=True)
+def each_look_leaves_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the last one took to write."""
+    monkeypatch.setattr(training_module, "SAVING_SHARE", math.inf)
+
+
+def data(epochs: int = 3) -> tuple[Stream, Stream]:
+    options: dict[str, Any] = {"digits": "embedded", "size": 28, "shift": 2}
+    return (
+        stream("padded", split="validation", variants=epochs, **options),
+        stream("padded", split="validation", seed=1, **options),
+    )
+
+
+def trainer(folder: Path | None, config: TrainConfig = CONFIG) -> Trainer:
+    torch.manual_seed(0)
+    training, validation = data(config.epochs)
+    return Trainer(Net(), training, validation, config, seed=5, folder=folder)
+
+
+def weights(one: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in one.model.state_dict().items()}
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name]), name
+
+
+class StoppedError(Exception):
+    """A test's way to end a training in its midst."""
+
+
+def test_training_learns(tmp_path: Path) -> None:
+    trained = trainer(tmp_path).run()
+    losses = [row["loss"] for row in trained.history]
+    assert losses == sorted(losses, reverse=True)
+    assert trained.selected["last"].accuracy > 0.6
+
+
+@pytest.mark.parametrize("schedule", ["one-cycle", "exponential"])
+@pytest.mark.parametrize("saves_between_looks", [False, True])
+def test_a_run_stopped_at_any_step_ends_with_the_same_weights(
+    tmp_path: Path, schedule: str, saves_between_looks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TrainConfig(epochs=3, batch_size=32, schedule=schedule, target=0.5, eval_every=20)
+    unbroken = trainer(None, config)
+    expected = unbroken.run()
+    if saves_between_looks:  # as where a checkpoint is due and the next look is far
+        monkeypatch.setattr(training_module, "QUIET_SECONDS", 0.0)
+
+    def stop(done: int, total: int) -> None:
+        if done == 33:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, config).run(progress=stop)
+    resumed = trainer(tmp_path, config)
+    lines: list[str] = []
+    found = resumed.run(lines.append)
+    assert lines[0] == f"going on after step {32 if saves_between_looks else 20} of 75"
+    assert_same(weights(resumed), weights(unbroken))
+    assert found.history == expected.history
+    assert (found.steps, found.images) == (expected.steps, expected.images) == (75, 2400)
+    for name, selected in expected.selected.items():
+        assert (found.selected[name].step, found.selected[name].accuracy) == (selected.step, selected.accuracy)
+        assert_same(found.selected[name].state, selected.state)
+
+
+def train_and_be_killed(folder: str, steps: int) -> None:
+    """Goes on from what is in a folder, and dies after so many steps as no handler can prevent."""
+    torch.set_num_threads(1)
+    begun: list[int] = []
+
+    def kill(done: int, total: int) -> None:
+        begun.append(done)
+        if len(begun) == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer(Path(folder), KILLED).run(progress=kill)
+
+
+KILLED = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5, eval_every=4)
+
+
+def test_twenty_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes below: the sums of two threads are others
+    request.addfinalizer(lambda: torch.set_num_threads(threads))
+    unbroken = trainer(None, KILLED)
+    expected = unbroken.run()
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(
+        ["torch._dynamo", "capsbench.training.trainer"]
+    )  # seconds to import: once, not 20 times
+    random = np.random.default_rng(0)
+    for _ in range(20):
+        process = processes.Process(target=train_and_be_killed, args=(str(tmp_path), int(random.integers(1, 7))))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    lines: list[str] = []
+    resumed = trainer(tmp_path, KILLED)
+    found = resumed.run(lines.append)
+    assert lines[0].startswith("going on after step") and not any("damaged" in line for line in lines)
+    assert_same(weights(resumed), weights(unbroken))
+    assert found.history == expected.history
+
+
+def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path: Path) -> None:
+    unbroken = trainer(None)
+    unbroken.run()
+
+    def stop(done: int, total: int) -> None:
+        if done == 60:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        trainer(tmp_path).run(progress=stop)
+    newest = tmp_path / "step-00000050.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    lines: list[str] = []
+    resumed = trainer(tmp_path)
+    resumed.run(lines.append)
+    assert "damaged" in lines[0] and lines[0].endswith("put aside as step-00000050.pt.aside")
+    assert lines[1] == "going on after step 25 of 75"
+    assert_same(weights(resumed), weights(unbroken))
+
+
+def test_of_a_finished_training_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"step-00000075.pt{ending}" for ending in ("", ".sha256")
+    ]
+
+
+def test_a_checkpoint_of_another_protocol_is_not_taken_up(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+    lines: list[str] = []
+    trainer(tmp_path, TrainConfig(epochs=3, batch_size=64, target=0.5)).run(lines.append)
+    assert not any("going on" in line for line in lines)
+    assert sorted(path.name for path in tmp_path.glob("step*")) == [
+        "step-00000039.pt",
+        "step-00000039.pt.sha256",
+        "step-00000075.pt.aside",
+    ]
+
+
+def test_checkpoints_of_another_protocol_do_not_crowd_out_new_ones(tmp_path: Path) -> None:
+    trainer(tmp_path).run()
+
+    def stop(line: str) -> None:
+        if line.startswith("epoch"):
+            raise StoppedError
+
+    other = TrainConfig(epochs=3, batch_size=64, target=0.5)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, other).run(stop)
+    lines: list[str] = []
+    trainer(tmp_path, other).run(lines.append)
+    assert lines[0] == "going on after step 13 of 39"
+
+
+def test_the_target_is_the_first_look_to_reach_it_and_the_best_the_earliest_of_equals() -> None:
+    trained = Trained()
+    for step, accuracy in enumerate((0.2, 0.6, 0.9, 0.7, 0.9), 1):
+        row = {"step": step, "epoch": step / 2, "loss": 1.0, "accuracy": accuracy}
+        trained.select(row, dict, target=0.6, last=step == 5)
+    assert {name: selected.step for name, selected in trained.selected.items()} == {"target": 2, "best": 3, "last": 5}
+    assert trained.selected["best"].epoch == 1.5
+
+
+def test_a_target_that_is_not_reached_is_not_selected() -> None:
+    trained = Trained()
+    trained.select({"step": 1, "epoch": 1.0, "loss": 1.0, "accuracy": 0.5}, dict, target=0.6, last=True)
+    assert set(trained.selected) == {"best", "last"}
+
+
+@pytest.mark.parametrize(
+    ("eval_every", "steps"), [(0, [25, 50, 75]), (30, [30, 60, 75]), (25, [25, 50, 75]), (1000, [75])]
+)
+def test_looks_come_every_so_many_steps_and_at_the_end(eval_every: int, steps: list[int]) -> None:
+    config = TrainConfig(epochs=3, batch_size=32, eval_every=eval_every)
+    trained = trainer(None, config).run()
+    assert [row["step"] for row in trained.history] == steps
+    assert [row["epoch"] for row in trained.history] == [step / 25 for step in steps]
+
+
+def test_how_often_one_looks_does_not_change_the_weights() -> None:
+    runs = [trainer(None, TrainConfig(epochs=3, batch_size=32, eval_every=every)) for every in (0, 7)]
+    for one in runs:
+        one.run()
+    assert_same(weights(runs[0]), weights(runs[1]))
+
+
+def test_no_more_than_a_share_of_the_time_goes_into_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_module, "SAVING_SHARE", 1e-9)  # none is worth its time, after the first
+    saved: list[int] = []
+    monkeypatch.setattr(CheckpointFolder, "save", lambda self, step, content, keep: saved.append(step))
+    trainer(tmp_path, TrainConfig(epochs=3, batch_size=32, eval_every=5)).run()
+    assert saved == [5, 75]  # the last is, in any case
+
+
+def test_what_is_watched_is_noted_and_selects_nothing() -> None:
+    training, validation = data()
+    watched = stream("padded", split="validation", digits="embedded", size=28, shift=6)
+    torch.manual_seed(0)
+    one = Trainer(Net(), training, validation, CONFIG, seed=5, watch={"far": watched})
+    trained = one.run()
+    assert trained.history[-1]["far"] == predict(one.model, watched).correct.mean()
+    assert trained.history[-1]["far"] < trained.history[-1]["accuracy"]
+    assert trained.selected["best"].accuracy == max(row["accuracy"] for row in trained.history)
+    plain = trainer(None)
+    plain.run()
+    assert_same(weights(one), weights(plain))
+
+
+def test_a_history_has_the_mean_loss_since_the_last_look() -> None:
+    losses: list[float] = []
+
+    class Counted(Net):
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            loss = super().loss(output, batch)
+            losses.append(loss.item())
+            return loss
+
+    training, validation = data()
+    config = TrainConfig(epochs=3, batch_size=32, eval_every=30)
+    trained = Trainer(Counted(), training, validation, config, seed=5).run()
+    means = [np.mean(losses[:30]), np.mean(losses[30:60]), np.mean(losses[60:])]
+    assert [row["loss"] for row in trained.history] == pytest.approx(means)
+
+
+def test_metrics_say_how_much_was_done() -> None:
+    metrics = trainer(None).run().metrics()
+    assert (metrics["steps"], metrics["micro_batches"], len(metrics["history"])) == (75, 1, 3)
+    assert metrics["training_seconds"] > 0 and 2400 / metrics["training_seconds"] < metrics["images_per_second"]
+
+
+def test_the_log_has_each_look_once_whatever_happens(tmp_path: Path) -> None:
+    def logged() -> Trainer:
+        training, validation = data()
+        torch.manual_seed(0)
+        config = TrainConfig(epochs=3, batch_size=32, eval_every=10)
+        log = MetricsLog(tmp_path / "log.jsonl")
+        return Trainer(Net(), training, validation, config, seed=5, folder=tmp_path / "checkpoints", log=log)
+
+    def stop(done: int, total: int) -> None:
+        if done == 47:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        logged().run(progress=stop)
+    (tmp_path / "checkpoints" / "step-00000040.pt").unlink()  # as if the kill had come while it was written
+    trained = logged().run()
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60, 70, 75]
+    keys = ("step", "epoch", "loss", "accuracy")
+    assert [{key: row[key] for key in keys} for row in rows] == trained.history
+
+
+def test_progress_counts_every_step() -> None:
+    seen: list[tuple[int, int]] = []
+    trainer(None).run(progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(step, STEPS) for step in range(1, STEPS + 1)]
+
+
+def test_each_epoch_draws_its_own_samples_once() -> None:
+    seen: list[int] = []
+
+    class Watched:
+        def __init__(self, inner: Stream) -> None:
+            self.inner = inner
+            self.spec = inner.spec
+
+        def __len__(self) -> int:
+            return len(self.inner)
+
+        def batch(self, indices: IndexArray) -> ArrayBatch:
+            seen.extend(indices.tolist())
+            return self.inner.batch(indices)
+
+        def layers(self, indices: IndexArray) -> Any:
+            return self.inner.layers(indices)
+
+    training, validation = data(3)
+    Trainer(Net(), Watched(training), validation, CONFIG, seed=5).run()
+    first, second = seen[:800], seen[800:1600]
+    assert sorted(seen) == list(range(2400))
+    assert sorted(first) == list(range(800)) and first != sorted(first)
+    assert [index - 800 for index in second] != first  # every epoch has its own order
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    torch.manual_seed(77)
+    before = torch.get_rng_state()
+    one = trainer(None)
+    torch.set_rng_state(before)
+    one.run()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(("factor", "said"), [(torch.nan, "nan"), (torch.inf, "inf")])
+def test_a_loss_that_is_no_number_stops_with_its_epoch_and_step(factor: float, said: str) -> None:
+    class Broken(Net):
+        steps = 0
+
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            self.steps += 1
+            return super().loss(output, batch) * (factor if self.steps == 31 else 1)
+
+    training, validation = data()
+    with pytest.raises(TrainingError, match=rf"loss is {said} in step 31 of 75 \(epoch 2 of 3\).*learning_rate"):
+        Trainer(Broken(), training, validation, CONFIG, seed=0).run()
+
+
+def test_a_loss_that_is_no_number_from_the_start_is_no_matter_of_the_learning_rate() -> None:
+    class Broken(Net):
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            return super().loss(output, batch) * torch.nan
+
+    training, validation = data()
+    with pytest.raises(TrainingError, match=r"nan in step 1 of 75 \(epoch 1 of 3\)\. Nothing was learned yet"):
+        Trainer(Broken(), training, validation, CONFIG, seed=0).run()
+
+
+def test_weights_that_the_step_before_a_look_ruined_stop_with_that_step() -> None:
+    class Ruined(Net):
+        def forward(self, images: torch.Tensor) -> Output:
+            return super().forward(images if self.training else images * torch.nan)
+
+    training, validation = data()
+    with pytest.raises(TrainingError, match=r"After step 25 of 75 \(epoch 1 of 3\): .*not numbers.*learning_rate"):
+        Trainer(Ruined(), training, validation, CONFIG, seed=0).run()
+
+
+def test_large_losses_that_do_not_grow_are_no_divergence_after_a_kill_either(tmp_path: Path) -> None:
+    class Large(Net):
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            return 5000 * super().loss(output, batch)
+
+    def large() -> Trainer:
+        training, validation = data()
+        torch.manual_seed(0)
+        return Trainer(Large(), training, validation, CONFIG, seed=5, folder=tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        if done == 30:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        large().run(progress=stop)
+    assert large().run().steps == 75
+
+
+@pytest.mark.parametrize(("schedule", "device", "graph"), [("exponential", "cuda", 32), ("one-cycle", "cuda", 0)])
+def test_only_a_step_that_a_graph_can_hold_is_captured(
+    monkeypatch: pytest.MonkeyPatch, schedule: str, device: str, graph: int
+) -> None:
+    asked: list[int] = []
+
+    def step(*rest: Any, graph: int, **options: Any) -> None:
+        asked.append(graph)
+        raise StoppedError
+
+    one = trainer(None, TrainConfig(epochs=3, batch_size=32, schedule=schedule))
+    monkeypatch.setattr(training_module, "TrainingStep", step)
+    monkeypatch.setattr(training_module, "_private_randomness", lambda seed, device: nullcontext())
+    one._device = device
+    with pytest.raises(StoppedError):
+        one.run()
+    assert asked == [graph]
+
+
+def test_a_loss_that_grows_without_end_stops() -> None:
+    config = TrainConfig(epochs=3, batch_size=32, learning_rate=100.0)
+    with pytest.raises(TrainingError, match=r"grew from 2\.\d+ to \d.* by step 25 of 75 \(epoch 1 of 3\).*100"):
+        trainer(None, config).run()
+
+
+class Hungry(Net):
+    """Has memory for so many images at once, and no dropout, whose draws depend on how a batch is cut."""
+
+    room = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers[3] = torch.nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> Output:
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        return super().forward(images)
+
+
+def test_where_memory_runs_out_batches_are_cut_and_the_result_says_so(tmp_path: Path) -> None:
+    training, validation = data()
+    lines: list[str] = []
+    models = {}
+    for room in (10, 1000):
+        torch.manual_seed(0)
+        models[room] = Hungry()
+        models[room].room = room
+    hungry = Trainer(models[10], training, validation, CONFIG, seed=5, folder=tmp_path).run(lines.append)
+    plain = Trainer(models[1000], training, validation, CONFIG, seed=5).run()
+    assert lines[:2] == [
+        f"memory ran out: batches of 32 are now computed {size} at a time, their gradients added up" for size in (16, 8)
+    ]
+    assert (hungry.metrics()["micro_batches"], plain.metrics()["micro_batches"]) == (4, 1)
+    # Equal but for the order of sums: a batch is still a batch of 32 to the optimizer.
+    for first, second in zip(models[10].parameters(), models[1000].parameters(), strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)
+
+
+def test_what_was_learned_of_the_memory_is_not_forgotten(tmp_path: Path) -> None:
+    def hungry() -> Trainer:
+        training, validation = data()
+        torch.manual_seed(0)
+        return Trainer(Hungry(), training, validation, CONFIG, seed=5, folder=tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        if done == 30:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        hungry().run(progress=stop)
+    lines: list[str] = []
+    assert hungry().run(lines.append).micro_batches == 4
+    assert lines[0].startswith("going on") and not any("memory" in line for line in lines)
+
+
+def test_layers_come_along_where_the_model_asks_for_them() -> None:
+    class Pairs(Net):
+        needs_layers = True
+
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            assert batch.layers is not None and batch.layers.shape[1:] == (2, 28, 28)
+            assert batch.labels.shape[1:] == (2,)
+            torch.testing.assert_close(batch.layers.sum(1, keepdim=True).clamp(max=1), batch.images, atol=0.005, rtol=0)
+            return F.cross_entropy(output.scores, batch.labels[:, 0])
+
+    config = TrainConfig(epochs=1, target=1)
+    pairs = stream("multimnist", split="validation", digits="embedded", margin=0, shift=2)
+    single = stream("padded", split="validation", digits="embedded", size=28, shift=2)
+    Trainer(Pairs(), pairs, single, config, seed=0).run()
+
+
+@pytest.mark.parametrize("role", ["training", "validation", "watched"])
+def test_test_digits_are_refused(role: str) -> None:
+    given = dict(zip(("training", "validation"), data(), strict=True)) | {"watched": data()[1]}
+    given[role] = stream("padded", split="test", digits="embedded", size=28, shift=2, variants=3)
+    with pytest.raises(ParameterError, match="Test digits"):
+        Trainer(Net(), given["training"], given["validation"], CONFIG, seed=0, watch={"seen": given["watched"]})
+
+
+def test_samples_that_epochs_cannot_share_are_refused() -> None:
+    training, validation = data(2)
+    with pytest.raises(ParameterError, match="1600 training samples were given; 3 epochs"):
+        Trainer(Net(), training, validation, CONFIG, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": -1}, "batch_size=-1"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"target": 1.5}, "target=1.5"),
+        ({"eval_every": -1}, "eval_every=-1"),
+        ({"decay_steps": 0}, "decay_steps=0"),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(change: dict[str, Any], error: str) -> None:
+    with pytest.raises(ParameterError, match=error):
+        TrainConfig(**({"epochs": 1} | change))
+
+
+def test_an_unknown_schedule_gets_the_nearest_name() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'one-cycle'"):
+        TrainConfig(epochs=1, schedule="onecycle")
+
+
+@pytest.mark.parametrize(
+    ("decay_steps", "batch_size", "rate"),
+    [(2000, 8, 1e-3 * 0.96 ** (100 / 2000)), (50, 8, 1e-3 * 0.96**2), (1, 4, 1e-6)],  # 100 steps, and 200
+)
+def test_the_exponential_schedule_is_the_authors(decay_steps: int, batch_size: int, rate: float) -> None:
+    training, validation = data(1)
+    config = TrainConfig(epochs=1, batch_size=batch_size, target=1, decay_steps=decay_steps)
+    one = Trainer(Net(), training, validation, config, seed=0)
+    one.run()
+    (group,) = one._optimizer.param_groups
+    assert group["lr"] == pytest.approx(rate)
