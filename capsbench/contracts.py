@@ -6,10 +6,8 @@ of digits in an image (1 or 2; where it is 1 the axis is left out).
 """
 
 import hashlib
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -18,13 +16,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
-SPLITS = ("train", "validation", "trainval", "test")
-"""``train`` and ``validation`` cut the training digits in two, ``trainval`` is both, ``test`` the test digits."""
-
 CLASSES = 10
-
-CONTROL = re.compile(r"(?<!\\)(\\\\)*\\([bfnrt]|u00[0189]|u007f)")
-"""A control character as JSON writes it: printed, it could make a terminal do things."""
 
 UInt8Array = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
@@ -38,7 +30,7 @@ class Digits:
     Attributes:
         images: ``[n, 28, 28]`` uint8, 0 black to 255 white.
         labels: ``[n]`` uint8, 0..9.
-        split: One of `SPLITS`.
+        split: One of `capsbench.spec.SPLITS`.
         origin: ``"embedded"`` or ``"mnist"`` (the full set).
     """
 
@@ -56,68 +48,6 @@ class Digits:
         digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         return digest.hexdigest()
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSpec:
-    """Everything that determines a data set, and nothing else.
-
-    Attributes:
-        generator: Registered name, such as ``"affnist"``.
-        version: The generator's version; it changes whenever the bytes of its samples do.
-        split: One of `SPLITS`.
-        seed: 0 <= seed < 2**64.
-        count: Number of samples.
-        parameters: Every parameter of the generator, of plain JSON types, numbers normalised to their field's type.
-        layers: Whether the file keeps the layers.
-        digits: `Digits.sha256` of the source digits.
-    """
-
-    generator: str
-    version: int
-    split: str
-    seed: int
-    count: int
-    parameters: Mapping[str, Any]
-    layers: bool
-    digits: str
-
-    def to_json(self) -> str:
-        """The canonical text: keys sorted, no blanks, so that equal specs are equal bytes."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON types."""
-        return {**self.__dict__, "parameters": dict(self.parameters)}
-
-    @classmethod
-    def from_json(cls, text: str) -> "DataSpec":
-        """The spec of a text that may come from anywhere.
-
-        Raises:
-            ValueError: The text is no spec: not JSON, a key too few or too many, or a value of a wrong type.
-        """
-        try:
-            content = json.loads(text)
-        except RecursionError:
-            raise ValueError("too deeply nested") from None
-        kinds = {field.name: dict if field.name == "parameters" else field.type for field in fields(cls)}
-        if not isinstance(content, dict) or set(content) != set(kinds):
-            raise ValueError(f"its keys are not {', '.join(kinds)}")
-        for key, kind in kinds.items():
-            if type(content[key]) is not kind:
-                raise ValueError(f"{key} is not of type {getattr(kind, '__name__', kind)}")
-        spec = cls(**content)
-        if spec.split not in SPLITS or spec.count < 1 or not 0 <= spec.seed < 2**64:
-            raise ValueError("its split, count or seed is out of range")
-        if CONTROL.search(spec.to_json()):
-            raise ValueError("it holds control characters")
-        return spec
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the canonical text."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 Array = TypeVar("Array")

@@ -9,8 +9,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import SPLITS, FloatArray, IndexArray
+from capsbench.contracts import FloatArray, IndexArray
 from capsbench.errors import ParameterError, shown
+from capsbench.spec import SPLITS
 
 Words = npt.NDArray[np.uint64]
 """32-bit words, each in an unsigned integer of 64 bits, where their products do not overflow."""

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = [
     {"version"},
-    {"errors"},
+    {"errors", "spec"},
     {"contracts", "system.processes", "system.disk", "importing.matfile", "files.published", "registry"},
     {"results.answers", "report.charts", "system.timing", "parameters", "evaluation.segmentation", "statistics"},
     {

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from capsbench.contracts import SPLITS, IndexArray
+from capsbench.contracts import IndexArray
 from capsbench.errors import ParameterError
 from capsbench.generators import CATALOG
 from capsbench.randomness import (
@@ -27,6 +27,7 @@ from capsbench.randomness import (
     words,
 )
 from capsbench.registry import load
+from capsbench.spec import SPLITS
 
 ONES = 0xFFFFFFFF
 KNOWN_ANSWERS = {  # counter, key, words: Random123's kat_vectors for philox4x32 with 10 rounds

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 import capsbench
-from capsbench.contracts import SPLITS
 from capsbench.files.published import FILE
+from capsbench.spec import SPLITS
 
 NAMED = {
     "padded": ("padded", None),

@@ -3,7 +3,6 @@
 from typing import Any
 
 from capsbench.data.digits import name_of
-from capsbench.data.recipes import IMPORTED, UNKNOWN
 from capsbench.errors import DataError
 from capsbench.files.datafile import DataFile
 from capsbench.files.inspection import classes, measure
@@ -11,6 +10,7 @@ from capsbench.files.layout import shard_name
 from capsbench.files.published import recognise
 from capsbench.files.writing import Generated
 from capsbench.importing.agreement import calibrate, calibration_text
+from capsbench.spec import UNKNOWN
 from capsbench.system.disk import human_bytes
 
 
@@ -19,7 +19,7 @@ def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
     facts = {
         "file": str(file.path),
         "spec": file.spec.to_dict(),
-        "digits": name_of(file.spec.digits) or "unknown",
+        "digits": name_of(file.spec.digits) or UNKNOWN,
         **({} if file.shard is None else {"shard": [file.shard.start, file.shard.stop]}),
         "samples": len(file),
         "bytes": file.path.stat().st_size,
@@ -30,7 +30,7 @@ def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
     }
     facts["measures"] = []
     try:
-        if measured and file.spec.generator == IMPORTED:
+        if measured and file.spec.imported:
             facts["calibration"] = calibrate(file).to_dict()
         elif measured:
             facts["measures"] = [vars(one) for one in measure(file)]

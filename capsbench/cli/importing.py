@@ -37,9 +37,9 @@ def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     from capsbench.cli.describing import file_facts, generated_text
     from capsbench.cli.progress import progress
-    from capsbench.data.recipes import UNKNOWN
     from capsbench.files.datafile import DataFile
     from capsbench.importing.affnist import import_affnist
+    from capsbench.spec import UNKNOWN
 
     with progress(f"importing {out.name}") as report:
         made = import_affnist(file, out, report=report, **options)

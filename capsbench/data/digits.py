@@ -25,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from capsbench.contracts import CLASSES, SPLITS, Digits, UInt8Array
+from capsbench.contracts import CLASSES, Digits, UInt8Array
 from capsbench.errors import DigitsError, UnknownNameError
+from capsbench.spec import SPLITS
 
 VARIABLE = "CAPSBENCH_DIGITS"
 WAY_OUT = "Fetch full MNIST with `capsbench data fetch`, or name a folder that has it with --digits DIR."

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
-from capsbench.contracts import ArrayBatch, Batch, DataSpec, IndexArray, TensorBatch, UInt8Array
+from capsbench.contracts import ArrayBatch, Batch, IndexArray, TensorBatch, UInt8Array
 from capsbench.errors import ParameterError
 from capsbench.files.layout import checked_indices
 from capsbench.parameters import check_number, convert
 from capsbench.randomness import Shuffle, check_seed
+from capsbench.spec import DataSpec
 
 DRAWN = 1024  # samples drawn or read at a time, where a batch is smaller: a generator takes some as fast as a few
 ORDERED = 8192  # samples whose order is computed at a time: many batches, so that it costs little a batch

@@ -7,18 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from capsbench import registry
-from capsbench.contracts import SPLITS, DataSpec, Digits, Generator, Sampler
+from capsbench.contracts import Digits, Generator, Sampler
 from capsbench.data.digits import digits_by_hash, load_digits, name_of
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError, shown
 from capsbench.parameters import check_number, check_truth, construct, convert
 from capsbench.randomness import check_seed
+from capsbench.spec import IMPORT, IMPORTED, SPLITS, DataSpec
 
 LARGEST_COUNT = 2**40
-IMPORTED = "imported-affnist"
-"""The generator of a file that none has drawn: it was made of a file of the real affNIST."""
-UNKNOWN = "unknown"
-"""The digits of an imported file whose labels do not say which they are."""
-IMPORT = "capsbench import affnist FILE.mat --out FILE.h5"
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def make_recipe(
 
     Args:
         name: What the registry knows it by, ``package.module:attribute`` or ``file.py:attribute``.
-        split: One of `capsbench.contracts.SPLITS`.
+        split: One of `capsbench.spec.SPLITS`.
         seed: 0..2**64-1.
         count: Number of samples; the digits of the split times ``variants`` where it is not given.
         variants: Samples a digit; 1, or what the preset says.
@@ -129,7 +125,7 @@ def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
         DataFileError: The generator is not here, is of another version, or refuses the parameters.
         DigitsError: The digits are not here.
     """
-    if spec.generator == IMPORTED:
+    if spec.imported:
         raise DataFileError(
             f"The samples were imported from a file of affNIST and cannot be drawn anew. Import it again: {IMPORT}\n"
             f"Its SHA-256 was {str(spec.parameters.get('mat'))[:64]}."

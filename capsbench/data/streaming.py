@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import ArrayBatch, DataSpec, IndexArray, UInt8Array
+from capsbench.contracts import ArrayBatch, IndexArray, UInt8Array
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.files.layout import (
     block_count,
@@ -19,6 +19,7 @@ from capsbench.files.layout import (
     root_digest,
     stored_arrays,
 )
+from capsbench.spec import DataSpec
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
-from capsbench.data.recipes import IMPORT, IMPORTED, Recipe, recipe_of
+from capsbench.data.recipes import Recipe, recipe_of
 from capsbench.errors import DataFileError, UsageError
 from capsbench.files.header import read_header
 from capsbench.files.layout import (
@@ -32,6 +32,7 @@ from capsbench.files.layout import (
     root_digest,
 )
 from capsbench.files.packed import PackedSamples
+from capsbench.spec import IMPORT
 
 
 class DataFile:
@@ -263,7 +264,7 @@ class DataFile:
         way_out = f"Mend it with: capsbench verify {shlex.quote(str(self.path))} --repair"
         if self.packed:
             way_out = "It is packed, and cannot be mended: get it again, or pack the contiguous file again."
-        elif self.spec.generator == IMPORTED:
+        elif self.spec.imported:
             way_out = f"It was imported, and cannot be drawn anew: import it again: {IMPORT}"
         bad = [] if self.packed else self.bad_blocks()
         if bad and self.path.suffix == ".partial":

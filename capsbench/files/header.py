@@ -18,10 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from capsbench.contracts import DataSpec
 from capsbench.errors import DataFileError, ParameterError
 from capsbench.files.chunks import chunk_shape, packed_place
 from capsbench.files.layout import DIGEST_BYTES, FORMAT, FORMAT_VERSION, KINDS, Column, Place, block_count, columns
+from capsbench.spec import DataSpec
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import DataSpec, Generator, IndexArray, Sampler
+from capsbench.contracts import Generator, IndexArray, Sampler
 from capsbench.errors import ParameterError
+from capsbench.spec import DataSpec
 
 FORMAT = "capsbench"
 FORMAT_VERSION = 1

@@ -14,11 +14,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from capsbench.contracts import DataSpec
 from capsbench.data.digits import name_of
-from capsbench.data.recipes import IMPORTED, UNKNOWN
 from capsbench.files.layout import Outline, block_count, shard_counts, shard_index
 from capsbench.parameters import as_text
+from capsbench.spec import DataSpec
 from capsbench.system.disk import write_atomically
 from capsbench.version import VERSION
 
@@ -78,8 +77,8 @@ def remake_command(path: Path) -> str | None:
     if found is None or path.suffix != ".h5":
         return None
     spec, shard = found
-    if spec.generator == IMPORTED:
-        split = ["--split", spec.split] if spec.digits == UNKNOWN else []
+    if spec.imported:
+        split = ["--split", spec.split] if not spec.digits_known else []
         return shlex.join(["capsbench", "import", "affnist", "FILE.mat", *split, "--out", str(path), "--force"])
     name = None
     if shard is not None:

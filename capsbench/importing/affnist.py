@@ -20,13 +20,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import CLASSES, SPLITS, DataSpec, FloatArray, UInt8Array
+from capsbench.contracts import CLASSES, FloatArray, UInt8Array
 from capsbench.data.digits import KNOWN
-from capsbench.data.recipes import IMPORTED, UNKNOWN
 from capsbench.errors import DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
 from capsbench.files.layout import Outline, columns
 from capsbench.files.writing import Generated, Report, check_apart, silent, write_file
 from capsbench.importing.matfile import FACTORS, HEADER_BYTES, SAMPLE_BYTES, header_fault
+from capsbench.spec import IMPORTED, SPLITS, UNKNOWN, DataSpec
 from capsbench.system.disk import storage_errors
 from capsbench.system.processes import interpreter, surroundings
 

@@ -15,7 +15,6 @@ from tabulate import tabulate
 
 from capsbench.contracts import FloatArray, IndexArray, UInt8Array
 from capsbench.data.digits import digits_by_hash
-from capsbench.data.recipes import UNKNOWN
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import DataFileError, DigitsError
 from capsbench.files.datafile import DataFile
@@ -181,7 +180,7 @@ def _spread(values: FloatArray) -> Spread:
 def _redrawing(file: DataFile) -> Redrawing | str:
     """Draws some samples anew; or why that cannot be done."""
     assert file.transform is not None
-    if file.spec.digits == UNKNOWN:
+    if not file.spec.digits_known:
         return "nothing says which digits the file shows"
     try:
         digits = digits_by_hash(file.spec.digits, file.spec.split, file.digits)

@@ -10,7 +10,6 @@ import torch
 
 from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
 from capsbench.contracts import CLASSES
-from capsbench.data.recipes import UNKNOWN
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
 from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, one_at_a_time
@@ -21,6 +20,7 @@ from capsbench.report.charts import Chart, Point
 from capsbench.report.comparison import paired_notes
 from capsbench.report.tables import PaperFigure, Table, by_network, percent, seeds_of, spread
 from capsbench.results.result import Result
+from capsbench.spec import UNKNOWN
 
 SELECTIONS = {"target": "first at target", "best": "best validation", "last": "last epoch"}
 """The checkpoints that are evaluated, and what a table calls them."""

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from capsbench.cli import main
-from capsbench.contracts import DataSpec
 from capsbench.data import digits
 from capsbench.data.recipes import make_recipe
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
+from capsbench.spec import DataSpec
 
 Capture = pytest.CaptureFixture[str]
 PADDED = ["generate", "padded", "--split", "test", "--count", "100", "--set", "size=28"]

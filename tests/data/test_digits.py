@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from capsbench.contracts import SPLITS, UInt8Array
+from capsbench.contracts import UInt8Array
 from capsbench.data import digits
 from capsbench.data.digits import (
     FILES,
@@ -23,6 +23,7 @@ from capsbench.data.digits import (
     status,
 )
 from capsbench.errors import DigitsError, UnknownNameError
+from capsbench.spec import SPLITS
 
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 FULL_MNIST = auto_source()  # of the machine, before a test hides it

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.contracts import SPLITS, DataSpec
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import Recipe, make_recipe, recipe_of, spec_difference
 from capsbench.errors import CapsbenchError, DataFileError, DigitsError, ParameterError, UnknownNameError, UsageError
+from capsbench.spec import SPLITS, DataSpec
 
 
 def recipe(name: str = "affnist", **options: Any) -> Recipe:

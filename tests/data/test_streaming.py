@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.contracts import ArrayBatch, DataSpec, IndexArray
+from capsbench.contracts import ArrayBatch, IndexArray
 from capsbench.data.recipes import make_recipe
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import ParameterError
@@ -18,6 +18,7 @@ from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
 from capsbench.files.layout import BLOCK
 from capsbench.randomness import permutation
+from capsbench.spec import DataSpec
 
 COUNT = 4200  # more than one block of a file
 NAMES = ("padded", "affnist", "multimnist")

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsbench.cli import main
-from capsbench.contracts import SPLITS
 from capsbench.data.recipes import make_recipe
 from capsbench.files.generation import generate_file
 from capsbench.files.packing import pack_file
+from capsbench.spec import SPLITS
 
 EXAMPLES = settings().max_examples
 FILES = [

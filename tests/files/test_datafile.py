@@ -17,7 +17,6 @@ import h5py
 import numpy as np
 import pytest
 
-from capsbench.contracts import DataSpec
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import DataError, DataFileError, DigitsError
 from capsbench.files.datafile import DataFile, open_dataset
@@ -25,6 +24,7 @@ from capsbench.files.generation import generate_file, repair_file, wrong_samples
 from capsbench.files.header import _place, create_header, read_header
 from capsbench.files.inspection import measure, preview
 from capsbench.files.layout import columns_of
+from capsbench.spec import DataSpec
 
 COUNT = 60
 

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from capsbench.contracts import SPLITS, ArrayBatch, Digits, Generator, IndexArray, Sampler, UInt8Array
+from capsbench.contracts import ArrayBatch, Digits, Generator, IndexArray, Sampler, UInt8Array
 from capsbench.data.digits import load_digits
 from capsbench.generators import CATALOG
 from capsbench.randomness import stream_number
 from capsbench.registry import load
+from capsbench.spec import SPLITS
 
 from .reference import Randomness, Sample, affnist, crowded, multimnist, padded
 

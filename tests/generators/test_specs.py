@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import capsbench
-from capsbench.contracts import SPLITS
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import UsageError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, wrong_samples
+from capsbench.spec import SPLITS
 
 from .reference import NUMBERS, REFERENCES, Randomness, Sample
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.contracts import ArrayBatch, DataSpec
+from capsbench.contracts import ArrayBatch
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError
@@ -19,6 +19,7 @@ from capsbench.files.writing import write_file
 from capsbench.importing import agreement as calibration
 from capsbench.importing.affnist import Importing, MatSamples
 from capsbench.importing.agreement import FACTORS, INK, Calibration, calibrate, calibration_text, ink_boxes
+from capsbench.spec import DataSpec
 
 FULL = "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"
 """The digits of full MNIST's test split, which no test has."""
