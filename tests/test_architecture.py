@@ -19,6 +19,7 @@ LAYERS = [
     {
         "training.checkpoints",
         "geometry",
+        "training.config",
         "training.logs",
         "report.pictures",
         "randomness",

@@ -21,8 +21,9 @@ from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
 from capsbench.parameters import check_number
 from capsbench.randomness import check_seed
+from capsbench.training.config import TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
-from capsbench.training.trainer import TrainConfig, Trained, Trainer
+from capsbench.training.trainer import Trainer
 
 Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """From what is going on to something that is told how much of it is done."""

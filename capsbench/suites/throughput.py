@@ -20,8 +20,8 @@ from capsbench.report.charts import Chart
 from capsbench.report.tables import Table, by_network
 from capsbench.results.result import Result
 from capsbench.system.timing import PROBE, Rates, machine_rates
+from capsbench.training.config import PRECISIONS
 from capsbench.training.profiling import DTYPES, Place, Row, Run, count_flops, part_rows, step_rows
-from capsbench.training.step import PRECISIONS
 
 COMPILED = "compiled reference"
 USUAL_ITERATIONS = 3  # the paper's; the table shows it, the chart the others

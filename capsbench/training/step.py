@@ -11,7 +11,6 @@ from capsbench.contracts import Batch, TensorBatch
 from capsbench.errors import TrainingError
 from capsbench.evaluation.inference import checked_output, is_out_of_memory, release_memory
 
-PRECISIONS = ("fp32", "bf16")
 WARM_UP = 3  # steps before a graph is captured, as torch's documentation asks for: libraries set themselves up in them
 
 

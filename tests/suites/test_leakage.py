@@ -12,7 +12,8 @@ from capsbench.contracts import Digits
 from capsbench.data.digits import load_digits
 from capsbench.data.loading import Samples
 from capsbench.registry import catalog, load
-from capsbench.training.trainer import Trained, Trainer
+from capsbench.training.config import Trained
+from capsbench.training.trainer import Trainer
 
 SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
 CASES = [*((suite, {}) for suite in SUITES), ("overlap", {"trained_on": "singles"})]

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 from capsbench.contracts import ArrayBatch, IndexArray, Output, TensorBatch
 from capsbench.data.streaming import Stream, stream
-from capsbench.errors import ParameterError, TrainingError, UnknownNameError
+from capsbench.errors import ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.training import trainer as training_module
 from capsbench.training.checkpoints import CheckpointFolder
+from capsbench.training.config import TrainConfig
 from capsbench.training.logs import MetricsLog
-from capsbench.training.trainer import TrainConfig, Trained, Trainer
+from capsbench.training.trainer import Trainer
 
 CONFIG = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5)
 STEPS = 75  # 800 digits are 25 steps an epoch
@@ -211,21 +212,6 @@ def test_checkpoints_of_another_protocol_do_not_crowd_out_new_ones(tmp_path: Pat
     lines: list[str] = []
     trainer(tmp_path, other).run(lines.append)
     assert lines[0] == "going on after step 13 of 39"
-
-
-def test_the_target_is_the_first_look_to_reach_it_and_the_best_the_earliest_of_equals() -> None:
-    trained = Trained()
-    for step, accuracy in enumerate((0.2, 0.6, 0.9, 0.7, 0.9), 1):
-        row = {"step": step, "epoch": step / 2, "loss": 1.0, "accuracy": accuracy}
-        trained.select(row, dict, target=0.6, last=step == 5)
-    assert {name: selected.step for name, selected in trained.selected.items()} == {"target": 2, "best": 3, "last": 5}
-    assert trained.selected["best"].epoch == 1.5
-
-
-def test_a_target_that_is_not_reached_is_not_selected() -> None:
-    trained = Trained()
-    trained.select({"step": 1, "epoch": 1.0, "loss": 1.0, "accuracy": 0.5}, dict, target=0.6, last=True)
-    assert set(trained.selected) == {"best", "last"}
 
 
 @pytest.mark.parametrize(
@@ -511,27 +497,6 @@ def test_samples_that_epochs_cannot_share_are_refused() -> None:
     training, validation = data(2)
     with pytest.raises(ParameterError, match="1600 training samples were given; 3 epochs"):
         Trainer(Net(), training, validation, CONFIG, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("change", "error"),
-    [
-        ({"epochs": 0}, "epochs=0"),
-        ({"batch_size": -1}, "batch_size=-1"),
-        ({"learning_rate": float("nan")}, "learning_rate=nan"),
-        ({"target": 1.5}, "target=1.5"),
-        ({"eval_every": -1}, "eval_every=-1"),
-        ({"decay_steps": 0}, "decay_steps=0"),
-    ],
-)
-def test_values_out_of_range_are_refused_by_name(change: dict[str, Any], error: str) -> None:
-    with pytest.raises(ParameterError, match=error):
-        TrainConfig(**({"epochs": 1} | change))
-
-
-def test_an_unknown_schedule_gets_the_nearest_name() -> None:
-    with pytest.raises(UnknownNameError, match="Did you mean 'one-cycle'"):
-        TrainConfig(epochs=1, schedule="onecycle")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""How a network is trained, and what training leaves behind; nothing here loads torch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from capsbench.errors import UnknownNameError
+from capsbench.parameters import check_number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCHEDULES = ("exponential", "one-cycle")
+PRECISIONS = ("fp32", "bf16")
+
+State = dict[str, "Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained; the defaults are the paper's, as its authors' code has them.
+
+    Attributes:
+        epochs: Passes over the digits; the placements are new in each.
+        batch_size: Images a step.
+        learning_rate: Adam's; the peak of a one-cycle schedule.
+        schedule: ``exponential``, times 0.96 every `decay_steps`, or ``one-cycle`` (Smith and Topin 2018), which gets
+            there sooner when epochs are few.
+        decay_steps: Of the exponential schedule; the paper has ten times as many on MultiMNIST (section 6).
+        precision: ``fp32``, or ``bf16`` for products of matrices in bfloat16, with sums, weights and gradients in
+            float32; testing is in float32 either way.
+        eval_every: Steps between looks at the validation digits, which select the checkpoints; 0 is one look at the
+            end of each epoch. The last step has a look in any case.
+        target: The clean validation accuracy 0..1 at which networks are compared.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    schedule: str = "exponential"
+    decay_steps: int = 2000
+    precision: str = "fp32"
+    eval_every: int = 0
+    target: float = 0.9923
+
+    def __post_init__(self) -> None:
+        check_number("epochs", self.epochs, 1, 1_000_000)
+        check_number("batch_size", self.batch_size, 1, 1_000_000)
+        check_number("learning_rate", self.learning_rate, 1e-12, 1e3)
+        check_number("decay_steps", self.decay_steps, 1, 1e9)
+        check_number("eval_every", self.eval_every, 0, 1e9)
+        check_number("target", self.target, 0, 1)
+        if self.schedule not in SCHEDULES:
+            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
+        if self.precision not in PRECISIONS:
+            raise UnknownNameError("precision", self.precision, PRECISIONS)
+
+
+@dataclass
+class Selected:
+    """Weights that evaluation asks for.
+
+    Attributes:
+        step: After how many steps.
+        epoch: After how many passes over the digits.
+        accuracy: On the validation digits, 0..1.
+        state: The weights, on the CPU.
+    """
+
+    step: int
+    epoch: float
+    accuracy: float
+    state: State
+
+
+@dataclass
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        history: One row a look: step, epoch, mean loss of the steps since the last look, validation accuracy 0..1, and
+            the accuracy on each data set that was watched.
+        selected: ``"target"``, the first look that reached the target, if one did; ``"best"`` on validation, the
+            earliest of equals; ``"last"``.
+        steps: How many are done.
+        images: How many were trained on.
+        seconds: Time spent, earlier and interrupted runs included.
+        stepping: How much of it went into training alone, without looks and checkpoints.
+        micro_batches: Into how many parts a batch was cut because memory ran out; 1 where it did not.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    selected: dict[str, Selected] = field(default_factory=dict)
+    steps: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    stepping: float = 0.0
+    micro_batches: int = 1
+
+    def select(self, row: dict[str, float], state: Callable[[], State], *, target: float, last: bool) -> None:
+        """Takes a look in, and keeps the weights if it is one that is asked for."""
+        self.history.append(row)
+        best = "best" not in self.selected or row["accuracy"] > self.selected["best"].accuracy
+        first = row["accuracy"] >= target and "target" not in self.selected
+        if best or first or last:
+            here = Selected(int(row["step"]), row["epoch"], row["accuracy"], state())
+            self.selected |= {
+                name: here for name, is_it in (("best", best), ("target", first), ("last", last)) if is_it
+            }
+
+    def metrics(self) -> dict[str, Any]:
+        """What a result says of the training, of plain JSON types."""
+        return {
+            "training_seconds": self.seconds,
+            "images_per_second": self.images / self.stepping if self.stepping else 0.0,
+            "steps": self.steps,
+            "micro_batches": self.micro_batches,
+            "history": self.history,
+        }
