@@ -1,6 +1,8 @@
 """The rules of the house: which way imports run, which packages are built, and where the links lead."""
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,15 @@ LAYERS = [
     {"version"},
     {"errors", "spec"},
     {"contracts", "system.processes", "system.disk", "importing.matfile", "files.published", "registry"},
-    {"results.answers", "report.charts", "system.timing", "parameters", "evaluation.segmentation", "statistics"},
+    {
+        "results.answers",
+        "report.charts",
+        "system.timing",
+        "parameters",
+        "building",
+        "evaluation.segmentation",
+        "statistics",
+    },
     {
         "training.checkpoints",
         "geometry",
@@ -157,3 +167,16 @@ def test_every_module_opens_with_a_sentence() -> None:
     for path in [*toolkit_files(), *(ROOT / "generators").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
         text = ast.get_docstring(ast.parse(path.read_text()))
         assert text and not text.startswith(" "), path
+
+
+WITHOUT_TORCH = [
+    *("building", "contracts", "errors", "geometry", "parameters", "randomness", "registry", "spec", "statistics"),
+    *("generators", "models"),
+]
+"""Modules that can be imported without torch: it takes seconds to import, and not every command needs it."""
+
+
+def test_the_ground_is_imported_without_torch() -> None:
+    program = f"import sys, {', '.join(f'capsbench.{name}' for name in WITHOUT_TORCH)}; print('torch' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from capsbench import registry
+from capsbench.building import build
 from capsbench.contracts import CLASSES, Digits
 from capsbench.data.digits import load_digits
 from capsbench.data.loading import Samples
@@ -153,14 +153,10 @@ class Bench:
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
         """The cell's model, its initial weights drawn from the cell's seed; ``changes`` win over its parameters."""
-        build = registry.load("model", "capsbench.models:build")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
             parameters = {**self.cell.parameters, **changes}
-            model: torch.nn.Module = build(
-                self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters
-            )
-        return model
+            return build(self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters)
 
     def train(
         self,

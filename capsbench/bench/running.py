@@ -9,6 +9,7 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.bench.bench import Bench, Cell, Preset, Progress, file_name
+from capsbench.building import build
 from capsbench.contracts import CLASSES, Suite
 from capsbench.data.digits import load_digits
 from capsbench.errors import CapsbenchError, DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
@@ -264,11 +265,10 @@ def _try_to_build(name: str, kind: type[Suite], parameters: Mapping[str, Any]) -
     """Finds a parameter that is not, or a value that will not do, before the first cell is trained.
 
     Raises:
-        UsageError: What `capsbench.models.build` says to it.
+        UsageError: What `capsbench.building.build` says to it.
     """
     import torch
 
-    build = registry.load("model", "capsbench.models:build")
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes alone, no numbers
             pairs = getattr(kind, "pairs", False)

@@ -12,6 +12,7 @@ from tabulate import tabulate
 from torch import nn
 
 from capsbench import registry
+from capsbench.building import build
 from capsbench.conformance import network as network_checks
 from capsbench.conformance import routing as routing_checks
 from capsbench.conformance.network import Network
@@ -169,9 +170,8 @@ def _named_network(
     name: str, factory: Any, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Callable[[int], nn.Module] | None]:
     """The network, and what makes it anew with another number of iterations, where it has a parameter for that."""
-    build = partial(registry.load("model", "capsbench.models:build"), name)
     try:
-        module = _built(name, partial(build, **options))
+        module = _built(name, partial(build, name, **options))
     except UnknownNameError:
         raise
     except UsageError as error:
@@ -181,7 +181,7 @@ def _named_network(
         raise UsageError(f"{error}\n{way_out}") from None
 
     def rebuilt(iterations: int) -> nn.Module:
-        other = _built(name, partial(build, **{**options, "iterations": iterations}))
+        other = _built(name, partial(build, name, **{**options, "iterations": iterations}))
         other.load_state_dict(module.state_dict())
         return other
 
