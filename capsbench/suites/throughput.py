@@ -21,7 +21,7 @@ from capsbench.report.tables import Table, by_network
 from capsbench.results.result import Result
 from capsbench.system.timing import PROBE, Rates, machine_rates
 from capsbench.training.config import PRECISIONS
-from capsbench.training.profiling import DTYPES, Place, Row, Run, count_flops, part_rows, step_rows
+from capsbench.training.profiling import DTYPES, Conditions, Row, Run, count_flops, part_rows, step_rows
 
 COMPILED = "compiled reference"
 USUAL_ITERATIONS = 3  # the paper's; the table shows it, the chart the others
@@ -158,12 +158,12 @@ def _rows(bench: Bench, settings: ThroughputSettings, rates: Mapping[str, Rates]
         networks = _networks(bench, size) if _routes(model) else {"": model}
         for batch in settings.batches:
             for precision in settings.precisions:
-                place = Place(size, batch, precision, device, settings.seconds, rates[precision])
+                conditions = Conditions(size, batch, precision, device, settings.seconds, rates[precision])
                 bench.report(f"{size}x{size}, {batch} images, {precision}")
                 if _routes(model):
-                    yield from _routing_rows(model, settings, place, bench.report)
-                yield from part_rows(model, place)
-                yield from step_rows(networks, place)
+                    yield from _routing_rows(model, settings, conditions, bench.report)
+                yield from part_rows(model, conditions)
+                yield from step_rows(networks, conditions)
 
 
 def _networks(bench: Bench, size: int) -> dict[str, nn.Module]:
@@ -189,17 +189,22 @@ def _routes(model: Any) -> bool:
 
 
 def _routing_rows(
-    model: Any, settings: ThroughputSettings, place: Place, report: Callable[[str], None]
+    model: Any, settings: ThroughputSettings, conditions: Conditions, report: Callable[[str], None]
 ) -> Iterator[Row]:
-    dtype = DTYPES[place.precision]
+    dtype = DTYPES[conditions.precision]
     weight = model.weight.detach().to(dtype).requires_grad_()
     inputs, outputs, output_dim, input_dim = weight.shape
 
     @cache
     def capsules(batch: int) -> tuple[Tensor, Tensor]:
         random = torch.Generator().manual_seed(0)
-        u = torch.rand(batch, inputs, input_dim, generator=random).sub_(0.5).to(place.device, dtype).requires_grad_()
-        return u, torch.randn(batch, outputs, output_dim, generator=random).to(place.device)
+        u = (
+            torch.rand(batch, inputs, input_dim, generator=random)
+            .sub_(0.5)
+            .to(conditions.device, dtype)
+            .requires_grad_()
+        )
+        return u, torch.randn(batch, outputs, output_dim, generator=random).to(conditions.device)
 
     def prepare(routing: Routing, iterations: int, gradient: str, batch: int) -> Run:
         u, upstream = capsules(batch)
@@ -224,7 +229,7 @@ def _routing_rows(
             except Exception as error:  # most often there is no C++ compiler
                 report(f"torch.compile is not measured: {str(error).splitlines()[0]}")
         for gradient in ("", *GRADIENTS):
-            yield from place.rows(
+            yield from conditions.rows(
                 {name: partial(prepare, routing, iterations, gradient) for name, routing in routings.items()},
                 flops=count_flops(prepare(route_reference, iterations, gradient, PROBE)),
                 elements=inputs * input_dim + outputs * output_dim,

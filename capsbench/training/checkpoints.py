@@ -14,11 +14,11 @@ from capsbench.system.disk import storage_errors, write_atomically
 
 CHECKPOINT_FORMAT = 2
 ASIDE = ".aside"
-KEPT_CHECKPOINTS = 2  # the newest may be cut by a power failure; the one before it is whole
+KEPT_CHECKPOINTS = 2  # a power failure may cut the newest; the one before it is whole
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Writes tensors and plain values, with the file's SHA-256 beside it, which goes first.
+    """Writes tensors and plain values. The file's SHA-256 is written beside it, and before it.
 
     Raises:
         StorageError: It could not be written.
@@ -30,11 +30,11 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, on the CPU; None where the file is not what its SHA-256 says, or holds no such.
+    """What `save_checkpoint` wrote, on the CPU; None if the file is missing, damaged or of another format.
 
     Raises:
-        StorageError: It is there and cannot be read, so that nobody knows what it holds.
-        TrainingError: It is whole, but not to be loaded here, for instance because memory is short.
+        StorageError: The file exists but cannot be read.
+        TrainingError: It is undamaged but cannot be loaded, for instance because memory is short.
     """
     try:
         content = path.read_bytes()
@@ -42,16 +42,18 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}. Mend that, or move the file away.") from None
+        raise StorageError(f"{path} cannot be read: {error.strerror}. Make it readable, or move it away.") from None
     if hashlib.sha256(content).hexdigest().encode() != stated:
         return None
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # it names what is neither a tensor nor a plain value
+    except pickle.UnpicklingError:  # the file names something that is neither a tensor nor a plain value
         return None
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        raise TrainingError(f"{path} is whole, but cannot be loaded: {reason}. Run again, or move it away.") from None
+        raise TrainingError(
+            f"{path} is undamaged, but cannot be loaded: {reason}. Run again, or move it away."
+        ) from None
     return loaded if isinstance(loaded, dict) and loaded.get("format") == CHECKPOINT_FORMAT else None
 
 
@@ -59,17 +61,17 @@ class CheckpointFolder:
     """The checkpoints of one training, the newest two of which are kept.
 
     Args:
-        folder: Where they lie; it is made when the first is saved.
+        folder: Their folder; the first `save` makes it.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def save(self, step: int, content: dict[str, Any], *, keep: int = KEPT_CHECKPOINTS) -> None:
-        """Saves the checkpoint after a step, and removes all but the newest, with what a kill left of others.
+        """Saves the checkpoint after a step, and removes all but the newest and whatever an interrupted save left.
 
         Raises:
-            StorageError: It could not be written, or an old one not removed.
+            StorageError: It could not be written, or an old one could not be removed.
         """
         save_checkpoint(self._folder / f"step-{step:08d}.pt", content)
         kept = {path.name for path in self._paths()[-keep:]}
@@ -80,17 +82,17 @@ class CheckpointFolder:
                     path.unlink(missing_ok=True)
 
     def newest_first(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
-        """Every checkpoint with its content, None where it is damaged, from the newest on.
+        """Every checkpoint, the newest first, with its content; None stands for a damaged one.
 
         Raises:
             StorageError: One cannot be read.
-            TrainingError: One is whole and cannot be loaded.
+            TrainingError: One is undamaged but cannot be loaded.
         """
         for path in reversed(self._paths()):
             yield path, load_checkpoint(path)
 
     def put_aside(self, path: Path) -> Path:
-        """Renames a checkpoint, so that it is not found again; where it lies then.
+        """Renames a checkpoint, so that it is not found again; returns its new path.
 
         Raises:
             StorageError: It could not be renamed.

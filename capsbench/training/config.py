@@ -26,11 +26,11 @@ class TrainConfig:
         learning_rate: Adam's; the peak of a one-cycle schedule.
         schedule: ``exponential``, times 0.96 every `decay_steps`, or ``one-cycle`` (Smith and Topin 2018), which gets
             there sooner when epochs are few.
-        decay_steps: Of the exponential schedule; the paper has ten times as many on MultiMNIST (section 6).
+        decay_steps: Steps of the exponential schedule; the paper has ten times as many on MultiMNIST (section 6).
         precision: ``fp32``, or ``bf16`` for products of matrices in bfloat16, with sums, weights and gradients in
             float32; testing is in float32 either way.
-        eval_every: Steps between looks at the validation digits, which select the checkpoints; 0 is one look at the
-            end of each epoch. The last step has a look in any case.
+        eval_every: Steps between validations, which select the checkpoints; 0 validates at the end of each epoch. The
+            last step is always followed by one.
         target: The clean validation accuracy 0..1 at which networks are compared.
     """
 
@@ -58,11 +58,11 @@ class TrainConfig:
 
 @dataclass
 class Selected:
-    """Weights that evaluation asks for.
+    """Weights that evaluation uses.
 
     Attributes:
-        step: After how many steps.
-        epoch: After how many passes over the digits.
+        step: Steps trained until then.
+        epoch: Passes over the digits until then.
         accuracy: On the validation digits, 0..1.
         state: The weights, on the CPU.
     """
@@ -78,15 +78,15 @@ class Trained:
     """What training leaves behind.
 
     Attributes:
-        history: One row a look: step, epoch, mean loss of the steps since the last look, validation accuracy 0..1, and
-            the accuracy on each data set that was watched.
-        selected: ``"target"``, the first look that reached the target, if one did; ``"best"`` on validation, the
-            earliest of equals; ``"last"``.
-        steps: How many are done.
-        images: How many were trained on.
+        history: One row a validation: step, epoch, mean loss of the steps since the last one, validation accuracy
+            0..1, and the accuracy on each watched data set.
+        selected: ``"target"``, the weights of the first validation that reached the target, if one did; ``"best"`` on
+            validation, the earliest of equals; ``"last"``.
+        steps: Number of steps done.
+        images: Number of images trained on.
         seconds: Time spent, earlier and interrupted runs included.
-        stepping: How much of it went into training alone, without looks and checkpoints.
-        micro_batches: Into how many parts a batch was cut because memory ran out; 1 where it did not.
+        stepping: The part of it that went into training alone, without validations and checkpoints.
+        micro_batches: Number of parts that a batch was cut into because memory ran out; 1 if it did not.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Trained:
     micro_batches: int = 1
 
     def select(self, row: dict[str, float], state: Callable[[], State], *, target: float, last: bool) -> None:
-        """Takes a look in, and keeps the weights if it is one that is asked for."""
+        """Adds a validation to the history, and keeps its weights if they are the best, last or first at the target."""
         self.history.append(row)
         best = "best" not in self.selected or row["accuracy"] > self.selected["best"].accuracy
         first = row["accuracy"] >= target and "target" not in self.selected
@@ -109,7 +109,7 @@ class Trained:
             }
 
     def metrics(self) -> dict[str, Any]:
-        """What a result says of the training, of plain JSON types."""
+        """The training as a result states it, in plain JSON types."""
         return {
             "training_seconds": self.seconds,
             "images_per_second": self.images / self.stepping if self.stepping else 0.0,

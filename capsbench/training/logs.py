@@ -1,4 +1,4 @@
-"""What training tells while it runs, one line of JSON for each look at the validation digits; for TensorBoard, too."""
+"""What training reports while it runs: a line of JSON for each validation, and the same for TensorBoard."""
 
 import importlib.util
 import json
@@ -11,18 +11,18 @@ from typing import Any
 from capsbench.errors import UsageError
 from capsbench.system.disk import make_folder, storage_errors, write_atomically
 
-QUIET_SECONDS = 10.0  # between lines for whoever waits
+QUIET_SECONDS = 10.0  # at least, between two lines inside an epoch
 
 
 class MetricsLog:
     """The log of one training.
 
-    A training that was interrupted goes on from its newest checkpoint; what the log says of later steps is dropped, so
-    that each step is told once.
+    An interrupted training goes on from its newest checkpoint; lines about later steps are dropped from the log, so
+    that no step appears twice.
 
     Args:
-        path: The file of JSON lines; its folder is made. None keeps none.
-        tensorboard: The folder of TensorBoard's event files. None keeps none.
+        path: The file of JSON lines; its folder is made. None writes no file.
+        tensorboard: The folder of TensorBoard's event files. None writes no events.
     """
 
     def __init__(self, path: Path | None = None, tensorboard: Path | None = None) -> None:
@@ -31,7 +31,7 @@ class MetricsLog:
         self._writer: Any = None
 
     def begin(self, step: int) -> None:
-        """Makes ready for what comes after a step: 0, or where training goes on.
+        """Prepares the files for the lines after a step: 0, or the step after which training goes on.
 
         Raises:
             StorageError: The files could not be written.
@@ -69,14 +69,14 @@ class MetricsLog:
             self._writer = None
 
 
-class Teller:
-    """Turns looks into lines, one for each epoch and not many in between.
+class EpochLines:
+    """Turns validations into lines, one for each epoch and not many in between.
 
     Args:
         report: Gets the lines.
-        steps: Of the whole training.
-        epochs: Of the whole training.
-        done: Steps that an earlier run did.
+        steps: Number of steps of the whole training.
+        epochs: Number of epochs of the whole training.
+        done: Number of steps that an earlier run did.
     """
 
     def __init__(self, report: Callable[[str], None], *, steps: int, epochs: int, done: int = 0) -> None:
@@ -85,24 +85,24 @@ class Teller:
         self._epochs = epochs
         self._done = done
         self._begun = time.perf_counter()
-        self._told = -math.inf
+        self._reported = -math.inf
         self._images, self._seconds = 0, 0.0
 
     def __call__(self, row: Mapping[str, float], *, images: int, seconds: float) -> None:
-        """Takes a look in.
+        """Reports a validation, unless it is inside an epoch and soon after the last line.
 
         Args:
-            row: Step, epoch, loss, accuracy, and the accuracy on what was watched.
-            images: How many were trained on so far.
-            seconds: What that took.
+            row: Step, epoch, loss, accuracy, and the accuracy on each watched data set.
+            images: Number of images trained on so far.
+            seconds: Time that they took.
         """
         now = time.perf_counter()
         step = int(row["step"])
-        if row["epoch"] % 1 and step < self._steps and now - self._told < QUIET_SECONDS:
+        if row["epoch"] % 1 and step < self._steps and now - self._reported < QUIET_SECONDS:
             return
         rate = (images - self._images) / max(seconds - self._seconds, 1e-9)
         left = (now - self._begun) / max(step - self._done, 1) * (self._steps - step)
-        self._told, self._images, self._seconds = now, images, seconds
+        self._reported, self._images, self._seconds = now, images, seconds
         shares = {"validation": row["accuracy"], **{k: v for k, v in row.items() if k not in OWN_KEYS}}
         parts = [
             f"epoch {round(row['epoch'], 2):g}/{self._epochs}: loss {row['loss']:.4f}",
@@ -114,7 +114,7 @@ class Teller:
 
 
 OWN_KEYS = ("step", "epoch", "loss", "accuracy")
-"""What a row has in any training; the rest are accuracies on what was watched."""
+"""The keys of every row; the others are accuracies on watched data sets."""
 
 
 def duration(seconds: float) -> str:
@@ -126,19 +126,19 @@ def duration(seconds: float) -> str:
 
 
 def check_tensorboard() -> None:
-    """Refuses where TensorBoard is not installed.
+    """Checks that TensorBoard is installed.
 
     Raises:
         UsageError: It is not.
     """
     if importlib.util.find_spec("tensorboard") is None:
         raise UsageError(
-            "Logs for TensorBoard were asked for, but it is not installed here: pip install 'capsbench[tensorboard]'."
+            "--tensorboard needs TensorBoard, which is not installed here: pip install 'capsbench[tensorboard]'."
         )
 
 
 def _lines_until(path: Path, step: int) -> list[bytes]:
-    """The whole lines of a log up to a step; a kill may have cut the last one."""
+    """The complete lines of a log up to a step; a kill may have cut the last line."""
     kept = []
     with storage_errors(path):
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []

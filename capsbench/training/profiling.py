@@ -1,4 +1,4 @@
-"""What is timed of a network: each of its parts, its answers, and its training step; any network has these."""
+"""What a network costs: the time of each of its parts, of its answers and of its training step."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,24 +21,24 @@ Run = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One thing that was timed.
+    """One timed computation.
 
     Attributes:
-        part: ``routing``, ``step``, or the name of a part of the network.
+        part: ``routing``, ``network``, or the name of a part of the network.
         what: ``forward``, ``forward + backward`` or ``training step``.
-        implementation: Of routing; empty where there is none.
-        gradient: Through routing.
-        iterations: Of routing.
+        implementation: Implementation of routing; empty if there is no routing.
+        gradient: ``exact`` or ``detached`` through routing; empty if there is none.
+        iterations: Iterations of routing; 0 if the network has its own number.
         image_size: Side of the images in pixels.
-        asked: Images at a time that were asked for.
-        batch: Images at a time that memory sufficed for; 0 where it did not even suffice for one.
+        asked: Images at a time that the settings ask for.
+        batch: Images at a time that fitted into memory; 0 if not even one did.
         precision: ``fp32`` or ``bf16``.
         seconds: The shortest time.
-        peak_bytes: That tensors took at most, beyond weights and inputs.
-        flops_share: Of the machine's rate of multiplying matrices of this dtype: what the reference must compute, by
-            the time that was taken.
-        bytes_share: Of the machine's rate of copying: inputs, weights and outputs once, and with the backward pass
-            twice more, by the time that was taken.
+        peak_bytes: The most bytes that tensors took, beyond weights and inputs.
+        flops_share: Operations that the reference needs, per second of the time taken, as a share of the machine's
+            rate in a product of matrices of this dtype.
+        bytes_share: Bytes of inputs, weights and outputs (three times as many with the backward pass), per second of
+            the time taken, as a share of the machine's rate of copying.
     """
 
     part: str
@@ -57,7 +57,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Place:
+class Conditions:
     """What all rows of a comparison have in common.
 
     Attributes:
@@ -65,8 +65,8 @@ class Place:
         asked: Images at a time.
         precision: ``fp32`` or ``bf16``.
         device: ``"cpu"`` or ``"cuda"``.
-        seconds: For each comparison.
-        rates: Of the machine, in this precision.
+        seconds: Time for each comparison.
+        rates: What the machine reaches in this precision.
     """
 
     image_size: int
@@ -86,15 +86,15 @@ class Place:
         backward: bool = True,
         **labels: Any,
     ) -> Iterator[Row]:
-        """Times contestants, by implementation.
+        """Times several implementations beside one another.
 
         Args:
-            prepare: Makes each ready for a number of images.
-            flops: Of one image.
-            elements: That cross memory for each image, once.
-            weight_bytes: That cross memory for all images together, once.
-            backward: Whether they come back, too.
-            labels: What else a `Row` has.
+            prepare: For each implementation, a function that prepares a run on a number of images.
+            flops: Multiplications and additions for one image.
+            elements: Numbers that must be read or written for one image, once.
+            weight_bytes: Bytes that must be read or written for all images together, once.
+            backward: Whether the backward pass is timed, too.
+            labels: The other fields of `Row`.
         """
         timed = contest(list(prepare.values()), batch=self.asked, seconds=self.seconds, device=self.device)
         passes = 3 if backward else 1
@@ -115,30 +115,15 @@ class Place:
             )
 
     def autocast(self) -> torch.autocast:
-        """What a network runs under here."""
+        """The context in which a network runs in this precision."""
         return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
 
 
-def part_rows(model: nn.Module, place: Place) -> Iterator[Row]:
+def part_rows(model: nn.Module, conditions: Conditions) -> Iterator[Row]:
     """Each part of the network that has weights, forward and backward."""
-    for name, part, given, made in _parts(model, place):
-        parameters = [one for one in part.parameters() if one.requires_grad]
-
-        def prepare(batch: int, part: nn.Module = part, given: Tensor = given, parameters: Any = parameters) -> Run:
-            x = torch.rand(batch, *given.shape[1:], dtype=given.dtype, device=place.device)
-            x.requires_grad_(given.requires_grad)
-            wanted = [*parameters, *([x] if x.requires_grad else [])]
-
-            def run() -> None:
-                with place.autocast():
-                    y = part(x)
-                torch.autograd.backward(y, torch.ones_like(y), inputs=wanted)
-                for one in wanted:
-                    one.grad = None
-
-            return run
-
-        yield from place.rows(
+    for name, part, given, made in _parts(model, conditions):
+        prepare = partial(_both_passes, part, given, conditions)
+        yield from conditions.rows(
             {"": prepare},
             flops=count_flops(prepare(PROBE)),
             elements=(given.numel() + made.numel()) / PROBE,
@@ -148,10 +133,26 @@ def part_rows(model: nn.Module, place: Place) -> Iterator[Row]:
         )
 
 
-def _parts(model: nn.Module, place: Place) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
-    """Each child of the network that maps one tensor to one, with what it is given and makes of `PROBE` images.
+def _both_passes(part: nn.Module, given: Tensor, conditions: Conditions, batch: int) -> Run:
+    """A part's forward and backward pass on so many images like those that it was given."""
+    x = torch.rand(batch, *given.shape[1:], dtype=given.dtype, device=conditions.device)
+    x.requires_grad_(given.requires_grad)
+    inputs = [one for one in (*part.parameters(), x) if one.requires_grad]
 
-    Only those that learn, and that are given a row of numbers for each image: others cannot be timed alone.
+    def run() -> None:
+        with conditions.autocast():
+            y = part(x)
+        torch.autograd.backward(y, torch.ones_like(y), inputs=inputs)
+        for one in inputs:
+            one.grad = None
+
+    return run
+
+
+def _parts(model: nn.Module, conditions: Conditions) -> list[tuple[str, nn.Module, Tensor, Tensor]]:
+    """Each child of the network that maps one tensor to one, with its input and output for `PROBE` images.
+
+    Only children that learn and whose input has a row of numbers for each image can be timed alone.
     """
     found: dict[str, tuple[str, nn.Module, Tensor, Tensor]] = {}
 
@@ -166,8 +167,8 @@ def _parts(model: nn.Module, place: Place) -> list[tuple[str, nn.Module, Tensor,
         for name, child in model.named_children()
         if any(one.requires_grad for one in child.parameters())
     ]
-    batch = _batch(PROBE, place)
-    with place.autocast():
+    batch = _batch(PROBE, conditions)
+    with conditions.autocast():
         output = checked_output(model(batch.images), PROBE)
         if output.reconstruct is not None:
             output.reconstruct(batch.labels)
@@ -176,39 +177,39 @@ def _parts(model: nn.Module, place: Place) -> list[tuple[str, nn.Module, Tensor,
     return list(found.values())
 
 
-def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
-    """The whole network: answers alone, and the training step.
+def step_rows(networks: Mapping[str, nn.Module], conditions: Conditions) -> Iterator[Row]:
+    """The whole network: its answers alone, and its training step.
 
     Args:
-        networks: By the implementation of routing that each has; the last one's products of matrices are counted.
-        place: Where, and for how many images.
+        networks: Implementation of routing to the network that has it; the operations of the last one are counted.
+        conditions: Device, precision and number of images.
     """
 
     def answer(network: nn.Module, batch: int) -> Run:
-        images = _batch(batch, place).images
+        images = _batch(batch, conditions).images
         network.eval()
 
         def run() -> object:
-            with torch.no_grad(), place.autocast():
+            with torch.no_grad(), conditions.autocast():
                 return network(images).scores
 
         return run
 
     def step(network: nn.Module, batch: int) -> Run:
-        samples = _batch(batch, place)
+        samples = _batch(batch, conditions)
         network.train()
-        optimizer = adam(network, 1e-3, place.device)
-        graph = place.device == "cuda"
-        train = TrainingStep(network, optimizer, precision=place.precision, device=place.device, graph=graph)
+        optimizer = adam(network, 1e-3, conditions.device)
+        graph = conditions.device == "cuda"
+        train = TrainingStep(network, optimizer, precision=conditions.precision, device=conditions.device, graph=graph)
         return lambda: train(samples)
 
     *_, last = networks.values()
     weights = sum(one.nbytes for one in last.parameters())
     for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
-        yield from place.rows(
+        yield from conditions.rows(
             {name: partial(prepare, network) for name, network in networks.items()},
             flops=count_flops(prepare(last, PROBE)),
-            elements=place.image_size**2,
+            elements=conditions.image_size**2,
             weight_bytes=moved,  # Adam's two averages are as large as the weights
             backward=what != "forward",
             part="network",
@@ -216,14 +217,14 @@ def step_rows(networks: Mapping[str, nn.Module], place: Place) -> Iterator[Row]:
         )
 
 
-def _batch(number: int, place: Place) -> TensorBatch:
-    size = place.image_size
-    images = torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0)).to(place.device)
-    return Batch(images=images, labels=(torch.arange(number) % CLASSES).to(place.device), layers=images)
+def _batch(number: int, conditions: Conditions) -> TensorBatch:
+    size = conditions.image_size
+    images = torch.rand(number, 1, size, size, generator=torch.Generator().manual_seed(0)).to(conditions.device)
+    return Batch(images=images, labels=(torch.arange(number) % CLASSES).to(conditions.device), layers=images)
 
 
 def count_flops(run: Run) -> float:
-    """Multiplications and additions of products of matrices for each of `PROBE` images, as torch counts them."""
+    """Multiplications and additions in products of matrices for one of `PROBE` images, as torch counts them."""
     with FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops()) / PROBE

@@ -1,7 +1,8 @@
-"""One step of training: forward, loss, backward, Adam; half precision where asked for, one launch on a GPU."""
+"""One step of training: forward, loss, backward, Adam; in half precision if wanted, and one launch on a GPU."""
 
 from collections.abc import Callable
 from dataclasses import fields
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -11,13 +12,13 @@ from capsbench.contracts import Batch, TensorBatch
 from capsbench.errors import TrainingError
 from capsbench.evaluation.inference import checked_output, is_out_of_memory, release_memory
 
-WARM_UP = 3  # steps before a graph is captured, as torch's documentation asks for: libraries set themselves up in them
+WARM_UP = 3  # steps before a capture, as torch's documentation advises: libraries set themselves up in them
 
 
 def adam(model: nn.Module, learning_rate: float, device: str) -> torch.optim.Adam:
     """The paper's optimizer, in the form that makes one pass over the weights.
 
-    On a GPU its learning rate is a tensor there, so that a schedule can change it inside a captured graph.
+    On a GPU its learning rate is a tensor on that GPU, so that a schedule can change it inside a captured graph.
     """
     if device != "cuda":
         return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
@@ -31,16 +32,16 @@ class TrainingStep:
     Args:
         model: The network, on its device.
         optimizer: Over its parameters.
-        precision: ``"fp32"``, or ``"bf16"`` for autocast: products of matrices are rounded to bfloat16, sums, weights
+        precision: ``"fp32"``, or ``"bf16"`` for autocast: products of matrices are rounded to bfloat16; sums, weights
             and their gradients stay in float32.
         device: ``"cpu"`` or ``"cuda"``.
-        graph: The size of the batches whose step is captured in a CUDA graph and replayed: a step is some hundred
-            launches of kernels, which take longer than small networks compute. Batches of another size, such as the
-            last of an epoch, run without; 0 captures nothing.
-        micro_batches: Into how many parts a batch is cut, their gradients added up. Where memory runs out it is
-            doubled, and the step taken again.
-        report: Gets a line if memory runs out, or if the step cannot be captured, as that of a model that waits for
-            the device cannot.
+        graph: Size of the batches whose step is captured in a CUDA graph and replayed: launching the hundreds of
+            kernels of a step takes longer than small networks compute. Batches of another size, such as the last of
+            an epoch, run without it; 0 captures nothing.
+        micro_batches: Number of parts that a batch is cut into; their gradients are added up. If memory runs out, it is
+            doubled and the step is repeated.
+        report: Gets a line if memory runs out, or if the step cannot be captured, because the model waits for the
+            device, for instance.
     """
 
     def __init__(
@@ -62,13 +63,16 @@ class TrainingStep:
         self._report = report
         self._steps = 0
         self._replay: Callable[[], Tensor] | None = None
-        self._held: TensorBatch | None = None  # what a captured step reads
+        self._held: TensorBatch | None = None  # the memory that a captured step reads
 
     def __call__(self, batch: TensorBatch) -> Tensor:
-        """Trains on a batch; the loss, which is a mean over it, on the device.
+        """Trains on a batch.
+
+        Returns:
+            The loss, a mean over the batch: a float32 scalar on the device.
 
         Raises:
-            ModelError: The model returns what no model may return.
+            ModelError: The model does not return what a model must return.
             TrainingError: One image alone needs more memory than there is.
         """
         while True:
@@ -78,18 +82,18 @@ class TrainingStep:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0]
-            # Only here is the failed step let go of: an exception that is being handled holds on to its tensors.
+            # The tensors of the failed step are freed only after the except block.
             self._make_room(len(batch.images), reason)
 
     def _captured(self, batch: TensorBatch) -> Tensor:
-        """The step, through a captured graph where that was asked for and can be had."""
+        """Takes the step, through a captured graph if there is to be one and it can be captured."""
         if len(batch.images) != self._graph:
             return self._step(batch)
         self._steps += 1
         if self._held is None:
             self._held = _map(Tensor.clone, batch)
         if self._steps <= WARM_UP:
-            return beside(lambda: self._step(batch))
+            return on_side_stream(lambda: self._step(batch))
         _map(Tensor.copy_, self._held, batch)
         if self._replay is None:
             held = self._held
@@ -99,7 +103,7 @@ class TrainingStep:
                 if is_out_of_memory(error):
                     raise
                 reason = str(error).splitlines()[0]
-        if self._replay is None:  # only here is what the attempt held let go of
+        if self._replay is None:  # the tensors of the attempt are freed only after the except block
             self._graph, self._held = 0, None
             self._report(f"the step is not captured in a CUDA graph: {reason}")
             return self._step(batch)
@@ -111,7 +115,7 @@ class TrainingStep:
         size = -(-images // self.micro_batches)
         total = torch.zeros((), device=batch.images.device)
         for start in range(0, images, size):
-            part = _map(lambda tensor, at=start: tensor[at : at + size], batch) if size < images else batch
+            part = _map(itemgetter(slice(start, start + size)), batch) if size < images else batch
             with self._autocast:
                 output = checked_output(self._model(part.images), len(part.images))
                 loss: Tensor = self._model.loss(output, part)  # type: ignore[operator]  # a Model
@@ -135,8 +139,8 @@ class TrainingStep:
         self._report(f"memory ran out: batches of {images} are now computed {size} at a time, their gradients added up")
 
 
-def beside(function: Callable[[], Tensor]) -> Tensor:
-    """Runs what is going to be captured on a stream of its own, as a capture does."""
+def on_side_stream(function: Callable[[], Tensor]) -> Tensor:
+    """Runs a function on a stream of its own, as a capture does, between what was launched before and after it."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -146,10 +150,10 @@ def beside(function: Callable[[], Tensor]) -> Tensor:
 
 
 def capture(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """Captures what a function does on the GPU, without doing it; calling what is returned does it.
+    """Records what a function does on the GPU, without doing it; calling the returned function does it.
 
     Raises:
-        RuntimeError: It cannot be captured; the stream and the random numbers are as they were before.
+        RuntimeError: It cannot be recorded; the stream and the random numbers are as they were before.
     """
     graph = torch.cuda.CUDAGraph()
     stream = torch.cuda.current_stream()
@@ -159,7 +163,7 @@ def capture(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
         with torch.cuda.graph(graph):
             result = function()
     except RuntimeError:
-        # An invalid capture may leave its stream current, and the generator counting for a graph that is no more.
+        # A failed capture may leave its stream current, and the generator counting for a graph that no longer exists.
         torch.cuda.set_stream(stream)
         fresh = torch.Generator(device="cuda")
         fresh.set_state(randomness)

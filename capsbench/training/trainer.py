@@ -1,4 +1,4 @@
-"""Training: Adam over a stream, looked at now and then, and bit for bit the same when it was interrupted."""
+"""Training: Adam over a stream, with validations in between; an interrupted run ends with the same bits."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.training.config import Selected, State, TrainConfig, Trained
-from capsbench.training.logs import QUIET_SECONDS, MetricsLog, Teller
+from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
 from capsbench.training.step import TrainingStep, adam
 
 DECAY = 0.96
-DIVERGED = 100  # a mean loss so many times the first one (or 1, if that was less) is not coming down again
-SAVING_SHARE = 1 / 20  # of the time may go into checkpoints; between two of them lies at least so much work
+DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
+SAVING_SHARE = 1 / 20  # of the time, at most, goes into checkpoints
 
 Tell = Callable[[str], None]
 Count = Callable[[int, int], None]
@@ -35,13 +35,13 @@ class Trainer:
     Args:
         model: The network, initialised; it is trained in place.
         data: The training samples: ``epochs`` times as many as there are digits, so that epoch e takes the next n.
-        validation: What selects; never test digits.
+        validation: The samples that select checkpoints; never test digits.
         config: How to train.
-        seed: Of the order of the samples and of dropout.
-        watch: Further data sets to note the accuracy on at each look; they select nothing, and are no test digits.
+        seed: Seed of the order of the samples and of dropout.
+        watch: Further data sets whose accuracy each validation notes; they select nothing and are never test digits.
         device: ``"cpu"`` or ``"cuda"``.
-        folder: Where checkpoints go; training goes on from the newest whole one there. None keeps none.
-        log: Gets a row at each look.
+        folder: Folder of the checkpoints; training goes on from the newest undamaged one. None saves none.
+        log: Gets a row at each validation.
     """
 
     def __init__(
@@ -59,15 +59,13 @@ class Trainer:
     ) -> None:
         watched = dict(watch or {})
         if "test" in {one.spec.split for one in (data, validation, *watched.values())}:
-            raise ParameterError("Test digits were given to train or to select on; they are for testing alone.")
+            raise ParameterError("Test digits must not train or select a network; they are for testing alone.")
         if len(data) % config.epochs:
-            raise ParameterError(
-                f"{len(data)} training samples were given; {config.epochs} epochs must share them evenly."
-            )
+            raise ParameterError(f"{len(data)} training samples cannot be divided evenly among {config.epochs} epochs.")
         self.model = model.to(device)
         self.trained = Trained()
         self._data = data
-        self._looked_at = {"accuracy": validation, **watched}
+        self._validated_on = {"accuracy": validation, **watched}
         self._config = config
         self._seed = seed
         self._device = device
@@ -78,7 +76,7 @@ class Trainer:
         self._steps = self._epoch_steps * config.epochs
         self._optimizer = adam(model, config.learning_rate, device)
         self._scheduler = _scheduler(self._optimizer, config, self._steps)
-        self._losses = torch.empty(0, device=device)  # of the steps since the last look
+        self._losses = torch.empty(0, device=device)  # of the steps since the last validation
         self._first_loss = math.nan
         self._saved_at, self._saving = -math.inf, 0.0
         what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
@@ -89,11 +87,11 @@ class Trainer:
         """Trains what is left of the steps.
 
         Args:
-            report: Gets a line after a look, if some time passed since the last line, and at the end of each epoch.
-            progress: Gets the number of steps done, and of all steps.
+            report: Gets a line at the end of each epoch, and after other validations if the last line is not recent.
+            progress: Gets the number of steps done, and the number of all steps.
 
         Raises:
-            TrainingError: The loss is not a number, or grows without end; or one image alone needs too much memory.
+            TrainingError: The loss is not a number or grows without end, or one image alone needs too much memory.
             ModelError: The model returns what no model may return.
             StorageError: A checkpoint or the log cannot be written.
         """
@@ -111,23 +109,25 @@ class Trainer:
                 micro_batches=self.trained.micro_batches,
                 report=report,
             )
-            tell = Teller(report, steps=self._steps, epochs=self._config.epochs, done=self.trained.steps)
+            lines = EpochLines(report, steps=self._steps, epochs=self._config.epochs, done=self.trained.steps)
             try:
                 while self.trained.steps < self._steps:
                     self._train(step, progress)
-                    tell(self._look(), images=self.trained.images, seconds=self.trained.stepping)
+                    lines(self._validate(), images=self.trained.images, seconds=self.trained.stepping)
             finally:
                 self._log.close()
         return self.trained
 
     def _train(self, step: TrainingStep, progress: Count) -> None:
-        """The steps up to the next look."""
+        """Trains up to the next validation."""
         trained = self.trained
         begun, checked = time.perf_counter(), time.perf_counter()
         done_before, stepping_before = trained.seconds, trained.stepping
         self.model.train()
-        start = trained.steps - len(self._losses)  # where the last look was: a killed run may go on between two
-        losses = torch.cat([self._losses, torch.empty(self._next_look(start) - trained.steps, device=self._device)])
+        start = trained.steps - len(self._losses)  # the last validation; a killed run may go on between two
+        losses = torch.cat(
+            [self._losses, torch.empty(self._next_validation(start) - trained.steps, device=self._device)]
+        )
         layers = bool(getattr(self.model, "needs_layers", False))
         for order in self._orders(trained.steps, start + len(losses)):
             for batch in batches(self._data, order, self._config.batch_size, device=self._device, layers=layers):
@@ -139,28 +139,28 @@ class Trainer:
                 progress(trained.steps, self._steps)
                 now = time.perf_counter()
                 trained.seconds = done_before + now - begun
-                if now - checked > QUIET_SECONDS:  # a look at the loss at each step would halt the device
+                if now - checked > QUIET_SECONDS:  # reading the loss at each step would halt the device
                     self._losses = losses[: trained.steps - start]
                     self._check_losses(start)
                     if self._due():
                         trained.stepping = stepping_before + now - begun
                         self._save()
-                        stepping_before -= self._saving  # no part of the steps
+                        stepping_before -= self._saving  # saving is not training
                     checked = time.perf_counter()
         self._losses = losses
         self._check_losses(start)  # waits for the device
         trained.seconds = done_before + time.perf_counter() - begun
         trained.stepping = stepping_before + time.perf_counter() - begun
 
-    def _look(self) -> dict[str, float]:
-        """Looks at the validation digits and at what is watched, selects, saves; the row of the history."""
+    def _validate(self) -> dict[str, float]:
+        """Measures the accuracies, selects and saves; returns the row of the history."""
         begun = time.perf_counter()
         step = self.trained.steps
         row = {"step": step, "epoch": step / self._epoch_steps, "loss": float(self._losses.mean())}
-        for name, samples in self._looked_at.items():
+        for name, samples in self._validated_on.items():
             try:
                 row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
-            except NotNumbersError as error:  # the last step ruined the weights, and no loss has shown it yet
+            except NotNumbersError as error:  # the last step ruined the weights; no loss shows it yet
                 raise TrainingError(f"After {self._at(step)}: {error} {self._way_out}") from None
         last = step == self._steps
         self.trained.select(row, self._state, target=self._config.target, last=last)
@@ -171,8 +171,8 @@ class Trainer:
             self._save()
         return row
 
-    def _next_look(self, step: int) -> int:
-        """The step of the first look after a step."""
+    def _next_validation(self, step: int) -> int:
+        """The step of the first validation after a step."""
         every = self._config.eval_every or self._epoch_steps
         return min((step // every + 1) * every, self._steps)
 
@@ -193,7 +193,7 @@ class Trainer:
         wrong = (~losses.isfinite()).nonzero()
         if len(wrong):
             step = start + int(wrong[0]) + 1
-            way_out = self._way_out if step > 1 else "Nothing was learned yet: look at the network's forward and loss."
+            way_out = self._way_out if step > 1 else "Nothing was learned yet: check the network's forward and loss."
             raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {self._at(step)}. {way_out}")
         mean = float(losses.mean()) if len(losses) else 0.0
         if mean > DIVERGED * max(1.0, abs(self._first_loss)):
@@ -212,7 +212,7 @@ class Trainer:
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
 
     def _due(self) -> bool:
-        """Whether enough was done since the last checkpoint for another to be worth its time."""
+        """Whether the work since the last checkpoint is worth the time that saving takes."""
         return (time.perf_counter() - self._saved_at) * SAVING_SHARE >= self._saving
 
     def _save(self) -> None:
@@ -227,7 +227,7 @@ class Trainer:
             "scheduler": self._scheduler.state_dict(),
             "randomness": [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self._device == "cuda" else [])],
             "trained": facts | {"selected": {name: vars(one) for name, one in self.trained.selected.items()}},
-            "losses": self._losses.cpu().clone(),  # a view would be saved with all that it looks into
+            "losses": self._losses.cpu().clone(),  # a view would be saved with the whole tensor behind it
             "first_loss": self._first_loss,
         }
         last = self.trained.steps == self._steps
@@ -241,12 +241,12 @@ class Trainer:
             return
         for path, content in folder.newest_first():
             if content is None or content.get("identity") != self._identity:
-                # Else it would be taken for newer than what this run is going to write.
-                report(f"{path} is damaged or of another run, and is put aside as {folder.put_aside(path).name}")
+                # Left there, it would count as newer than the checkpoints that this run is going to write.
+                report(f"{path} is damaged or belongs to another run; it is now called {folder.put_aside(path).name}")
                 continue
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
-            for group in self._optimizer.param_groups:  # torch moves the state, but not a rate that is a tensor
+            for group in self._optimizer.param_groups:  # torch moves its state, but not a rate that is a tensor
                 if isinstance(group["lr"], torch.Tensor):
                     group["lr"] = group["lr"].to(self._device)
             self._scheduler.load_state_dict(content["scheduler"])
@@ -265,15 +265,15 @@ class Trainer:
 def _scheduler(
     optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "one-cycle":  # it may be stepped once after the last step
+    if config.schedule == "one-cycle":  # one more, because it is stepped after the last step, too
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
-    # The authors' code decays smoothly, down to 1e-6 / 1e-3 of where it began.
+    # The authors' code decays smoothly, down to 1e-6 / 1e-3 of the first rate.
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(DECAY ** (step / config.decay_steps), 1e-3))
 
 
 @contextmanager
 def _private_randomness(seed: int, device: str) -> Iterator[None]:
-    """Dropout draws from torch's global generators: they are seeded here, and put back after."""
+    """Seeds torch's global generators, which dropout draws from, and restores them after."""
     with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU, too
         if device == "cuda":

@@ -1,4 +1,4 @@
-"""Checkpoints: what is read is what was written, or nothing."""
+"""Checkpoints: a read gives what was written, or nothing."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def test_without_its_sha256_or_its_file_there_is_no_checkpoint(tmp_path: Path) -
     assert load_checkpoint(path) is None
 
 
-def test_what_would_run_code_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "one.pt"
     save_checkpoint(path, {"model": Path("x")})  # a Path is no tensor and no plain value
     assert load_checkpoint(path) is None
@@ -62,21 +62,21 @@ def test_a_folder_keeps_the_newest_two_and_gives_the_newest_first(tmp_path: Path
     assert len(list((tmp_path / "deep" / "folder").iterdir())) == 4
 
 
-def test_what_kills_left_half_written_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
+def test_the_next_checkpoint_removes_what_a_kill_left_half_written(tmp_path: Path) -> None:
     for name in ("step-00000003.pt.new", "step-00000004.pt.sha256", "step-00000005.pt.sha256.new"):
         (tmp_path / name).write_text("left behind")
     CheckpointFolder(tmp_path).save(9, CONTENT)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000009.pt", "step-00000009.pt.sha256"]
 
 
-def test_one_alone_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_keep_1_keeps_the_newest_alone(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(1, CONTENT)
     folder.save(2, CONTENT, keep=1)
     assert [path.name for path, _ in folder.newest_first()] == ["step-00000002.pt"]
 
 
-def test_what_is_put_aside_is_not_found_again_and_not_lost(tmp_path: Path) -> None:
+def test_a_checkpoint_put_aside_is_neither_found_again_nor_lost(tmp_path: Path) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.save(5, CONTENT)
     content = (tmp_path / "step-00000005.pt").read_bytes()
@@ -87,7 +87,7 @@ def test_what_is_put_aside_is_not_found_again_and_not_lost(tmp_path: Path) -> No
     assert aside.read_bytes() == content
 
 
-def test_a_whole_checkpoint_that_cannot_be_loaded_now_is_no_damaged_one(
+def test_an_undamaged_checkpoint_that_cannot_be_loaded_now_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(tmp_path / "one.pt", CONTENT)
@@ -96,17 +96,17 @@ def test_a_whole_checkpoint_that_cannot_be_loaded_now_is_no_damaged_one(
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory\nmore")
 
     monkeypatch.setattr("torch.load", fail)
-    with pytest.raises(TrainingError, match=r"is whole, but cannot be loaded: .*can't allocate memory\. Run again"):
+    with pytest.raises(TrainingError, match=r"is undamaged, but cannot be loaded: .*can't allocate memory\. Run again"):
         load_checkpoint(tmp_path / "one.pt")
 
 
-def test_a_checkpoint_that_cannot_be_read_is_no_damaged_one(tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "step-00000001.pt").mkdir()  # root may read whatever a mode forbids, but no folder
     with pytest.raises(StorageError, match="cannot be read"):
         list(CheckpointFolder(tmp_path).newest_first())
 
 
-def test_what_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be made"):
         CheckpointFolder(tmp_path / "file").save(1, CONTENT)

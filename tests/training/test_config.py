@@ -36,7 +36,7 @@ def test_an_unknown_schedule_gets_the_nearest_name() -> None:
         TrainConfig(epochs=1, schedule="onecycle")
 
 
-def test_the_target_is_the_first_look_to_reach_it_and_the_best_the_earliest_of_equals() -> None:
+def test_the_target_is_the_first_validation_to_reach_it_and_the_best_the_earliest_of_equals() -> None:
     trained = Trained()
     for step, accuracy in enumerate((0.2, 0.6, 0.9, 0.7, 0.9), 1):
         row = {"step": step, "epoch": step / 2, "loss": 1.0, "accuracy": accuracy}

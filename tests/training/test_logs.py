@@ -1,4 +1,4 @@
-"""What training tells: JSON lines, TensorBoard's events, and lines for who waits."""
+"""What training reports: JSON lines, TensorBoard's events, and lines for the person who waits."""
 
 import importlib.util
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from capsbench.errors import StorageError, UsageError
-from capsbench.training.logs import MetricsLog, Teller, check_tensorboard, duration
+from capsbench.training.logs import EpochLines, MetricsLog, check_tensorboard, duration
 
 
 def steps_in(path: Path) -> list[int]:
@@ -24,7 +24,7 @@ def test_rows_become_lines_of_json(tmp_path: Path) -> None:
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows
 
 
-def test_going_on_drops_what_came_later_and_what_a_kill_cut(tmp_path: Path) -> None:
+def test_going_on_drops_later_lines_and_a_cut_one(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     log = MetricsLog(path)
     log.begin(0)
@@ -37,7 +37,7 @@ def test_going_on_drops_what_came_later_and_what_a_kill_cut(tmp_path: Path) -> N
     assert steps_in(path) == [10, 20, 25]
 
 
-def test_a_log_of_something_else_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_that_is_no_log_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_bytes(b"\xff\x00 no JSON\n[1, 2]\n{}\n")
     log = MetricsLog(path)
@@ -46,14 +46,14 @@ def test_a_log_of_something_else_is_begun_anew(tmp_path: Path) -> None:
     assert steps_in(path) == [4]
 
 
-def test_no_log_is_kept_where_none_is_asked_for(tmp_path: Path) -> None:
+def test_without_a_path_nothing_is_written(tmp_path: Path) -> None:
     log = MetricsLog()
     log.begin(0)
     log.add({"step": 1})
     log.close()
 
 
-def test_a_log_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StorageError, match="cannot be made"):
         MetricsLog(tmp_path / "file" / "log.jsonl").begin(0)
@@ -76,22 +76,22 @@ def test_tensorboard_reads_its_events_and_sees_each_step_once(tmp_path: Path) ->
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(10, 1), (20, 2), (30, 3), (40, 4)]
 
 
-def test_where_tensorboard_is_missing_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_says_how_to_install_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'capsbench\[tensorboard\]'"):
         check_tensorboard()
 
 
-def test_lines_tell_the_rate_and_how_long_it_will_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_state_the_rate_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 140.0, 141.0, 220.0, 260.0])
     monkeypatch.setattr("capsbench.training.logs.time.perf_counter", lambda: next(clock))
     lines: list[str] = []
-    teller = Teller(lines.append, steps=400, epochs=4, done=0)
+    show = EpochLines(lines.append, steps=400, epochs=4, done=0)
     row = {"loss": 0.5, "accuracy": 0.91, "affine": 0.625}
-    teller({"step": 100, "epoch": 1.0, **row}, images=1000, seconds=20.0)
-    teller({"step": 110, "epoch": 1.1, **row}, images=1100, seconds=21.0)  # a second later: too soon to tell
-    teller({"step": 250, "epoch": 2.5, **row}, images=2500, seconds=50.0)
-    teller({"step": 400, "epoch": 4.0, **row}, images=4000, seconds=80.0)
+    show({"step": 100, "epoch": 1.0, **row}, images=1000, seconds=20.0)
+    show({"step": 110, "epoch": 1.1, **row}, images=1100, seconds=21.0)  # a second later: too soon for a line
+    show({"step": 250, "epoch": 2.5, **row}, images=2500, seconds=50.0)
+    show({"step": 400, "epoch": 4.0, **row}, images=4000, seconds=80.0)
     assert lines == [
         "epoch 1/4: loss 0.5000, validation 91.00%, affine 62.50%, 50 images/s, 2 min left",
         "epoch 2.5/4: loss 0.5000, validation 91.00%, affine 62.50%, 50 images/s, 72 s left",
@@ -99,17 +99,17 @@ def test_lines_tell_the_rate_and_how_long_it_will_take(monkeypatch: pytest.Monke
     ]
 
 
-def test_what_an_earlier_run_did_does_not_shorten_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_of_an_earlier_run_do_not_shorten_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 10.0])
     monkeypatch.setattr("capsbench.training.logs.time.perf_counter", lambda: next(clock))
     lines: list[str] = []
     row = {"step": 350, "epoch": 3.5, "loss": 0.5, "accuracy": 0.9}
-    Teller(lines.append, steps=400, epochs=4, done=300)(row, images=3500, seconds=10.0)
+    EpochLines(lines.append, steps=400, epochs=4, done=300)(row, images=3500, seconds=10.0)
     assert lines[0].endswith("10 s left")
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5300, "88 min"), (5400, "1 h 30 min")]
 )
-def test_durations_are_told_in_one_or_two_words(seconds: float, text: str) -> None:
+def test_durations_are_one_or_two_words(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -1,4 +1,4 @@
-"""What is timed of a network, with operations and bytes counted by hand."""
+"""Rows of times, with operations and bytes counted by hand."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,18 +12,20 @@ from capsbench.errors import ModelError
 from capsbench.models import build
 from capsbench.system.timing import PROBE, Rates, Timed
 from capsbench.training import profiling as timing
-from capsbench.training.profiling import Place, count_flops, part_rows, step_rows
+from capsbench.training.profiling import Conditions, count_flops, part_rows, step_rows
 
-PLACE = Place(image_size=28, asked=4, precision="fp32", device="cpu", seconds=0.0, rates=Rates(flops=1.0, bytes=1.0))
+CONDITIONS = Conditions(
+    image_size=28, asked=4, precision="fp32", device="cpu", seconds=0.0, rates=Rates(flops=1.0, bytes=1.0)
+)
 
 
-def place(**changes: Any) -> Place:
-    return Place(**(vars(PLACE) | changes))
+def conditions(**changes: Any) -> Conditions:
+    return Conditions(**(vars(CONDITIONS) | changes))
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
-    """What contests end with; nothing is run but what is counted."""
+def timed(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
+    """The outcome of contests; only what is counted is run."""
     outcome = [Timed(batch=1, seconds=1.0, peak_bytes=10)]
 
     def contest(contestants: Sequence[Any], *, batch: int, seconds: float, device: str) -> list[Timed]:
@@ -33,15 +35,15 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
     return outcome
 
 
-def rows(where: Place, **changes: Any) -> list[timing.Row]:
+def rows(where: Conditions, **changes: Any) -> list[timing.Row]:
     """Of two implementations, with 20 flops and 3 elements for each image and 8 weights."""
     stated: dict[str, Any] = {"flops": 20, "elements": 3, "weight_bytes": 32, "part": "routing", "what": "forward"}
     return list(where.rows({"one": lambda batch: lambda: None, "two": lambda batch: lambda: None}, **stated | changes))
 
 
-def test_shares_by_hand(told: list[Timed]) -> None:
-    told[:] = [Timed(batch=4, seconds=2.0, peak_bytes=10), Timed(batch=2, seconds=2.0, peak_bytes=11)]
-    one, two = rows(place(asked=4, rates=Rates(flops=100, bytes=50)), gradient="exact", iterations=3)
+def test_shares_by_hand(timed: list[Timed]) -> None:
+    timed[:] = [Timed(batch=4, seconds=2.0, peak_bytes=10), Timed(batch=2, seconds=2.0, peak_bytes=11)]
+    one, two = rows(conditions(asked=4, rates=Rates(flops=100, bytes=50)), gradient="exact", iterations=3)
     assert (one.implementation, one.batch, one.seconds, one.peak_bytes) == ("one", 4, 2.0, 10)
     assert (two.implementation, two.batch, two.seconds, two.peak_bytes) == ("two", 2, 2.0, 11)
     assert {(row.part, row.what, row.gradient, row.iterations, row.image_size, row.asked) for row in (one, two)} == {
@@ -53,20 +55,20 @@ def test_shares_by_hand(told: list[Timed]) -> None:
     assert two.bytes_share == pytest.approx(1.68)  # 3 + 8/2 in a second: the weights crossed for two images only
 
 
-def test_shares_of_half_precision_and_of_answers_alone(told: list[Timed]) -> None:
-    full = rows(place())[0].bytes_share
+def test_shares_of_half_precision_and_of_answers_alone(timed: list[Timed]) -> None:
+    full = rows(conditions())[0].bytes_share
     assert full == (3 + 8) * 4 * 3
-    assert rows(place(precision="bf16"))[0].bytes_share == (3 * 2 + 8 * 4) * 3  # weights stay in single precision
-    assert rows(place(), backward=False)[0].bytes_share == full / 3
+    assert rows(conditions(precision="bf16"))[0].bytes_share == (3 * 2 + 8 * 4) * 3  # weights stay in single precision
+    assert rows(conditions(), backward=False)[0].bytes_share == full / 3
 
 
-def test_what_did_not_fit_has_no_shares(told: list[Timed]) -> None:
-    told[:] = [Timed(batch=0, seconds=0.0, peak_bytes=0)]
-    row = rows(place())[0]
+def test_a_row_without_memory_has_no_shares(timed: list[Timed]) -> None:
+    timed[:] = [Timed(batch=0, seconds=0.0, peak_bytes=0)]
+    row = rows(conditions())[0]
     assert (row.batch, row.seconds, row.flops_share, row.bytes_share) == (0, 0.0, 0.0, 0.0)
 
 
-def test_a_comparison_is_of_what_the_place_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_runs_under_its_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def contest(contestants: Sequence[Any], **options: Any) -> list[Timed]:
@@ -74,7 +76,7 @@ def test_a_comparison_is_of_what_the_place_says(monkeypatch: pytest.MonkeyPatch)
         return [Timed(1, 1.0, 1)] * len(contestants)
 
     monkeypatch.setattr(timing, "contest", contest)
-    rows(place(asked=32, seconds=0.5))
+    rows(conditions(asked=32, seconds=0.5))
     assert asked == [(2, {"batch": 32, "seconds": 0.5, "device": "cpu"})]
 
 
@@ -102,9 +104,9 @@ def test_operations_of_a_convolution() -> None:
     assert count_flops(both(layer, x.requires_grad_())) == 3 * once
 
 
-def test_the_parts_of_capsnet(told: list[Timed]) -> None:
+def test_the_parts_of_capsnet(timed: list[Timed]) -> None:
     model = build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
-    found = {row.part: row for row in part_rows(model, PLACE)}
+    found = {row.part: row for row in part_rows(model, CONDITIONS)}
     assert list(found) == ["convolution", "primary", "decoder"]
     assert {(row.what, row.implementation, row.iterations) for row in found.values()} == {("forward + backward", "", 0)}
     side = (28 - 9) // 2 + 1  # 10, and a single position after the second convolution
@@ -152,17 +154,17 @@ class Odd(nn.Module):
         return nn.functional.cross_entropy(output.scores, batch.labels)
 
 
-def test_only_what_can_be_timed_alone_is_a_part() -> None:
+def test_only_children_that_can_be_timed_alone_are_parts() -> None:
     model = Odd()
-    found = list(part_rows(model, PLACE))
+    found = list(part_rows(model, CONDITIONS))
     assert [row.part for row in found] == ["first", "last"]
     assert all(row.batch == 4 and row.seconds > 0 and row.peak_bytes > 0 for row in found)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_parts_run_on_as_many_images_as_are_asked_for() -> None:
+def test_parts_run_on_the_batch_that_the_conditions_state() -> None:
     model = Odd()
-    generator = part_rows(model, place(asked=5))
+    generator = part_rows(model, conditions(asked=5))
     sizes: list[tuple[int, bool]] = []
     model.first.register_forward_pre_hook(
         lambda module, given: sizes.append((len(given[0]), given[0].requires_grad)),
@@ -181,7 +183,7 @@ def test_parts_run_on_as_many_images_as_are_asked_for() -> None:
 def test_answers_are_given_in_evaluation_and_steps_train() -> None:
     model = Odd()
     before = [parameter.detach().clone() for parameter in model.parameters()]
-    generator = step_rows({"": model}, place(asked=5))
+    generator = step_rows({"": model}, conditions(asked=5))
     answers = next(generator)
     assert (answers.part, answers.what, answers.implementation) == ("network", "forward", "")
     assert set(model.seen) == {(size, False, False) for size in (PROBE, 5)}
@@ -207,8 +209,8 @@ class Line(nn.Module):
         return nn.functional.cross_entropy(output.scores, batch.labels)
 
 
-def test_the_network_is_counted_as_the_last_has_it(told: list[Timed]) -> None:
-    found = list(step_rows({"auto": Line(100), "reference": Line(3)}, PLACE))
+def test_the_network_is_counted_as_the_last_has_it(timed: list[Timed]) -> None:
+    found = list(step_rows({"auto": Line(100), "reference": Line(3)}, CONDITIONS))
     assert [(row.what, row.implementation) for row in found] == [
         (what, name) for what in ("forward", "training step") for name in ("auto", "reference")
     ]
@@ -227,7 +229,7 @@ def test_a_model_that_returns_nonsense_is_refused() -> None:
             return super().forward(images).scores
 
     with pytest.raises(ModelError, match="forward returned a Tensor"):
-        list(part_rows(Nonsense(3), PLACE))
+        list(part_rows(Nonsense(3), CONDITIONS))
 
 
 def test_half_precision_is_autocast() -> None:
@@ -235,11 +237,11 @@ def test_half_precision_is_autocast() -> None:
     made: list[torch.dtype] = []
     model.inner.register_forward_hook(lambda module, given, output: made.append(output.dtype))
     for precision, expected in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        list(step_rows({"": model}, place(precision=precision)))
+        list(step_rows({"": model}, conditions(precision=precision)))
         assert set(made) == {expected}
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
         made.clear()
     given: list[torch.dtype] = []
     model.outer.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].dtype))
-    list(part_rows(model, place(precision="bf16")))
+    list(part_rows(model, conditions(precision="bf16")))
     assert set(made) == set(given) == {torch.bfloat16}  # a part is given what the network gives it

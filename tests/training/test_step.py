@@ -1,4 +1,4 @@
-"""One step of training: what half precision changes, and what a captured step is handed."""
+"""One step of training: half precision, captures, and batches that do not fit into memory."""
 
 from collections.abc import Callable
 
@@ -76,7 +76,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Tensor]]:
         captured.append(function)
         return function
 
-    monkeypatch.setattr(stepping, "beside", lambda function: function())
+    monkeypatch.setattr(stepping, "on_side_stream", lambda function: function())
     monkeypatch.setattr(stepping, "capture", capture)
     return captured
 
@@ -156,7 +156,7 @@ def test_a_batch_that_does_not_fit_is_cut_and_its_gradients_added(
         assert step(batch(*labels)).item() == pytest.approx(-0.1 * k * mean**2, rel=1e-5)
     assert model.weight.item() == pytest.approx(-0.3 * mean)
     assert step.micro_batches == parts and len(lines) == parts // 2
-    step(batch(2, 2))  # a small batch is not in need of as many parts
+    step(batch(2, 2))  # a small batch does not need as many parts
     assert model.weight.item() == pytest.approx(-0.3 * mean - 0.2)
 
 
@@ -172,7 +172,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
         TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
 
 
-def test_a_captured_step_that_runs_out_of_memory_is_captured_anew(recorded: list[Callable[[], Tensor]]) -> None:
+def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: list[Callable[[], Tensor]]) -> None:
     model = Hungry(4)
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=4)
     for _ in range(WARM_UP + 2):

@@ -49,7 +49,7 @@ class Net(torch.nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def each_look_leaves_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+def each_validation_leaves_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the last one took to write."""
     monkeypatch.setattr(training_module, "SAVING_SHARE", math.inf)
 
@@ -90,14 +90,14 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("schedule", ["one-cycle", "exponential"])
-@pytest.mark.parametrize("saves_between_looks", [False, True])
+@pytest.mark.parametrize("saves_between_validations", [False, True])
 def test_a_run_stopped_at_any_step_ends_with_the_same_weights(
-    tmp_path: Path, schedule: str, saves_between_looks: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, schedule: str, saves_between_validations: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = TrainConfig(epochs=3, batch_size=32, schedule=schedule, target=0.5, eval_every=20)
     unbroken = trainer(None, config)
     expected = unbroken.run()
-    if saves_between_looks:  # as where a checkpoint is due and the next look is far
+    if saves_between_validations:  # as if a checkpoint were due long before the next validation
         monkeypatch.setattr(training_module, "QUIET_SECONDS", 0.0)
 
     def stop(done: int, total: int) -> None:
@@ -109,7 +109,7 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_weights(
     resumed = trainer(tmp_path, config)
     lines: list[str] = []
     found = resumed.run(lines.append)
-    assert lines[0] == f"going on after step {32 if saves_between_looks else 20} of 75"
+    assert lines[0] == f"going on after step {32 if saves_between_validations else 20} of 75"
     assert_same(weights(resumed), weights(unbroken))
     assert found.history == expected.history
     assert (found.steps, found.images) == (expected.steps, expected.images) == (75, 2400)
@@ -175,7 +175,7 @@ def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path: Path) ->
     lines: list[str] = []
     resumed = trainer(tmp_path)
     resumed.run(lines.append)
-    assert "damaged" in lines[0] and lines[0].endswith("put aside as step-00000050.pt.aside")
+    assert "damaged" in lines[0] and lines[0].endswith("is now called step-00000050.pt.aside")
     assert lines[1] == "going on after step 25 of 75"
     assert_same(weights(resumed), weights(unbroken))
 
@@ -217,14 +217,14 @@ def test_checkpoints_of_another_protocol_do_not_crowd_out_new_ones(tmp_path: Pat
 @pytest.mark.parametrize(
     ("eval_every", "steps"), [(0, [25, 50, 75]), (30, [30, 60, 75]), (25, [25, 50, 75]), (1000, [75])]
 )
-def test_looks_come_every_so_many_steps_and_at_the_end(eval_every: int, steps: list[int]) -> None:
+def test_validations_come_every_so_many_steps_and_at_the_end(eval_every: int, steps: list[int]) -> None:
     config = TrainConfig(epochs=3, batch_size=32, eval_every=eval_every)
     trained = trainer(None, config).run()
     assert [row["step"] for row in trained.history] == steps
     assert [row["epoch"] for row in trained.history] == [step / 25 for step in steps]
 
 
-def test_how_often_one_looks_does_not_change_the_weights() -> None:
+def test_the_number_of_validations_does_not_change_the_weights() -> None:
     runs = [trainer(None, TrainConfig(epochs=3, batch_size=32, eval_every=every)) for every in (0, 7)]
     for one in runs:
         one.run()
@@ -241,7 +241,7 @@ def test_no_more_than_a_share_of_the_time_goes_into_checkpoints(
     assert saved == [5, 75]  # the last is, in any case
 
 
-def test_what_is_watched_is_noted_and_selects_nothing() -> None:
+def test_watched_samples_are_noted_and_select_nothing() -> None:
     training, validation = data()
     watched = stream("padded", split="validation", digits="embedded", size=28, shift=6)
     torch.manual_seed(0)
@@ -255,7 +255,7 @@ def test_what_is_watched_is_noted_and_selects_nothing() -> None:
     assert_same(weights(one), weights(plain))
 
 
-def test_a_history_has_the_mean_loss_since_the_last_look() -> None:
+def test_a_history_has_the_mean_loss_since_the_last_validation() -> None:
     losses: list[float] = []
 
     class Counted(Net):
@@ -277,7 +277,7 @@ def test_metrics_say_how_much_was_done() -> None:
     assert metrics["training_seconds"] > 0 and 2400 / metrics["training_seconds"] < metrics["images_per_second"]
 
 
-def test_the_log_has_each_look_once_whatever_happens(tmp_path: Path) -> None:
+def test_the_log_has_each_validation_once_whatever_happens(tmp_path: Path) -> None:
     def logged() -> Trainer:
         training, validation = data()
         torch.manual_seed(0)
@@ -354,7 +354,7 @@ def test_a_loss_that_is_no_number_stops_with_its_epoch_and_step(factor: float, s
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
 
 
-def test_a_loss_that_is_no_number_from_the_start_is_no_matter_of_the_learning_rate() -> None:
+def test_a_loss_that_is_not_a_number_in_the_first_step_does_not_blame_the_learning_rate() -> None:
     class Broken(Net):
         def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
             return super().loss(output, batch) * torch.nan
@@ -364,7 +364,7 @@ def test_a_loss_that_is_no_number_from_the_start_is_no_matter_of_the_learning_ra
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
 
 
-def test_weights_that_the_step_before_a_look_ruined_stop_with_that_step() -> None:
+def test_weights_that_the_step_before_a_validation_ruined_stop_with_that_step() -> None:
     class Ruined(Net):
         def forward(self, images: torch.Tensor) -> Output:
             return super().forward(images if self.training else images * torch.nan)
@@ -452,7 +452,7 @@ def test_where_memory_runs_out_batches_are_cut_and_the_result_says_so(tmp_path: 
         torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)
 
 
-def test_what_was_learned_of_the_memory_is_not_forgotten(tmp_path: Path) -> None:
+def test_a_resumed_run_cuts_batches_as_before(tmp_path: Path) -> None:
     def hungry() -> Trainer:
         training, validation = data()
         torch.manual_seed(0)
@@ -495,7 +495,7 @@ def test_test_digits_are_refused(role: str) -> None:
 
 def test_samples_that_epochs_cannot_share_are_refused() -> None:
     training, validation = data(2)
-    with pytest.raises(ParameterError, match="1600 training samples were given; 3 epochs"):
+    with pytest.raises(ParameterError, match="1600 training samples cannot be divided evenly among 3 epochs"):
         Trainer(Net(), training, validation, CONFIG, seed=0)
 
 
