@@ -20,20 +20,22 @@ from capsbench import version
 
 __version__ = version.VERSION
 
-_PLACES = {
+PLACES = {
     "BatchDataset": "capsbench.data.loading",
+    "Output": "capsbench.contracts",
     "SampleDataset": "capsbench.data.loading",
     "check": "capsbench.conformance.check",
     "compare": "capsbench.report.comparison",
     "generate": "capsbench.face",
     "load_results": "capsbench.results.result",
     "open_dataset": "capsbench.files.datafile",
-    "run": "capsbench.face",
+    "run": "capsbench.bench.running",
     "stream": "capsbench.data.streaming",
 }
 
 __all__ = [
     "BatchDataset",
+    "Output",
     "SampleDataset",
     "__version__",
     "check",
@@ -47,8 +49,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
+    if name in PLACES:
+        return getattr(importlib.import_module(PLACES[name]), name)
     if name in ("generators", "models"):
         return importlib.import_module(f"capsbench.{name}")
     raise AttributeError(f"module 'capsbench' has no attribute {name!r}")

@@ -3,17 +3,14 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capsbench.data.recipes import make_recipe
-from capsbench.errors import CellsFailedError, ParameterError
+from capsbench.errors import ParameterError
 from capsbench.files.generation import generate_file
 from capsbench.files.layout import shard_range
 from capsbench.files.writing import Generated, Report, silent
 from capsbench.parameters import check_number, check_truth, convert, split_shard
-
-if TYPE_CHECKING:
-    from capsbench.results.result import Result
 
 DEFAULT_SPLITS = ("train", "validation", "test")
 MOST_WORKERS = 1024
@@ -95,27 +92,3 @@ def generate_splits(
 def _file_stem(name: str) -> str:
     """A shipped name as it is; of ``package.module:Attribute`` the attribute."""
     return name.rpartition(":")[2].lower()
-
-
-def run(suite: str, **options: Any) -> "list[Result]":
-    """Runs a suite; finished cells are not run again.
-
-    Args:
-        suite: The suite, such as ``"affine"``.
-        options: ``models``, ``preset``, ``seeds``, ``changes``, ``digits``, ``device``, ``out``; see
-            `capsbench.bench.running.plan_run`.
-
-    Returns:
-        A `capsbench.results.result.Result` for each model and seed.
-
-    Raises:
-        UsageError: A name, a key or a value makes no sense.
-        DataError: The digits are missing or damaged.
-        CellsFailedError: Some cells failed; the others' results are on the disk.
-    """
-    from capsbench.bench.running import plan_run, run_plan  # which import torch: making files must not wait for it
-
-    outcome = run_plan(plan_run(suite, **options))
-    if outcome.failed:
-        raise CellsFailedError("; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed))
-    return outcome.results

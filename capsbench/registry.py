@@ -66,11 +66,6 @@ def source_hash(family: str, name: str) -> str:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
 
 
-def summary(thing: Any) -> str:
-    """The first line of an object's docstring, without its full stop."""
-    return (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".")
-
-
 def _module_by_name(family: str, name: str) -> ModuleType:
     with _import_errors(family, name):
         return importlib.import_module(name)

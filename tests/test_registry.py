@@ -46,7 +46,7 @@ def test_every_name_of_the_catalog_loads(family: str) -> None:
     shipped = registry.catalog(family)
     assert shipped
     for name in shipped:
-        assert registry.summary(registry.load(family, name)), f"{name} has no docstring"
+        assert registry.load(family, name).__doc__, f"{name} has no docstring"
 
 
 def test_what_ships_is_a_table_of_strings() -> None:
@@ -120,7 +120,6 @@ def test_missing_attribute_is_told_the_nearest() -> None:
 def test_attribute_of_a_file_is_loaded(own: Path) -> None:
     kind = registry.load("model", f"{own}:Own")
     assert kind.who == "first"
-    assert registry.summary(kind) == "Where it is from. And more"
     assert registry.load("model", f"{own}:Own") is kind
 
 
@@ -163,7 +162,3 @@ def test_code_that_cannot_be_imported_is_a_usage_error(tmp_path: Path, code: str
 def test_name_that_says_no_place_is_a_usage_error(name: str) -> None:
     with pytest.raises(UsageError):
         registry.load("model", name)
-
-
-def test_summary_of_what_has_no_docstring_is_empty() -> None:
-    assert registry.summary(type("Silent", (), {"__doc__": None})) == ""

@@ -20,8 +20,8 @@ import click
 from capsbench import registry
 from capsbench.cli import cli
 from capsbench.files.published import digests
-from capsbench.report.pages import markdown_page
-from capsbench.report.tables import current, render
+from capsbench.report.groups import current
+from capsbench.report.pages import markdown_page, render
 from capsbench.results.result import load_results
 from capsbench.system.disk import human_bytes
 from capsbench.version import VERSION

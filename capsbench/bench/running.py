@@ -1,53 +1,20 @@
-"""Cells: which are to do, and doing them; what is finished is never done again."""
+"""Running cells: what is finished is never done again, and a cell that fails does not stop the others."""
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from capsbench import registry
-from capsbench.bench.bench import Bench, Cell, Preset, Progress, file_name
-from capsbench.building import build
-from capsbench.contracts import CLASSES, Suite
-from capsbench.data.digits import load_digits
-from capsbench.errors import CapsbenchError, DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
-from capsbench.parameters import construct, literal
-from capsbench.randomness import check_seed
+from capsbench.bench.bench import Bench, Progress
+from capsbench.bench.cells import Cell
+from capsbench.bench.planning import Plan, plan_run
+from capsbench.errors import CapsbenchError, CellsFailedError, StorageError
 from capsbench.results.result import Result, environment, load_result, now, save_result
 from capsbench.system.disk import lock, make_folder, write_atomically
-from capsbench.training.logs import check_tensorboard
 
 Report = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run before it begins.
-
-    Attributes:
-        cells: Every cell that was asked for.
-        folder: Where results go.
-        digits: Where digits come from: ``auto``, ``embedded`` or a folder.
-        tensorboard: Whether training also logs for TensorBoard.
-    """
-
-    cells: list[Cell]
-    folder: Path
-    digits: str
-    tensorboard: bool = False
-
-    def path(self, cell: Cell) -> Path:
-        """Where a cell's result goes."""
-        return self.folder / file_name(cell.suite) / f"{cell.name}.json"
-
-    def finished(self, cell: Cell) -> Result | None:
-        """A cell's result, if it is there and readable."""
-        try:
-            return load_result(self.path(cell))
-        except DataFileError:
-            return None
 
 
 @dataclass
@@ -65,82 +32,67 @@ class Outcome:
     failed: list[tuple[Cell, str]]
 
 
-def plan_run(
+def run(
     suite: str,
     *,
     models: Sequence[str] = (),
     preset: str = "small",
-    changes: Mapping[str, str] | None = None,
     seeds: Sequence[int] = (0,),
+    changes: Mapping[str, str] | None = None,
     digits: str = "auto",
     device: str = "auto",
     out: str | Path = "runs",
     tensorboard: bool = False,
-) -> Plan:
-    """What a run would do.
+) -> list[Result]:
+    """Runs a suite; finished cells are not run again.
 
     Args:
-        suite: The suite's name.
-        models: Names of models; the suite's own where there are none.
-        preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores), and
-            those that the paper has have ``paper``.
-        changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model.
-        seeds: A cell for each.
-        digits: ``auto``, ``embedded`` or a folder of IDX files.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        out: Where results, data and checkpoints go.
+        suite: The suite, such as ``"affine"``.
+        models: The networks; by default the suite's own.
+        preset: The protocol: ``"smoke"``, ``"small"``, or ``"paper"`` where the suite has it.
+        seeds: One cell each.
+        changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a network.
+        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
 
+    Returns:
+        A result for each network and seed.
+
     Raises:
-        UsageError: A name, a key or a value makes no sense, or TensorBoard is not installed.
-        DigitsError: The digits are missing or damaged.
+        UsageError: A name, a key or a value makes no sense.
+        DataError: The digits are missing or damaged.
+        CellsFailedError: Some cells failed; the results of the others are on the disk.
+        StorageError: Results cannot be written to ``out``.
     """
-    kind = _load_suite(suite)
-    if preset not in kind.presets:
-        raise UnknownNameError(f"preset of suite {suite!r}", preset, kind.presets)
-    names = list(dict.fromkeys(models or kind.models))
-    changes = dict(changes or {})
-    protocol = kind.presets[preset]
-    networks = _networks(names, protocol, _changes_of_models(changes, names))
-    settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=f"suite {suite!r}")
-    changed = {key: value for key, value in vars(settings).items() if value != getattr(protocol.settings, key)}
-    _check_seeds(seeds)
-    for name, _, parameters in networks:
-        _try_to_build(name, kind, parameters)
-    if tensorboard:
-        check_tensorboard()
-    shows_digits = getattr(kind, "needs_digits", True)
-    origin = load_digits("test", digits, full=preset == "paper").origin if shows_digits else "none"
-    cells = [
-        Cell(
-            suite=suite,
-            version=kind.version,
-            preset=_named(preset, changed),
-            model=name,
-            label=label,
-            source=registry.source_hash("model", name),
-            parameters=parameters,
-            seed=seed,
-            settings=settings,
-            digits=origin,
-            device=_device(device),
-        )
-        for name, label, parameters in networks
-        for seed in seeds
-    ]
-    return Plan(list({cell.id: cell for cell in cells}.values()), Path(out), digits, tensorboard)
+    plan = plan_run(
+        suite,
+        models=models,
+        preset=preset,
+        seeds=seeds,
+        changes=changes,
+        digits=digits,
+        device=device,
+        out=out,
+        tensorboard=tensorboard,
+    )
+    outcome = run_plan(plan)
+    if outcome.failed:
+        raise CellsFailedError("; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed))
+    return outcome.results
 
 
 def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress | None = None) -> Outcome:
-    """Runs the cells that are not finished; a cell that fails does not stop the others.
+    """Runs the cells of a plan that are not finished; a cell that fails does not stop the others.
 
     Args:
         plan: What to do.
-        report: Gets a line now and then.
-        progress: Makes what is told of how far training is; nothing is told where there is none.
+        report: Called with a line now and then.
+        progress: Shows how far training is; by default nothing does.
 
     Raises:
-        StorageError: Results cannot be written where they should go.
+        StorageError: The folder of results cannot be made.
     """
     make_folder(plan.folder)
     outcome = Outcome([], [], [])
@@ -151,9 +103,7 @@ def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress 
             report(f"{label}: finished before")
         else:
             try:
-                make_folder(plan.path(cell).parent)
-                with lock(plan.path(cell)):  # of two runs, one trains a cell; the other may have waited for it
-                    result = plan.finished(cell) or _run_cell(cell, plan, _labelled(report, label), progress)
+                result = run_cell(cell, plan, _labelled(report, label), progress)
             except (Exception, SystemExit) as error:  # a user's model can fail in any way
                 why = _explain(error, plan.path(cell))
                 report(f"{label}: failed: {why}")
@@ -165,11 +115,30 @@ def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress 
 
 
 def _labelled(report: Report, label: str) -> Report:
-    """Says whose each line is."""
+    """Puts the cell's label before each line."""
     return lambda line: report(f"{label}: {line}")
 
 
-def _run_cell(cell: Cell, plan: Plan, report: Report, progress: Progress | None) -> Result:
+def run_cell(cell: Cell, plan: Plan, report: Report = lambda line: None, progress: Progress | None = None) -> Result:
+    """Measures one cell and saves its result, under a lock: of two runs, one measures it and the other is refused.
+
+    Cells and plans can be pickled, so any process on any machine that shares the folder can run one.
+
+    Args:
+        cell: What to measure.
+        plan: The plan that it belongs to.
+        report: Called with a line now and then.
+        progress: Shows how far training is; by default nothing does.
+
+    Raises:
+        StorageError: Another run holds the lock, or the result cannot be written.
+    """
+    make_folder(plan.path(cell).parent)
+    with lock(plan.path(cell)):
+        return plan.finished(cell) or _measured(cell, plan, report, progress)  # another run may just have done it
+
+
+def _measured(cell: Cell, plan: Plan, report: Report, progress: Progress | None) -> Result:
     begun = perf_counter()
     bench = Bench(cell, plan.folder, plan.digits, report, tensorboard=plan.tensorboard)
     if progress:
@@ -208,88 +177,3 @@ def _explain(error: BaseException, path: Path) -> str:
     except StorageError:  # a full disk may be what stopped the cell: that must not hide why, nor the other cells
         return first
     return f"{first} (whole story: {log})"
-
-
-def _load_suite(name: str) -> type[Suite]:
-    kind: type[Suite] = registry.load("suite", name)
-    parts = ("version", "models", "image_size", "presets", "run", "table")
-    missing = [part for part in parts if not hasattr(kind, part)]
-    if missing:
-        raise UsageError(f"The suite {name!r} was asked for, but that is none: it lacks {', '.join(missing)}.")
-    return kind
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
-    for seed in seeds:
-        check_seed(seed)
-
-
-def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Takes the changes ``MODEL.KEY`` out of all changes: for each model its own."""
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for change in [change for change in changes if "." in change]:
-        model, _, key = change.rpartition(".")
-        if model not in own:
-            raise UnknownNameError(f"model in this run (--set {change})", model, own)
-        if key in ("image_size", "classes", "pairs"):
-            raise ParameterError(f"--set {change} was asked for, but {key} is the suite's to set.")
-        own[model][key] = literal(changes.pop(change))
-    return own
-
-
-def _networks(
-    names: Sequence[str], protocol: Preset, own: Mapping[str, Mapping[str, Any]]
-) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every network to measure: its model's name, its label, and what it is built with."""
-    networks = []
-    for name in names:
-        for variant in protocol.variants.get(name, [{}]):
-            changes = {**variant, **own[name]}
-            parameters = _spelled_out(name, {**protocol.models.get(name, {}), **changes})
-            networks.append((name, _named(name, changes), parameters))
-    return networks
-
-
-def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model is built with, its preset in numbers, so that a cell's identity and its result have them."""
-    presets = getattr(registry.load("model", name), "presets", {})
-    preset = stated.get("preset")
-    if preset is not None and preset not in presets:
-        raise UnknownNameError(f"preset of model {name!r}", preset, presets)
-    return {**presets.get(preset, {}), **{key: value for key, value in stated.items() if key != "preset"}}
-
-
-def _try_to_build(name: str, kind: type[Suite], parameters: Mapping[str, Any]) -> None:
-    """Finds a parameter that is not, or a value that will not do, before the first cell is trained.
-
-    Raises:
-        UsageError: What `capsbench.building.build` says to it.
-    """
-    import torch
-
-    try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes alone, no numbers
-            pairs = getattr(kind, "pairs", False)
-            build(name, image_size=kind.image_size, classes=CLASSES, pairs=pairs, **parameters)
-    except UsageError:
-        raise
-    except Exception:  # a user's model that needs numbers to be built, or fails: its cell will tell
-        return
-
-
-def _named(name: str, changes: Mapping[str, Any]) -> str:
-    """A name, with what was changed: ``small (epochs=5)``."""
-    changed = ", ".join(f"{key}={value}" for key, value in changes.items())
-    return f"{name} ({changed})" if changed else name
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise UnknownNameError("device", name, ["auto", "cpu", "cuda"])
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch sees no GPU here. Leave it out, or use --device cpu.")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from capsbench.cli import bench, data, files, importing, listing, packing, report
+from capsbench.cli import bench, conformance, data, files, importing, listing, report
 from capsbench.cli.exits import exit_code
 from capsbench.version import VERSION
 
@@ -33,12 +33,12 @@ for command in (
     files.merge,
     files.info,
     files.preview,
-    packing.pack,
+    files.pack,
     importing.import_group,
     data.data,
     listing.list_command,
     bench.run,
-    bench.check,
+    conformance.check,
     report.report,
     report.compare,
 ):

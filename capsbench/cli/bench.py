@@ -1,4 +1,4 @@
-"""Commands on experiments: run, check."""
+"""The command run: plan, train, test, and print the table."""
 
 import json
 from functools import partial
@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from capsbench.cli.options import digits_option, json_option, say_embedded, set_option
+from capsbench.cli.options import digits_option, json_option, say_embedded
 from capsbench.errors import CellsFailedError
 from capsbench.parameters import split_assignments
 
@@ -40,10 +40,12 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
       capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
       capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
     """
-    from capsbench.bench.running import plan_run, run_plan
+    from capsbench.bench.planning import plan_run
+    from capsbench.bench.running import run_plan
     from capsbench.cli.progress import progress
     from capsbench.parameters import convert
-    from capsbench.report.tables import alike, charts, render
+    from capsbench.report.groups import alike, charts
+    from capsbench.report.pages import render
     from capsbench.results.result import load_results
 
     numbers = convert("--seeds", seeds, tuple[int, ...])
@@ -70,30 +72,3 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     if outcome.failed:
         cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
-
-
-@click.command()
-@click.argument("model")
-@set_option
-@json_option
-def check(model: str, sets: tuple[str, ...], as_json: bool) -> None:
-    """Check a capsule layer against the paper, or a network with its capsules.
-
-    MODEL is a name, package.module:attr or file.py:attr: a network, or a function routing(u, weight, iterations). It is
-    code that is run; use only what you trust. See docs/conformance.md.
-
-    \b
-    Example:
-      capsbench check capsnet --set gradient=detached
-      capsbench check layer.py:routing
-    """
-    from capsbench.conformance.check import check as check_model
-    from capsbench.conformance.check import findings_text
-    from capsbench.errors import ChecksFailedError
-    from capsbench.parameters import literal
-
-    findings = check_model(model, **{key: literal(value) for key, value in split_assignments(sets).items()})
-    click.echo(json.dumps([vars(one) for one in findings], indent=2) if as_json else findings_text(findings))
-    failed = [one.check for one in findings if one.passed is False]
-    if failed:
-        raise ChecksFailedError(f"{model} fails {len(failed)} of {len(findings)} checks: {', '.join(failed)}.")

@@ -52,7 +52,12 @@ def _entry(family: str, name: str) -> dict[str, Any]:
         thing = registry.load(family, name)
     except UsageError as error:  # a plug-in that fails must not hide the others
         return {"name": name, "summary": f"cannot be loaded: {error}", "presets": []}
-    entry = {"name": name, "summary": registry.summary(thing), "presets": sorted(getattr(thing, "presets", {}))}
+    entry = {"name": name, "summary": summary(thing), "presets": sorted(getattr(thing, "presets", {}))}
     if family == "suite":
         return entry
     return entry | {"parameters": {key: value for key, value in defaults(thing).items() if key not in FITTED}}
+
+
+def summary(thing: Any) -> str:
+    """The first line of an object's docstring, without its full stop."""
+    return (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".")

@@ -35,8 +35,9 @@ def report(
       capsbench report runs --html results.html
     """
     from capsbench.errors import UnknownNameError
-    from capsbench.report.pages import html_page, markdown_page, save_page
-    from capsbench.report.tables import FORMATS, charts, current, render
+    from capsbench.report.groups import charts, current
+    from capsbench.report.pages import html_page, markdown_page, render, save_page
+    from capsbench.report.tables import FORMATS
     from capsbench.results.result import load_all_results
 
     if style not in FORMATS:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
-from capsbench.report.tables import FORMATS, Table, by_network, render_tables
+from capsbench.report.groups import by_network
+from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_results
 from capsbench.statistics import Interval, mcnemar, paired_interval

@@ -1,18 +1,19 @@
-"""Pages made from results: the paper's figures with ours beside them, every table, and every chart."""
+"""Results as text, and as pages: the paper's values with ours beside them, every table, and every chart."""
 
 import base64
 import html
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from capsbench import registry
 from capsbench.errors import UsageError
-from capsbench.report.charts import Figure
-from capsbench.report.tables import Group, Table, at_paper_size, charts_by_group, groups
+from capsbench.report.figures import Figure
+from capsbench.report.groups import Group, at_paper_size, figures_by_group, groups, tables
+from capsbench.report.tables import Table, body, render_tables
 from capsbench.results.result import Result
 from capsbench.system.disk import write_atomically
 
@@ -32,6 +33,21 @@ p.note { margin: 0.2rem 0; font-size: 0.85rem; color: #555; }
 """
 
 
+def render(results: Sequence[Result], style: str = "simple") -> str:
+    """Results as text.
+
+    Args:
+        results: What to show.
+        style: One of `FORMATS`: tables, the tables' rows alone (csv), or the results themselves (json).
+
+    Raises:
+        DataFileError: A result is not one that its suite wrote.
+    """
+    if style == "json":
+        return json.dumps([asdict(result) for result in results], indent=2)
+    return render_tables(tables(results), style)
+
+
 def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
     """A page of all results in Markdown.
 
@@ -43,10 +59,10 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
         DataFileError: A result is not one that its suite wrote.
     """
     paper = paper_table(results)
-    parts = ["# Results", INTRODUCTION, "## The paper's figures and ours", tabulated(paper, "github")]
-    for group, figures in charts_by_group(results):
+    parts = ["# Results", INTRODUCTION, "## The paper's figures and ours", body(paper, "github")]
+    for group, figures in figures_by_group(results):
         table = group.table()
-        parts += [f"## {group.title}", tabulated(table, "github"), _listed(table.notes)]
+        parts += [f"## {group.title}", body(table, "github"), _listed(table.notes)]
         parts += [f"![{figure.title}]({pictures}/{figure.stem}.png)" for figure in figures if pictures]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
@@ -58,13 +74,13 @@ def html_page(results: Sequence[Result]) -> str:
         DataFileError: A result is not one that its suite wrote.
     """
     paper = paper_table(results)
-    body = ["<h1>Results</h1>", f"<p>{html.escape(INTRODUCTION)}</p>", "<h2>The paper's figures and ours</h2>"]
-    body += [tabulated(paper, "html"), *_html_notes(paper.notes)]
-    for group, figures in charts_by_group(results):
+    parts = ["<h1>Results</h1>", f"<p>{html.escape(INTRODUCTION)}</p>", "<h2>The paper's figures and ours</h2>"]
+    parts += [body(paper, "html"), *_html_notes(paper.notes)]
+    for group, figures in figures_by_group(results):
         table = group.table()
-        body += [f"<h2>{html.escape(group.title)}</h2>", tabulated(table, "html"), *_html_notes(table.notes)]
-        body += [_image(figure) for figure in figures]
-    lines = "\n".join(body)
+        parts += [f"<h2>{html.escape(group.title)}</h2>", body(table, "html"), *_html_notes(table.notes)]
+        parts += [_image(figure) for figure in figures]
+    lines = "\n".join(parts)
     head = f"<meta charset='utf-8'><title>capsbench: results</title><style>{STYLE}</style>"
     return f"<!doctype html>\n<html lang='en'><head>{head}</head>\n<body>\n{lines}\n</body></html>\n"
 
@@ -88,15 +104,9 @@ def paper_table(results: Sequence[Result]) -> Table:
             if at_paper_size(group.members)
         ]
         for figure in kind.paper:
-            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.beside(figure))]
+            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.ours(figure))]
             rows.append([suite, figure.what, figure.paper, "; ".join(ours) or NOT_MEASURED])
     return Table(headers=["suite", "what", "paper", "ours"], rows=rows)
-
-
-def tabulated(table: Table, style: str) -> str:
-    """A table alone, without its title and notes, in a style of `tabulate`."""
-    rows = [[f"{value:,}" if isinstance(value, int) else value for value in row] for row in table.rows]
-    return str(tabulate(rows, table.headers, tablefmt=style, disable_numparse=True))
 
 
 def _suites() -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.bench.bench import Bench, count_parameters
+from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import CLASSES
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
@@ -18,7 +19,9 @@ from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Point
 from capsbench.report.comparison import paired_notes
-from capsbench.report.tables import PaperFigure, Table, by_network, percent, seeds_of, spread
+from capsbench.report.groups import ReportedValue, by_network
+from capsbench.report.numbers import percent, seeds_of, spread
+from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import UNKNOWN
 
@@ -128,13 +131,13 @@ class Affine:
         ),
     }  # fmt: skip
 
-    paper: ClassVar[Sequence[PaperFigure]] = (
-        PaperFigure(
+    paper: ClassVar[Sequence[ReportedValue]] = (
+        ReportedValue(
             "capsnet: affNIST at 99.23 % clean (%); ours: affnist",
             "79",
             lambda results: _at_target(results, "capsnet"),
         ),
-        PaperFigure(
+        ReportedValue(
             "CNN with pooling (its layout is ours): affNIST at 99.22 % clean (%); ours: affnist",
             "66",
             lambda results: _at_target(results, "cnn-pool"),

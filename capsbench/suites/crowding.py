@@ -8,14 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.bench.bench import Bench, count_parameters
+from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.data.streaming import Stream
 from capsbench.errors import ParameterError
 from capsbench.evaluation.inference import Accuracy, Predictions, accuracy, predict
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
-from capsbench.report.tables import Table, by_network, percent, seeds_of, spread
+from capsbench.report.groups import by_network
+from capsbench.report.numbers import percent, seeds_of, spread
+from capsbench.report.tables import Table
 from capsbench.results.result import Result
 
 KINDS = ("digits", "shuffled")

@@ -8,13 +8,16 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.bench.bench import Bench, count_parameters
+from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.evaluation.inference import accuracy, predict
 from capsbench.files.datafile import DataFile
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Point
 from capsbench.report.comparison import paired_notes
-from capsbench.report.tables import PaperFigure, Table, at_paper_size, by_network, errors, seeds_note, seeds_of
+from capsbench.report.groups import ReportedValue, at_paper_size, by_network
+from capsbench.report.numbers import error_percent, seeds_note, seeds_of
+from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.training.logs import duration
 
@@ -85,10 +88,10 @@ class MNIST:
     }
 
     @property
-    def paper(self) -> Sequence[PaperFigure]:
+    def paper(self) -> Sequence[ReportedValue]:
         """Table 1, and where our figure for each row is found."""
         return [
-            PaperFigure(f"{_row_name(*row)}: test error (%)", figure, partial(_error, row=row))
+            ReportedValue(f"{_row_name(*row)}: test error (%)", figure, partial(_error, row=row))
             for row, figure in TABLE_1.items()
         ]
 
@@ -123,7 +126,7 @@ class MNIST:
                     network,
                     cells[0].metrics["parameters"],
                     len(cells),
-                    *(errors(points, digits=2) for points in tested),
+                    *(error_percent(points, digits=2) for points in tested),
                     duration(seconds),
                     *([TABLE_1.get(_row_of(cells[0]), "")] if beside else []),
                 ]
@@ -197,7 +200,7 @@ def _row_of(result: Result) -> Row:
 
 def _error(results: Sequence[Result], row: Row) -> str | None:
     cells = [result for result in results if _row_of(result) == row]
-    return errors([cell.metrics["checkpoints"]["best"]["test"] for cell in cells], digits=2) if cells else None
+    return error_percent([cell.metrics["checkpoints"]["best"]["test"] for cell in cells], digits=2) if cells else None
 
 
 def _row_name(model: str, iterations: int | None, reconstruction: bool | None) -> str:

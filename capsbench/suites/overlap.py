@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import nn
 
-from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.bench.bench import Bench, count_parameters
+from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import CLASSES
 from capsbench.errors import UnknownNameError
 from capsbench.evaluation.inference import Predictions, pair_accuracies, predict
@@ -16,7 +17,9 @@ from capsbench.evaluation.pairs import PART, measure_drawings, references
 from capsbench.files.datafile import DataFile
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
-from capsbench.report.tables import PaperFigure, Table, by_network, errors, seeds_note, seeds_of, spread
+from capsbench.report.groups import ReportedValue, by_network
+from capsbench.report.numbers import error_percent, seeds_note, seeds_of, spread
+from capsbench.report.tables import Table
 from capsbench.results.result import Result
 
 SELECTIONS = {"best": "best validation", "last": "last epoch"}
@@ -91,11 +94,11 @@ class Overlap:
         "paper": Preset(PAPERS, {}),
     }
 
-    paper: ClassVar[Sequence[PaperFigure]] = (
-        PaperFigure(
+    paper: ClassVar[Sequence[ReportedValue]] = (
+        ReportedValue(
             "capsnet: MultiMNIST, pairs not found exactly (%)", "5.2", lambda results: _pair_error(results, "capsnet")
         ),
-        PaperFigure(
+        ReportedValue(
             "CNN: MultiMNIST, pairs not found exactly (%)", "8.1", lambda results: _pair_error(results, "cnn-pair")
         ),
     )
@@ -201,7 +204,9 @@ def _by_overlap(answers: Predictions, test: DataFile) -> dict[str, Any]:
 def _row(model: str, cells: Sequence[Result], name: str) -> list[Any]:
     """A checkpoint of a network: means over seeds."""
     reached = [cell.metrics["checkpoints"][name] for cell in cells]
-    wrong = [errors([point[metric] for point in reached]) for metric in ("exact pair", "per digit", "at least one")]
+    wrong = [
+        error_percent([point[metric] for point in reached]) for metric in ("exact pair", "per digit", "at least one")
+    ]
     parts = [_taken_apart([point["segmentation"].get(given) for point in reached]) for given in _SHOWN]
     epoch = spread([point["epoch"] for point in reached], digits=0)
     return [model, cells[0].metrics["parameters"], len(cells), SELECTIONS[name], epoch, *wrong, *parts]
@@ -264,7 +269,7 @@ def _best(cell: Result) -> Mapping[str, Any]:
 def _pair_error(results: Sequence[Result], model: str) -> str | None:
     """A network's error after training on pairs, beside the paper's; None where it was not measured."""
     cells = [result for result in results if result.label == model and not _zero_shot([result])]
-    return errors([_best(cell)["exact pair"] for cell in cells]) if cells else None
+    return error_percent([_best(cell)["exact pair"] for cell in cells]) if cells else None
 
 
 def _taken_apart(scores: Sequence[Mapping[str, float] | None]) -> str:

@@ -8,15 +8,19 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from capsbench.bench.bench import Bench, ExperimentSettings, Preset, count_parameters
+from capsbench.bench.bench import Bench, count_parameters
+from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array
 from capsbench.data.loading import Samples
 from capsbench.evaluation.decoding import STEPS, draw, move
 from capsbench.evaluation.inference import Predictions, accuracy, pair_accuracies, predict, reconstruct
 from capsbench.evaluation.pairs import absent_digits
 from capsbench.parameters import check_number
-from capsbench.report.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
-from capsbench.report.tables import Table, by_network, percent, seeds_of, spread
+from capsbench.report.groups import by_network
+from capsbench.report.numbers import percent, seeds_of, spread
+from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
+from capsbench.report.tables import Table
+from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
 
 SINGLE, PAIR = 28, 36  # pixels of an image's side

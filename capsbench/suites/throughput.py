@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from capsbench.bench.bench import Bench, Preset, count_parameters
+from capsbench.bench.bench import Bench, count_parameters
+from capsbench.bench.cells import Preset
 from capsbench.errors import ModelError, UnknownNameError, UsageError
 from capsbench.models.routing.equality import Implementation as Routing
 from capsbench.models.routing.equality import worst_error
@@ -17,7 +18,8 @@ from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, able
 from capsbench.parameters import check_number, construct
 from capsbench.report.charts import Chart
-from capsbench.report.tables import Table, by_network
+from capsbench.report.groups import by_network
+from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.system.timing import PROBE, Rates, machine_rates
 from capsbench.training.config import PRECISIONS

@@ -14,9 +14,9 @@ import torch
 
 import capsbench
 from capsbench.bench.bench import Bench
-from capsbench.bench.running import Plan, plan_run, run_plan
+from capsbench.bench.planning import Plan, plan_run
+from capsbench.bench.running import run, run_plan
 from capsbench.errors import CellsFailedError, DigitsError, ParameterError, StorageError, UnknownNameError, UsageError
-from capsbench.face import run
 from capsbench.system.disk import lock
 from capsbench.training.trainer import Trainer
 
@@ -127,7 +127,7 @@ def test_what_another_run_finished_meanwhile_is_not_done_again(
             asked.append(1)
             return super().finished(cell) if len(asked) > 1 else None  # as it looks before the lock is had
 
-    monkeypatch.setattr("capsbench.bench.running._run_cell", None)
+    monkeypatch.setattr("capsbench.bench.running._measured", None)
     assert run_plan(Late(made.cells, made.folder, made.digits)).results == [expected]
 
 

@@ -12,7 +12,7 @@ import capsbench
 from capsbench.cli import main
 from capsbench.data.recipes import make_recipe
 from capsbench.files.datafile import open_dataset
-from capsbench.report.tables import tables
+from capsbench.report.groups import tables
 
 Capture = pytest.CaptureFixture[str]
 

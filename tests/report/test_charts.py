@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from capsbench.errors import StorageError
-from capsbench.report.charts import COLORS, Chart, _apart
+from capsbench.report.charts import Chart, _apart
+from capsbench.report.figures import COLORS
 
 
 def chart(**changes: Any) -> Chart:

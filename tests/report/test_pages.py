@@ -72,7 +72,7 @@ def test_a_plug_in_that_fails_does_not_hide_what_the_others_say(monkeypatch: pyt
 
 
 def test_a_result_that_its_suite_did_not_write_is_said_to_be_one() -> None:
-    with pytest.raises(DataFileError, match="suite 'mnist' is not one that it wrote"):
+    with pytest.raises(DataFileError, match="suite 'mnist' cannot read a result"):
         paper_table([replace(result(), metrics={})])
 
 

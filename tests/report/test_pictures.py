@@ -14,18 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsbench.errors import DataFileError
-from capsbench.report.charts import COLORS
-from capsbench.report.pictures import (
-    LARGEST,
-    LARGEST_ARRAY,
-    TILE,
-    Picture,
-    Tile,
-    overlaid,
-    packed,
-    shared_out,
-    unpacked,
-)
+from capsbench.report.figures import COLORS
+from capsbench.report.pictures import LARGEST, TILE, Picture, Tile, overlaid, shared_out
+from capsbench.results.pixels import LARGEST_ARRAY, packed, unpacked
 
 BLUE, VERMILION = ([int(color[k : k + 2], 16) for k in (1, 3, 5)] for color in (COLORS[0], COLORS[5]))
 TEAL, PINK = (1, 180, 130), (250, 20, 140)  # in nothing else that is drawn

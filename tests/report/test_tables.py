@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.report.tables import alike, by_network, charts, current, percent, render, spread, tables
+from capsbench.report.groups import alike, by_network, charts, current, tables
+from capsbench.report.numbers import percent, spread
+from capsbench.report.pages import render
 from capsbench.results.result import Result
 
 
@@ -122,7 +124,7 @@ def test_other_parameters_and_other_editions_are_other_networks() -> None:
 def test_a_result_that_its_suite_did_not_write_is_refused() -> None:
     broken = result("capsnet", 0, 0.8)
     broken.metrics.clear()
-    with pytest.raises(DataFileError, match="not one that it wrote"):
+    with pytest.raises(DataFileError, match="cannot read a result"):
         tables([broken])
 
 
@@ -173,7 +175,7 @@ def test_each_chart_has_a_name_of_its_own(drawing: str) -> None:
 
 def test_charts_of_a_result_that_its_suite_did_not_write_are_refused(drawing: str) -> None:
     broken = replace(result("capsnet", 0, 0.8), suite=drawing, metrics={})
-    with pytest.raises(DataFileError, match="not one that it wrote: KeyError"):
+    with pytest.raises(DataFileError, match="cannot read a result: KeyError"):
         charts([broken])
 
 
@@ -192,7 +194,7 @@ def test_a_table_without_rows_is_shown(drawing: str) -> None:
 def test_numbers_that_are_none_are_refused(damage: Any) -> None:
     broken = result("capsnet", 0, 0.8)
     broken.settings["target"] = damage
-    with pytest.raises(DataFileError, match="not one that it wrote"):
+    with pytest.raises(DataFileError, match="cannot read a result"):
         tables([broken])
 
 
@@ -200,7 +202,7 @@ def test_results_of_another_version_are_left_out_and_named() -> None:
     old, new = result("capsnet", 0, 0.8), replace(result("capsnet", 0, 0.8), version=2)
     kept, notes = current([old, new, old])
     assert kept == [new]
-    assert notes == ["2 of version 1 of the suite 'affine' left out: here is version 2. Run it again."]
+    assert notes == ["2 results of version 1 of the suite 'affine' left out: this is version 2. Run them again."]
     assert current([new]) == ([new], [])
     with pytest.raises(DataFileError, match="version 1 of the suite 'affine' left out"):
         current([old])

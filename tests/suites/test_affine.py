@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 import capsbench
-from capsbench.bench.running import Outcome, plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import Outcome, run_plan
 from capsbench.data.streaming import stream
 from capsbench.errors import ParameterError
 from capsbench.evaluation.factors import near
 from capsbench.files.datafile import open_dataset
-from capsbench.report.charts import Chart, Figure
-from capsbench.report.tables import charts, tables
+from capsbench.report.charts import Chart
+from capsbench.report.figures import Figure
+from capsbench.report.groups import charts, tables
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_result
 from capsbench.suites.affine import PLACES, REACH, SELECTIONS, Affine, AffineSettings

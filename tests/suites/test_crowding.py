@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from capsbench.bench.running import plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import run_plan
 from capsbench.errors import ParameterError
 from capsbench.report.charts import Chart
-from capsbench.report.tables import charts, render
+from capsbench.report.groups import charts
+from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.crowding import KINDS, RANDOM_NAMING, SPACINGS, Crowding, CrowdingSettings
 

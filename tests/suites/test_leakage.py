@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from capsbench.bench.bench import Bench
-from capsbench.bench.running import plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import run_plan
 from capsbench.contracts import Digits
 from capsbench.data.digits import load_digits
 from capsbench.data.loading import Samples

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from capsbench.bench.running import plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import run_plan
 from capsbench.models import build
 from capsbench.report.charts import Chart
-from capsbench.report.tables import charts, render
+from capsbench.report.groups import charts
+from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.mnist import FORMS, MNIST, SELECTIONS, TABLE_1, MNISTSettings
 

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.bench.running import plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import run_plan
 from capsbench.data.streaming import stream
 from capsbench.errors import UnknownNameError
 from capsbench.evaluation.segmentation import segmentation
 from capsbench.report.charts import Chart
-from capsbench.report.tables import charts, render
+from capsbench.report.groups import charts
+from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.overlap import PAPER, SELECTIONS, ZERO_SHOT, Overlap
 

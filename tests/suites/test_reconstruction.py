@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from capsbench.bench.running import Outcome, plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import Outcome, run_plan
 from capsbench.data.digits import load_digits
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import DataFileError, ParameterError
-from capsbench.report.pictures import Picture, Tile, overlaid, packed, shared_out, unpacked
-from capsbench.report.tables import charts, render, tables
+from capsbench.report.groups import charts, tables
+from capsbench.report.pages import render
+from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
+from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
 from capsbench.suites.reconstruction import PAPER, Reconstruction, ReconstructionSettings
 

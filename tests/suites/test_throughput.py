@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from capsbench.bench.running import Outcome, plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import Outcome, run_plan
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import IMPLEMENTATIONS
-from capsbench.report import tables as report
+from capsbench.report import groups
 from capsbench.report.charts import Chart
-from capsbench.report.tables import render, tables
+from capsbench.report.pages import render
 from capsbench.results.result import Result, load_result
 from capsbench.suites import throughput
 from capsbench.suites.throughput import COMPILED, Throughput, ThroughputSettings
@@ -30,7 +31,7 @@ RATES = Rates(flops=1e11, bytes=1e10)
 
 def charts(results: Sequence[Result]) -> list[Chart]:
     """The suite's figures: charts, all of them."""
-    made = report.charts(results)
+    made = groups.charts(results)
     found = [one for one in made if isinstance(one, Chart)]
     assert found == made
     return found
@@ -118,7 +119,7 @@ def test_a_result_says_how_near_to_the_truth_what_was_timed_is(ran: dict[str, Re
 
 
 def test_one_table_shows_networks_with_capsules_and_without(ran: dict[str, Result]) -> None:
-    (table,) = tables(list(ran.values()))
+    (table,) = groups.tables(list(ran.values()))
     assert table.title.startswith("throughput, preset smoke") and table.title.endswith(", cpu, seeds 0")
     assert "digits" not in table.title and ", ," not in table.title
     assert {(row[0].partition(" ")[0], row[1]) for row in table.rows} == {
@@ -193,7 +194,7 @@ def test_who_has_not_memory_enough_is_shown_with_fewer_images(tmp_path: Path, mo
     (result,) = run(tmp_path, batches="16").results
     rows = [Row(**row) for row in result.metrics["rows"] if row["part"] == "routing"]
     assert {(row.implementation, row.asked, row.batch) for row in rows} == {("reference", 16, 8), ("blocked", 16, 0)}
-    (table,) = tables([result])
+    (table,) = groups.tables([result])
     shown = {tuple(row[4:9:2]) for row in table.rows if row[1] == "routing" and row[4] == "blocked"}
     assert shown == {("blocked", "0 of 16", "out of memory")}
     assert {row[6] for row in table.rows if row[1:5:3] == ["routing", "reference"]} == {"8 of 16"}
@@ -287,7 +288,7 @@ def result(*rows: Any, seed: int = 0, device: str = "cpu", **changes: Any) -> Re
 
 
 def lines(*results: Result) -> list[list[Any]]:
-    (table,) = tables(results)
+    (table,) = groups.tables(results)
     return [list(one) for one in table.rows]
 
 
@@ -352,7 +353,7 @@ def test_the_table_shows_the_papers_iterations_and_the_charts_all() -> None:
 
 
 def test_notes_name_the_machine_and_what_it_reaches() -> None:
-    (table,) = tables([result(row()), result(row(), seed=1)])
+    (table,) = groups.tables([result(row()), result(row(), seed=1)])
     assert table.title == "throughput, preset small, cpu, seeds 0, 1"
     assert table.notes[0] == (
         "A chip, 1 thread, torch 2.11.0. What products of large matrices and copies reach here: "
@@ -361,10 +362,10 @@ def test_notes_name_the_machine_and_what_it_reaches() -> None:
     assert len(set(table.notes)) == len(table.notes) == 3
     made = result(row(), device="A card")
     made.metrics["threads"] = 16
-    (table,) = tables([made])
+    (table,) = groups.tables([made])
     assert table.notes[0].startswith("A card, torch 2.11.0. ")
     made.environment["device"] = "cpu"
-    (table,) = tables([made])
+    (table,) = groups.tables([made])
     assert table.notes[0].startswith("A chip, 16 threads, torch")
 
 
@@ -430,8 +431,8 @@ def without(key: str) -> dict[str, Any]:
     ],
 )
 def test_a_damaged_result_is_refused(damaged: Any) -> None:
-    for tell in (tables, charts):
-        with pytest.raises(DataFileError, match="'throughput' is not one that it wrote"):
+    for tell in (groups.tables, charts):
+        with pytest.raises(DataFileError, match="'throughput' cannot read a result"):
             tell([result(row(), damaged)])
 
 
@@ -439,14 +440,14 @@ def test_a_damaged_result_is_refused(damaged: Any) -> None:
 def test_a_result_without_what_its_suite_wrote_is_refused(key: str) -> None:
     made = result(row())
     del made.metrics[key]
-    with pytest.raises(DataFileError, match="not one that it wrote"):
-        tables([made])
+    with pytest.raises(DataFileError, match="cannot read a result"):
+        groups.tables([made])
 
 
 @pytest.mark.parametrize("seconds", [0.0, math.nan, 5e-324])
 def test_a_time_that_no_clock_shows_is_refused(seconds: float) -> None:
-    with pytest.raises(DataFileError, match="not one that it wrote"):
-        tables([result(row(seconds=seconds))])
+    with pytest.raises(DataFileError, match="cannot read a result"):
+        groups.tables([result(row(seconds=seconds))])
 
 
 def test_a_result_in_which_nothing_was_timed_has_an_empty_table() -> None:

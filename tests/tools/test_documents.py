@@ -8,7 +8,8 @@ from typing import Any
 import click
 import pytest
 
-from capsbench.bench.running import plan_run, run_plan
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import run_plan
 from capsbench.cli import cli
 from capsbench.face import generate
 

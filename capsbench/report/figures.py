@@ -1,0 +1,71 @@
+"""A figure of results: an image and, beside it, what it shows as CSV."""
+
+import csv
+import io
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from capsbench.system.disk import make_folder, write_atomically
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+"""Okabe and Ito's (2008): told apart by every kind of colour vision."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure(ABC):
+    """What a suite shows beside its table.
+
+    Attributes:
+        name: What its files are called.
+        title: A line above it.
+        note: What stands below it.
+    """
+
+    name: str
+    title: str
+    note: str = ""
+
+    @property
+    def stem(self) -> str:
+        """What its files are called, without their endings."""
+        return re.sub(r"[^\w.-]", "-", self.name)  # it may be made of what a result from elsewhere says
+
+    def save(self, folder: Path) -> list[Path]:
+        """Writes ``NAME.png`` and ``NAME.csv``, each whole or not at all.
+
+        Args:
+            folder: Where they go; what a file's name cannot bear becomes a dash.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        make_folder(folder)
+        paths = [folder / f"{self.stem}.png", folder / f"{self.stem}.csv"]
+        write_atomically(paths[0], self.png())
+        write_atomically(paths[1], self.csv())
+        return paths
+
+    def png(self) -> bytes:
+        """The image."""
+        import matplotlib  # takes half a second
+
+        with matplotlib.rc_context({"text.parse_math": False}):  # a dollar sign in a model's name begins no formula
+            return self._drawn()
+
+    def csv(self) -> bytes:
+        """What the image shows, in lines of UTF-8 below a line of titles."""
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(self._lines())
+        return buffer.getvalue().encode()
+
+    @abstractmethod
+    def _drawn(self) -> bytes:
+        """The image, as PNG."""
+
+    @abstractmethod
+    def _lines(self) -> Iterable[Sequence[Any]]:
+        """The titles of the columns, then a line for each thing that is shown."""

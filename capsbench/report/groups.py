@@ -1,0 +1,194 @@
+"""Which results may stand together, and what their suites make of them."""
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from capsbench import registry
+from capsbench.errors import DataFileError
+from capsbench.report.figures import Figure
+from capsbench.report.numbers import seeds_of
+from capsbench.report.tables import Table
+from capsbench.results.result import Result
+
+SOURCES = {"embedded": "5,000 embedded digits of MNIST", "mnist": "full MNIST", "none": ""}
+
+
+@dataclass(frozen=True)
+class ReportedValue:
+    """A value that the paper reports, and how ours is found.
+
+    Attributes:
+        what: What is measured, with the network and the unit.
+        paper: The paper's value.
+        ours: Maps results of the suite in preset ``paper`` to our value, or to None where it was not measured.
+    """
+
+    what: str
+    paper: str
+    ours: Callable[[Sequence[Result]], str | None]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Results of one suite that can be compared: one preset, source of digits and device."""
+
+    suite: str
+    members: list[Result]
+
+    @property
+    def title(self) -> str:
+        """The line above their table and charts."""
+        first = self.members[0]
+        seeds = f"seeds {', '.join(map(str, seeds_of(self.members)))}"
+        source = SOURCES.get(first.digits, first.digits)
+        return ", ".join(part for part in (self.suite, f"preset {first.preset}", source, self.device, seeds) if part)
+
+    @property
+    def device(self) -> str:
+        """What they were measured on."""
+        return str(self.members[0].environment.get("device", "?"))
+
+    def table(self) -> Table:
+        """The suite's table of these results.
+
+        Raises:
+            DataFileError: The suite cannot read a result.
+        """
+        table: Table = self._made(registry.load("suite", self.suite)().table)
+        return replace(table, title=self.title, notes=[*_legend(table), *table.notes])
+
+    def charts(self) -> list[Figure]:
+        """The suite's charts and pictures of these results; none if it has no method ``charts``.
+
+        Raises:
+            DataFileError: The suite cannot read a result.
+        """
+        make = getattr(registry.load("suite", self.suite)(), "charts", None)
+        return list(self._made(make)) if make else []
+
+    def ours(self, reported: ReportedValue) -> str | None:
+        """Our value beside one that the paper reports; None where it was not measured.
+
+        Raises:
+            DataFileError: The suite cannot read a result.
+        """
+        return cast("str | None", self._made(reported.ours))
+
+    def _made(self, make: Callable[[Sequence[Result]], Any]) -> Any:
+        """What a function of the suite returns; result files come from anywhere, and may hold anything."""
+        try:
+            return make(self.members)
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            raise DataFileError(
+                f"The suite {self.suite!r} cannot read a result: {error!r} at {Path(frame.filename).name}:"
+                f"{frame.lineno}. Either the file is damaged or not the suite's, or the suite itself has a fault there."
+            ) from error
+
+
+def _legend(table: Table) -> list[str]:
+    """The meaning of the signs beside means, for those that the table has."""
+    text = " ".join(str(cell) for row in table.rows for cell in row)
+    signs = {
+        " ± ": "±: standard deviation over seeds.",
+        "..": "In brackets: 95 % interval over base digits, of one seed.",
+    }
+    told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
+    return [told] if told else []
+
+
+def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """The results of the suites' present versions, and a sentence for each suite and version that is left out.
+
+    Raises:
+        DataFileError: None is left.
+    """
+    kept: list[Result] = []
+    outdated: dict[tuple[str, int, int], int] = {}
+    for result in results:
+        version = getattr(registry.load("suite", result.suite), "version", result.version)
+        if result.version == version:
+            kept.append(result)
+        else:
+            key = (result.suite, result.version, version)
+            outdated[key] = outdated.get(key, 0) + 1
+    notes = [
+        f"{number} results of version {theirs} of the suite {suite!r} left out: this is version {ours}. Run them again."
+        for (suite, theirs, ours), number in outdated.items()
+    ]
+    if not kept:
+        raise DataFileError(" ".join(notes) or "There are no results.")
+    return kept, notes
+
+
+def groups(results: Sequence[Result]) -> list[Group]:
+    """Results by suite, preset, source of digits and device, so that no table mixes what cannot be compared."""
+    found: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        found.setdefault(_protocol(result), []).append(result)
+    return [Group(key[0], _ordered(key[0], members)) for key, members in found.items()]
+
+
+def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:
+    """The results of ``among`` that may stand in one table with one of ``results``."""
+    protocols = {_protocol(result) for result in results}
+    return [other for other in among if _protocol(other) in protocols]
+
+
+def _protocol(result: Result) -> tuple[Any, ...]:
+    return result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?")
+
+
+def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
+    """Sorted by network, then by seed: the suite's own networks first, in the suite's order."""
+    own = list(getattr(registry.load("suite", suite), "models", ()))
+    place = {result.model: own.index(result.model) if result.model in own else len(own) for result in members}
+    return sorted(members, key=lambda result: (place[result.model], result.model, result.label, result.seed))
+
+
+def at_paper_size(results: Sequence[Result]) -> bool:
+    """Whether results are of preset ``paper`` on full MNIST, so that the paper's values may stand beside them."""
+    return all(one.preset.partition(" ")[0] == "paper" and one.digits == "mnist" for one in results)
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """One table for each group of results that can be compared."""
+    return [group.table() for group in groups(results)]
+
+
+def charts(results: Sequence[Result]) -> list[Figure]:
+    """The figures of all groups, each with a name of its own."""
+    return [chart for _, members in figures_by_group(results) for chart in members]
+
+
+def figures_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure]]]:
+    """Each group of results that can be compared, with its figures; each figure has a name of its own."""
+    made = []
+    taken: set[str] = set()
+    for group in groups(results):
+        figures = []
+        for chart in group.charts():
+            name, number = chart.name, 1
+            while name in taken:  # of another model, seed or device
+                number += 1
+                name = f"{chart.name}-{number}"
+            taken.add(name)
+            # An image is passed on without its page, so it names its results itself.
+            figures.append(replace(chart, name=name, note="\n".join(filter(None, [chart.note, f"{group.title}."]))))
+        made.append((group, figures))
+    return made
+
+
+def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each network by its label, over its seeds; editions of one user's file stay apart."""
+    editions: dict[str, set[str]] = {}
+    for result in results:
+        editions.setdefault(result.label, set()).add(result.source)
+    networks: dict[str, list[Result]] = {}
+    for result in results:
+        edition = f" [{result.source[:6]}]" if len(editions[result.label]) > 1 else ""
+        networks.setdefault(result.label + edition, []).append(result)
+    return networks

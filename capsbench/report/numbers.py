@@ -1,0 +1,53 @@
+"""Numbers of several seeds as a table shows them: means, deviations, percentages, and notes on the seeds."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from capsbench.results.result import Result
+from capsbench.statistics import mean_and_deviation
+
+
+def seeds_of(results: Sequence[Result]) -> list[int]:
+    """The seeds that occur, in order."""
+    return sorted({result.seed for result in results})
+
+
+def seeds_note(results: Sequence[Result]) -> str:
+    """The line of a chart about its seeds: ``Seed 0.`` or ``Means over seeds 0, 1, 2.``."""
+    seeds = ", ".join(map(str, seeds_of(results)))
+    return f"Means over seeds {seeds}." if "," in seeds else f"Seed {seeds}."
+
+
+def few_seeds_note(results: Sequence[Result], difference: str) -> list[str]:
+    """A warning where there are fewer than three seeds, else nothing.
+
+    Args:
+        results: Of one table.
+        difference: Up to which size differences between networks may be chance, such as ``"a point or two"``.
+    """
+    if len(seeds_of(results)) >= 3:
+        return []
+    return [f"Fewer than three seeds: a difference of {difference} between networks means nothing."]
+
+
+def spread(values: Sequence[float], *, digits: int) -> str:
+    """``"98.1"`` for one value, ``"98.1 ± 0.3"`` for several: mean and standard deviation."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.{digits}f}" if deviation is None else f"{mean:.{digits}f} ± {deviation:.{digits}f}"
+
+
+def error_percent(points: Sequence[Mapping[str, Any]], *, digits: int = 1) -> str:
+    """Errors in percent, as `percent` writes shares: 100 minus each share."""
+    missing = [
+        {"share": 1 - point["share"], "interval": [1 - end for end in reversed(point["interval"])]} for point in points
+    ]
+    return percent(missing, digits=digits)
+
+
+def percent(points: Sequence[Mapping[str, Any]], *, digits: int = 1) -> str:
+    """Shares in percent: one with its interval, several with their mean and standard deviation over seeds."""
+    shares = [100 * point["share"] for point in points]
+    if len(points) > 1:
+        return spread(shares, digits=digits)
+    low, high = points[0]["interval"]
+    return f"{shares[0]:.{digits}f} ({100 * low:.{digits}f}..{100 * high:.{digits}f})"
