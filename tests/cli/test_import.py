@@ -16,22 +16,7 @@ from capsbench.report.groups import tables
 
 Capture = pytest.CaptureFixture[str]
 
-GUESS = '''
-"""A model that guesses."""
-import torch
-from capsbench.contracts import Output
-
-class Guess(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        return Output(scores=torch.rand(len(images), 10) + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-'''
+GUESS = f"{Path(__file__).parents[1]}/suites/known_networks.py:Guess"
 
 
 def run(*arguments: str) -> int:
@@ -150,11 +135,8 @@ def test_verify_and_preview_take_it(capsys: Capture) -> None:
 
 def test_the_affine_suite_tests_on_one_of_unknown_digits(capsys: Capture) -> None:
     imported(capsys, count=700)
-    Path("guess.py").write_text(GUESS)
     changes = {"test": "x.h5", "rotation": "0", "shear": "0", "scale": "1"}
-    (result,) = capsbench.run(
-        "affine", models=["guess.py:Guess"], preset="smoke", changes=changes, digits="embedded", out="runs"
-    )
+    (result,) = capsbench.run("affine", models=[GUESS], preset="smoke", changes=changes, digits="embedded", out="runs")
     (note,) = (line for line in tables([result])[0].notes if line.startswith("File: "))
     assert "700 samples of imported-affnist/test" in note
     assert "of unknown digits: intervals take each image for one of its own" in note

@@ -21,69 +21,7 @@ from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_result
 from capsbench.suites.affine import PLACES, REACH, SELECTIONS, Affine, AffineSettings
 
-KNOWN = '''
-"""A model that knows the answer, and one that guesses; neither can learn."""
-import numpy as np
-import torch
-from capsbench.contracts import Output
-from capsbench.data.streaming import stream
-
-STILL = {"rotation": 0, "shear": 0, "scale": 1, "variants": 8}
-FIXED = [{}, {"rotation": 40}, {"shear": 0.5}, {"scale": 0.7}]
-SHOWN = [
-    *[(split, name, {"variants": 2}) for split in ("validation", "test") for name in ("padded", "affnist")],
-    ("test", "padded", {"preset": "centered"}),
-    ("test", "padded", {"shift": 10, "variants": 2}),
-    *[("test", "affnist", STILL | fixed) for fixed in FIXED],
-]
-
-class Oracle(torch.nn.Module):
-    """Looks each image up among all that the suite shows."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.known = {}
-
-    def learn(self):
-        for split, name, options in SHOWN:
-            data = stream(name, split=split, digits="embedded", **options)
-            batch = data.batch(np.arange(len(data)))
-            self.known |= {image.tobytes(): int(label) for image, label in zip(batch.images, batch.labels)}
-
-    def forward(self, images):
-        if not self.known:
-            self.learn()
-        rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
-        labels = torch.tensor([self.known.get(np.ascontiguousarray(row).tobytes(), 0) for row in rows])
-        return Output(scores=torch.nn.functional.one_hot(labels, 10).float() + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-
-class Forgets(Oracle):
-    """Knows the answer for 30 steps."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("steps", torch.zeros(1))
-
-    def forward(self, images):
-        self.steps += self.training
-        output = super().forward(images)
-        return output if self.steps <= 30 else Output(scores=output.scores.roll(1, 1))
-
-class Guess(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        return Output(scores=torch.rand(len(images), 10) + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-'''
+from .known_networks import KNOWN
 
 
 def run(out: Path, *models: str, **changes: str) -> Outcome:
@@ -93,16 +31,14 @@ def run(out: Path, *models: str, **changes: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the models that are known, and data files to test on."""
-    folder = tmp_path_factory.mktemp("affine")
-    (folder / "known.py").write_text(KNOWN)
-    return folder
+    """A folder for runs and for data files to test on."""
+    return tmp_path_factory.mktemp("affine")
 
 
 @pytest.fixture(scope="module")
 def known(folder: Path) -> dict[str, Result]:
     """What comes of who knows the answer and of who guesses."""
-    names = [f"{folder}/known.py:{name}" for name in ("Oracle", "Guess")]
+    names = [f"{KNOWN}:{name}" for name in ("Oracle", "Guess")]
     outcome = run(folder / "runs", *names)
     assert not outcome.failed, outcome.failed
     return dict(zip(("oracle", "guess"), outcome.results, strict=True))
@@ -186,9 +122,9 @@ def test_selection_is_by_clean_validation_digits(shipped: list[Result]) -> None:
 
 
 def test_factors_are_those_of_the_best_checkpoint(folder: Path) -> None:
-    (result,) = run(folder / "runs", f"{folder}/known.py:Forgets", eval_every="25", variants="2").results
+    (result,) = run(folder / "runs", f"{KNOWN}:Passing", eval_every="20", variants="2").results
     best, last = (result.metrics["checkpoints"][name] for name in ("best", "last"))
-    assert (best["step"], best["affine"]["share"], last["step"], last["affine"]["share"]) == (25, 1, 50, 0)
+    assert (best["step"], best["affine"]["share"], last["step"], last["affine"]["share"]) == (20, 1, 50, 0)
     assert all(point["share"] == 1 for point in points(result))
     # The variants are of what is tested once, whatever is done to it; centered digits have but one place.
     assert [best[name]["total"] for name in ("clean", "affine", "centered")] == [2000, 2000, 1000]
@@ -213,7 +149,7 @@ def test_the_shipped_networks_run_and_their_table_has_every_row(shipped: list[Re
 
 def test_a_file_to_test_on_stands_beside_affnist(folder: Path) -> None:
     (path,) = capsbench.generate("affnist", out=folder / "far.h5", split="test", seed=5, digits="embedded", scale=0.5)
-    (result,) = run(folder / "runs", f"{folder}/known.py:Guess", test=str(path)).results
+    (result,) = run(folder / "runs", f"{KNOWN}:Guess", test=str(path)).results
     measured = result.metrics["checkpoints"]["last"]
     assert 0.06 < measured["file"]["share"] < 0.14
     assert measured["file gap"]["share"] == pytest.approx(measured["clean"]["share"] - measured["file"]["share"])
@@ -227,7 +163,7 @@ def test_a_file_to_test_on_stands_beside_affnist(folder: Path) -> None:
 
 def test_a_file_of_other_digits_has_an_unpaired_gap(folder: Path) -> None:
     (path,) = capsbench.generate("padded", out=folder / "few.h5", split="test", count=400, digits="embedded")
-    (result,) = run(folder / "runs", f"{folder}/known.py:Guess", test=str(path)).results
+    (result,) = run(folder / "runs", f"{KNOWN}:Guess", test=str(path)).results
     measured = result.metrics["checkpoints"]["last"]
     clean, file, found = (measured[name] for name in ("clean", "file", "file gap"))
     assert found["share"] == pytest.approx(clean["share"] - file["share"])
@@ -248,14 +184,14 @@ def test_a_file_that_cannot_be_tested_on_is_refused_before_training(
 ) -> None:
     file = tmp_path / "given.h5"
     capsbench.generate(generator, out=file, split=split, digits="embedded", count=50, **parameters)
-    outcome = run(tmp_path / "runs", f"{folder}/known.py:Guess", test=str(file))
+    outcome = run(tmp_path / "runs", f"{KNOWN}:Guess", test=str(file))
     ((_, why),) = outcome.failed
     assert message in why and "40x40" in why
     assert not list((tmp_path / "runs").rglob("*.pt")) and not list((tmp_path / "runs").rglob("*.jsonl"))
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(folder: Path, tmp_path: Path) -> None:
-    ((_, why),) = run(tmp_path, f"{folder}/known.py:Guess", test="nowhere.h5").failed
+    ((_, why),) = run(tmp_path, f"{KNOWN}:Guess", test="nowhere.h5").failed
     assert "nowhere.h5" in why
 
 

@@ -15,90 +15,13 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.crowding import KINDS, RANDOM_NAMING, SPACINGS, Crowding, CrowdingSettings
 
-KNOWN = '''
-"""Models that know what every image shows, four that answer each in its own way; and one that guesses."""
-import numpy as np
-import torch
-from capsbench.contracts import Output
-from capsbench.data.streaming import stream
-
-class Known(torch.nn.Module):
-    """Looks each image up among all that the suite tests and selects on."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.known = {}
-        self.learn("validation", flankers="none")
-        self.learn("test", flankers="none")
-        for kind in ("digits", "shuffled"):
-            for spacing in (14, 28):
-                self.learn("test", flankers=kind, spacing=spacing)
-
-    def learn(self, split, **parameters):
-        data = stream("crowded", split=split, digits="embedded", **parameters)
-        every = np.arange(len(data))
-        batch, flankers = data.batch(every), data.recipe.sampler.flankers(every)
-        for i, image in enumerate(batch.images):
-            self.known[image.tobytes()] = self.answer(i, int(batch.labels[i]), flankers[i].tolist(), **parameters)
-
-    def answer(self, i, label, beside, flankers, spacing=None):
-        return label
-
-    def forward(self, images):
-        rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
-        labels = torch.tensor([self.known.get(np.ascontiguousarray(row).tobytes(), 0) for row in rows])
-        return Output(scores=torch.nn.functional.one_hot(labels, 10).float() + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-
-class Oracle(Known):
-    pass
-
-class Crowded(Known):
-    """Names the left flanker at 14 px if it is a digit."""
-
-    def answer(self, i, label, beside, flankers, spacing=None):
-        return beside[0] if (flankers, spacing) == ("digits", 14) else label
-
-class Edge(Known):
-    """Is wrong on a tenth between near shuffled flankers, and on a little more than a tenth between far digits."""
-
-    def answer(self, i, label, beside, flankers, spacing=None):
-        wrong = {("shuffled", 14): i % 10 == 0, ("digits", 28): i % 9 == 0}.get((flankers, spacing), False)
-        return (label + 1) % 10 if wrong else label
-
-class Passing(Oracle):
-    """Knows the answers after its twentieth step, and only then."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("steps", torch.zeros(()))
-
-    def forward(self, images):
-        self.steps += self.training
-        output = super().forward(images)
-        return output if self.steps == 20 else Output(scores=output.scores.roll(1, 1))
-
-class Guess(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        return Output(scores=torch.rand(len(images), 10) + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-'''
+from .known_networks import KNOWN
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("crowding")
-    (folder / "known.py").write_text(KNOWN)
-    names = {name: f"{folder}/known.py:{name}" for name in ("Oracle", "Crowded", "Edge", "Passing", "Guess")}
+    names = {name: f"{KNOWN}:{name}" for name in ("Oracle", "Crowded", "Edge", "Passing", "Guess")}
     models = [*names.values(), "cnn-pool", "capsnet"]
     outcome = run_plan(
         plan_run("crowding", models=models, preset="smoke", digits="embedded", device="cpu", out=folder / "runs")

@@ -14,63 +14,13 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.mnist import FORMS, MNIST, SELECTIONS, TABLE_1, MNISTSettings
 
-KNOWN = '''
-"""A model that knows the answer, and one that guesses; neither can learn."""
-import numpy as np
-import torch
-from capsbench.contracts import Output
-from capsbench.data.streaming import stream
-
-class Oracle(torch.nn.Module):
-    """Looks each image up among all that select and test."""
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.known = {}
-        for split in ("validation", "test"):
-            data = stream("padded", split=split, digits="embedded", size=28, shift=0)
-            batch = data.batch(np.arange(len(data)))
-            self.known |= {image.tobytes(): int(label) for image, label in zip(batch.images, batch.labels)}
-
-    def forward(self, images):
-        rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
-        labels = torch.tensor([self.known.get(np.ascontiguousarray(row).tobytes(), 0) for row in rows])
-        return Output(scores=torch.nn.functional.one_hot(labels, 10).float() + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-
-class Passing(Oracle):
-    """Knows the answers after its twentieth step, and only then."""
-
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("steps", torch.zeros(()))
-
-    def forward(self, images):
-        self.steps += self.training
-        output = super().forward(images)
-        return output if self.steps == 20 else Output(scores=output.scores.roll(1, 1))
-
-class Guess(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        return Output(scores=torch.rand(len(images), 10) + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-'''
+from .known_networks import KNOWN
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("mnist")
-    (folder / "known.py").write_text(KNOWN)
-    models = [*(f"{folder}/known.py:{name}" for name in ("Oracle", "Guess", "Passing")), "cnn", "capsnet"]
+    models = [*(f"{KNOWN}:{name}" for name in ("Oracle", "Guess", "Passing")), "cnn", "capsnet"]
     outcome = run_plan(
         plan_run("mnist", models=models, preset="smoke", digits="embedded", device="cpu", out=folder / "runs")
     )

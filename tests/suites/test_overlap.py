@@ -19,89 +19,7 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.overlap import PAPER, SELECTIONS, ZERO_SHOT, Overlap
 
-KNOWN = '''
-"""A model that knows the answer and draws it, one that sees what hardly overlaps, and one that guesses."""
-import numpy as np
-import torch
-from capsbench.contracts import Output
-from capsbench.data.streaming import stream
-
-class Oracle(torch.nn.Module):
-    """Looks each image up among all that the suite selects on or tests on; it cannot learn."""
-
-    def __init__(self, pairs=False):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.pairs = pairs
-        self.known = {}
-        for split in ("validation", "test"):
-            data = stream("multimnist", split=split, digits="embedded")
-            every = np.arange(len(data))
-            for image, layers, labels in zip(data.batch(every).images, data.layers(every), data.batch(every).labels):
-                self.known[image.tobytes()] = layers, labels
-                self.known |= {layer.tobytes(): (layer[None], [label]) for layer, label in zip(layers, labels)}
-        data = stream("padded", split="validation", digits="embedded", size=36, shift=4)
-        batch = data.batch(np.arange(len(data)))
-        self.known |= {image.tobytes(): (image[None], [label]) for image, label in zip(batch.images, batch.labels)}
-
-    def forward(self, images):
-        rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
-        unknown = np.zeros((0, 36, 36)), []
-        found = [self.known.get(np.ascontiguousarray(row).tobytes(), unknown) for row in rows]
-
-        def reconstruct(classes):
-            drawn = torch.zeros_like(images)
-            for n, (layers, labels) in enumerate(found):
-                for layer, label in zip(layers, labels):
-                    if label == classes[n]:
-                        drawn[n, 0] = torch.from_numpy(layer / 255)
-            return drawn
-
-        scores = torch.zeros(len(images), 10)
-        for n, (layers, labels) in enumerate(found):
-            scores[n, self.seen(layers, labels)] = 1.0
-        return Output(scores=scores + 0 * self.weight, reconstruct=reconstruct)
-
-    def seen(self, layers, labels):
-        return [int(label) for label in labels]
-
-    def loss(self, output, batch):
-        assert (batch.labels.ndim == 2) == self.pairs
-        return output.scores.sum() * 0
-
-class Shallow(Oracle):
-    """Sees the first digit of a pair alone where the second shares more than a tenth of its ink with it."""
-
-    def seen(self, layers, labels):
-        labels = [int(label) for label in labels]
-        if len(labels) < 2:
-            return labels
-        first, second = layers >= 128
-        return labels if 10 * (first & second).sum() <= second.sum() else labels[:1]
-
-class Passing(Oracle):
-    """Knows the answers after its twentieth step, and only then; else it names and draws nothing that is there."""
-
-    def __init__(self, pairs=False):
-        super().__init__(pairs)
-        self.register_buffer("steps", torch.zeros(()))
-
-    def forward(self, images):
-        self.steps += self.training
-        output = super().forward(images)
-        return output if self.steps == 20 else Output(scores=1 - output.scores, reconstruct=lambda _: 0 * images)
-
-class Guess(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        return Output(scores=torch.rand(len(images), 10) + 0 * self.weight)
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-'''
+from .known_networks import KNOWN
 
 METRICS = ("exact pair", "per digit", "at least one")
 
@@ -117,21 +35,19 @@ def run(model: str, out: Path, **changes: str) -> Result:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("overlap")
-    (folder / "known.py").write_text(KNOWN)
-    return folder
+    return tmp_path_factory.mktemp("overlap")
 
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> dict[str, Result]:
-    names = {name.lower(): f"{folder}/known.py:{name}" for name in ("Oracle", "Shallow", "Passing", "Guess")}
+    names = {name.lower(): f"{KNOWN}:{name}" for name in ("Oracle", "Shallow", "Passing", "Guess")}
     names |= {name: name for name in ("capsnet", "cnn-pair")}
     return {name: run(model, folder / "runs") for name, model in names.items()}
 
 
 @pytest.fixture(scope="module")
 def singles(folder: Path) -> dict[str, Result]:
-    names = {"oracle": f"{folder}/known.py:Oracle", "capsnet": "capsnet", "cnn-pair": "cnn-pair"}
+    names = {"oracle": f"{KNOWN}:Oracle", "capsnet": "capsnet", "cnn-pair": "cnn-pair"}
     return {name: run(model, folder / "runs", trained_on="singles") for name, model in names.items()}
 
 

@@ -22,125 +22,18 @@ from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
 from capsbench.suites.reconstruction import PAPER, Reconstruction, ReconstructionSettings
 
-KNOWN = '''
-"""A model that knows the answer and draws it, one that guesses and draws grey, and broken ones; none can learn."""
-import numpy as np
-import torch
-from capsbench.contracts import Output
-from capsbench.data.streaming import stream
-
-class Unlearned(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    def loss(self, output, batch):
-        return output.scores.sum() * 0
-
-class Oracle(Unlearned):
-    """Looks each image up among all that the suite shows."""
-
-    def __init__(self, image_size, pairs):
-        super().__init__()
-        self.known = {}
-        for split in ("train", "validation", "test"):
-            own = {"size": 28, "shift": 2 * (split == "train")}
-            data = stream("multimnist" if pairs else "padded", split=split, digits="embedded", **({} if pairs else own))
-            every = np.arange(len(data))
-            batch, layers = data.batch(every), data.layers(every)
-            labels = batch.labels.reshape(len(data), -1)
-            self.known |= {i.tobytes(): (l, y) for i, l, y in zip(batch.images, layers, labels)}
-
-    def forward(self, images):
-        rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
-        found = [self.known[np.ascontiguousarray(row).tobytes()] for row in rows]
-        labels = torch.tensor(np.stack([y for _, y in found]).astype(np.int64))
-
-        def reconstruct(classes):
-            drawn = torch.zeros_like(images)
-            for n, (layers, y) in enumerate(found):
-                for k in range(len(y)):
-                    if y[k] == classes[n]:
-                        drawn[n, 0] = torch.from_numpy(layers[k] / 255)
-            return drawn
-
-        scores = torch.zeros(len(images), 10).scatter(1, labels, 1.0) + 0 * self.weight
-        return Output(scores=scores, poses=torch.full((len(images), 10, 3), 0.5), reconstruct=reconstruct)
-
-    def decode(self, poses, classes):
-        """Dimension d is drawn in column d."""
-        drawn = torch.zeros(len(poses), 1, 28, 28)
-        drawn[:, 0, :, :3] = poses[torch.arange(len(poses)), classes][:, None]
-        return drawn
-
-class Passing(Oracle):
-    """Knows the answers after its twentieth step, and only then; else it names and draws nothing that is there."""
-
-    def __init__(self, image_size, pairs):
-        super().__init__(image_size, pairs)
-        self.register_buffer("steps", torch.zeros(()))
-
-    def forward(self, images):
-        self.steps += self.training
-        output = super().forward(images)
-        if self.steps == 20:
-            return output
-        return Output(scores=1 - output.scores, poses=output.poses, reconstruct=lambda _: 0 * images)
-
-class Slip(Oracle):
-    """Of a pair it names the second digit, then one that is not there: the one after the first, or after that."""
-
-    def forward(self, images):
-        output = super().forward(images)
-        if images.shape[-1] == 28:
-            return output
-        scores = torch.zeros(len(images), 10)
-        for n, row in enumerate((images[:, 0] * 255).round().to(torch.uint8).numpy()):
-            first, second = self.known[np.ascontiguousarray(row).tobytes()][1].tolist()
-            wrong = (first + 1) % 10
-            scores[n, second], scores[n, (wrong + (wrong == second)) % 10] = 2.0, 1.0
-        return Output(scores=scores + 0 * self.weight, reconstruct=output.reconstruct)
-
-class Guess(Unlearned):
-    def forward(self, images):
-        scores = torch.rand(len(images), 10) + 0 * self.weight
-        return Output(scores=scores, reconstruct=lambda classes: torch.full_like(images, 0.2))
-
-class Trap(Unlearned):
-    """Must not be trained."""
-
-    def loss(self, output, batch):
-        raise AssertionError("it was trained")
-
-class Silent(Trap):
-    def forward(self, images):
-        return Output(scores=torch.zeros(len(images), 10))
-
-class OnlySingles(Trap):
-    def forward(self, images):
-        draw = (lambda classes: images) if images.shape[-1] == 28 else None
-        return Output(scores=torch.zeros(len(images), 10), reconstruct=draw)
-
-class Misshapen(Trap):
-    def forward(self, images):
-        scores = torch.zeros(len(images), 10)
-        return Output(scores=scores, poses=torch.zeros(len(images), 10, 4), reconstruct=lambda classes: images)
-
-    def decode(self, poses, classes):
-        return torch.zeros(len(poses), 1, 28, 27)
-'''
+from .known_networks import KNOWN
 
 
 def run(folder: Path, *models: str, **changes: str) -> Outcome:
-    (folder / "known.py").write_text(KNOWN)
-    names = [name if name in ("capsnet", "cnn") else f"{folder}/known.py:{name}" for name in models]
+    names = [name if name in ("capsnet", "cnn") else f"{KNOWN}:{name}" for name in models]
     options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": folder / "runs"}
     return run_plan(plan_run("reconstruction", models=names, changes=changes, **options))
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    names = ("Oracle", "Guess", "capsnet")
+    names = ("Oracle", "GreyGuess", "capsnet")
     outcome = run(tmp_path_factory.mktemp("reconstruction"), *names)
     assert not outcome.failed, outcome.failed
     return dict(zip(names, outcome.results, strict=True))
@@ -187,7 +80,7 @@ def test_the_best_checkpoints_are_tested_and_draw_with_their_own_weights(tmp_pat
 
 
 def test_who_guesses_is_right_by_chance(results: dict[str, Result]) -> None:
-    single, both = (results["Guess"].metrics[part] for part in ("single", "pairs"))
+    single, both = (results["GreyGuess"].metrics[part] for part in ("single", "pairs"))
     for found, chance in ((single["accuracy"], 1 / 10), (both["exact pair"], 1 / 45)):
         assert abs(found["share"] - chance) < 4 * math.sqrt(chance * (1 - chance) / 1000)
 
@@ -202,7 +95,7 @@ def errors(images: Any, drawn: Any) -> tuple[float, float]:
 def test_errors_are_those_of_a_loop(results: dict[str, Result], digits: Stream) -> None:
     images, labels = digits.batch(np.arange(1000)).images, digits.labels
     mse, psnr = errors(images, np.full((1000, 28, 28), 0.2))
-    found = results["Guess"].metrics["single"]["reconstruction"]
+    found = results["GreyGuess"].metrics["single"]["reconstruction"]
     assert found["mse"] == pytest.approx(mse, rel=1e-5) and found["psnr"] == pytest.approx(psnr, rel=1e-5)
 
     train = load_digits("train", "embedded")
@@ -228,7 +121,7 @@ def test_nothing_is_trained_or_selected_on_test_digits(results: dict[str, Result
 
 def test_pairs_have_epochs_and_variants_of_their_own(tmp_path: Path) -> None:
     changes = {"epochs": "1", "pair_epochs": "2", "variants": "2"}
-    (result,) = run(tmp_path, "Guess", **changes).results
+    (result,) = run(tmp_path, "GreyGuess", **changes).results
     counts = {role: one["spec"]["count"] for role, one in result.data.items()}
     assert (counts["training"], counts["test"]) == (3200, 1000)
     assert (counts["pair training"], counts["pair test"]) == (6400, 2000)
@@ -276,7 +169,7 @@ def test_right_digits_are_shown_with_what_is_drawn_of_them(results: dict[str, Re
 
 
 def test_wrong_digits_are_drawn_from_the_label_and_from_the_prediction(results: dict[str, Result]) -> None:
-    tiles = row(pictures(results["Guess"])["reconstruction-digits"], 0)
+    tiles = row(pictures(results["GreyGuess"])["reconstruction-digits"], 0)
     assert Counter(tile.mark for tile in tiles) == {"right": 8, "wrong": 8}
     wrong = tiles[8:]
     for first, second in zip(wrong[::2], wrong[1::2], strict=True):
@@ -307,9 +200,9 @@ def test_each_dimension_of_two_digits_is_moved(results: dict[str, Result], digit
 
 
 def test_who_has_no_decode_is_told_so_and_moves_nothing(results: dict[str, Result]) -> None:
-    assert set(pictures(results["Guess"])) == {"reconstruction-digits", "reconstruction-pairs"}
-    notes = render([results["Guess"]]).splitlines()
-    assert any("known.py:Guess: no decode" in line for line in notes)
+    assert set(pictures(results["GreyGuess"])) == {"reconstruction-digits", "reconstruction-pairs"}
+    notes = render([results["GreyGuess"]]).splitlines()
+    assert any("known_networks.py:GreyGuess: no decode" in line for line in notes)
     assert "no decode" not in render([results["Oracle"], results["capsnet"]])
 
 
@@ -337,7 +230,7 @@ def test_right_pairs_are_taken_apart_and_what_is_absent_is_not_drawn(results: di
 def test_wrong_pairs_are_drawn_from_the_labels_and_from_the_prediction(
     results: dict[str, Result], pairs: Stream
 ) -> None:
-    tiles = [tile for tile in row(pictures(results["Guess"])["reconstruction-pairs"], 0) if tile.mark == "wrong"]
+    tiles = [tile for tile in row(pictures(results["GreyGuess"])["reconstruction-pairs"], 0) if tile.mark == "wrong"]
     assert len(tiles) == 4 and len({tile.facts["test pair"] for tile in tiles}) == 2
     for first, second in zip(tiles[::2], tiles[1::2], strict=True):
         a, b = pairs.batch([first.facts["test pair"]]).labels[0].tolist()
@@ -358,7 +251,7 @@ def test_a_digit_that_was_found_keeps_its_colour(tmp_path: Path) -> None:
 
 def test_the_first_seed_of_each_model_is_shown(results: dict[str, Result]) -> None:
     late = replace(results["Oracle"], label="alpha", seed=3)
-    early = replace(results["Guess"], label="alpha", seed=1)
+    early = replace(results["GreyGuess"], label="alpha", seed=1)
     second = replace(results["Oracle"], label="beta", seed=5)
     titles = [chart.title for chart in charts([late, early, second])]
     assert ["alpha" in title for title in titles] == [True, True, False, False, False]
@@ -371,8 +264,8 @@ def test_the_first_seed_of_each_model_is_shown(results: dict[str, Result]) -> No
 
 
 def test_the_table_has_both_networks_and_the_mean_images(results: dict[str, Result]) -> None:
-    (table,) = tables([results["capsnet"], results["Guess"]])
-    assert [line[0].rpartition(":")[2] for line in table.rows] == ["capsnet", "Guess", "(mean image of the class)"]
+    (table,) = tables([results["capsnet"], results["GreyGuess"]])
+    assert [line[0].rpartition(":")[2] for line in table.rows] == ["capsnet", "GreyGuess", "(mean image of the class)"]
     single, both = (results["capsnet"].metrics[part] for part in ("single", "pairs"))
     capsnet, _, means = table.rows
     assert capsnet[1:3] == [1, single["parameters"]] and capsnet[6] == both["parameters"] > single["parameters"]
