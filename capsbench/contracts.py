@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from capsbench.errors import ModelError
+
 if TYPE_CHECKING:
     import torch
 
@@ -41,6 +43,10 @@ class Digits:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def class_means(self) -> FloatArray:
+        """``[10, 28, 28]`` 0..1: the mean image of each class."""
+        return np.stack([self.images[self.labels == label].mean(0) for label in range(CLASSES)]) / 255
 
     @property
     def sha256(self) -> str:
@@ -132,6 +138,25 @@ class Output:
     scores: "torch.Tensor"
     poses: "torch.Tensor | None" = None
     reconstruct: "Callable[[torch.Tensor], torch.Tensor] | None" = None
+
+
+def checked_output(output: Any, images: int) -> Output:
+    """What a model returned, if it is what a model must return.
+
+    Raises:
+        ModelError: It is no `Output`, or its scores are not ``[B, 10]``.
+    """
+    if not isinstance(output, Output):
+        raise ModelError(
+            f"The model's forward returned a {type(output).__name__}; "
+            "it must return capsbench.contracts.Output(scores=...)."
+        )
+    if tuple(output.scores.shape) != (images, CLASSES):
+        raise ModelError(
+            f"The model gave scores of shape {list(output.scores.shape)} for {images} images; "
+            f"[{images}, {CLASSES}] is needed."
+        )
+    return output
 
 
 class Routing(Protocol):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.conformance.routing import TOLERANCE, FaultError, expect_small, relative_error
-from capsbench.contracts import CLASSES, Batch, Output, Routing, TensorBatch
-from capsbench.evaluation.inference import checked_output
+from capsbench.contracts import CLASSES, Batch, Output, Routing, TensorBatch, checked_output
 
 IMAGES = 3
 

@@ -3,16 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from capsbench.contracts import FloatArray
 from capsbench.data.loading import Part
 from capsbench.data.streaming import Stream
-from capsbench.evaluation.inference import Predictions, accuracy, predict
+from capsbench.evaluation.accuracy import accuracy
+from capsbench.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from torch import nn
 
 EDGES: Mapping[str, Sequence[float]] = {
     "rotation": (-20, -15, -10, -5, 0, 5, 10, 15, 20),
@@ -46,23 +49,23 @@ def displacement(moves: npt.NDArray[Any]) -> FloatArray:
     return largest
 
 
-def by_factor(answers: Predictions, transform: npt.NDArray[np.float32]) -> dict[str, list[dict[str, Any]]]:
+def by_factor(predictions: Predictions, transform: npt.NDArray[np.float32]) -> dict[str, list[dict[str, Any]]]:
     """For each factor the accuracy in its bins, whatever the other factors are; see `binned`.
 
     Args:
-        answers: To N samples.
+        predictions: For N samples.
         transform: ``[N, 6]``, how each was drawn.
     """
-    return {name: binned(answers, values, EDGES[name]) for name, values in factors(transform).items()}
+    return {name: binned(predictions, values, EDGES[name]) for name, values in factors(transform).items()}
 
 
-def binned(answers: Predictions, values: FloatArray, edges: Sequence[float]) -> list[dict[str, Any]]:
+def binned(predictions: Predictions, values: FloatArray, edges: Sequence[float]) -> list[dict[str, Any]]:
     """The accuracy in each bin that has samples: its edges ``low`` and ``high`` beside its counts.
 
     The first and the last bin take what lies past them, too.
 
     Args:
-        answers: To N samples.
+        predictions: For N samples.
         values: ``[N]`` what they are sorted by.
         edges: Ascending; a value on one falls into the bin above it.
     """
@@ -71,7 +74,7 @@ def binned(answers: Predictions, values: FloatArray, edges: Sequence[float]) -> 
     for number, (low, high) in enumerate(pairwise(edges)):
         inside = bins == number
         if inside.any():
-            points.append({"low": float(low), "high": float(high), **_counted(answers.among(inside))})
+            points.append({"low": float(low), "high": float(high), **_counted(predictions.among(inside))})
     return points
 
 
@@ -93,7 +96,7 @@ def near(stream: Stream, reach: float) -> Part:
 
 
 def one_at_a_time(
-    model: torch.nn.Module, sets: Mapping[str, Mapping[float, Stream]], *, reach: float, device: str = "cpu"
+    model: "nn.Module", sets: Mapping[str, Mapping[float, Stream]], *, reach: float, device: str = "cpu"
 ) -> dict[str, list[dict[str, Any]]]:
     """For each factor the accuracy at each of its values, ``value`` beside its counts; equal data are judged once.
 
@@ -103,6 +106,8 @@ def one_at_a_time(
         reach: Pixels that a digit may be moved by.
         device: ``"cpu"`` or ``"cuda"``.
     """
+    from capsbench.evaluation.inference import predict  # needs torch, which the rest of this module does without
+
     known: dict[str, dict[str, Any]] = {}  # what is neutral in one factor is so in all
     found: dict[str, list[dict[str, Any]]] = {}
     for name, members in sets.items():
@@ -116,5 +121,5 @@ def one_at_a_time(
     return found
 
 
-def _counted(answers: Predictions) -> dict[str, Any]:
-    return accuracy(answers).to_dict(answers=False)
+def _counted(predictions: Predictions) -> dict[str, Any]:
+    return accuracy(predictions).to_dict(answers=False)

@@ -14,7 +14,7 @@ from capsbench.contracts import FloatArray, UInt8Array
 
 INK = 128  # of 255: 0.5 of white
 
-Drawn = npt.NDArray[np.float32]
+Reconstructions = FloatArray | npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -43,17 +43,19 @@ class SegmentationTally:
     """Scores reconstructions of pairs part by part: what was added leaves nothing behind but sums."""
 
     def __init__(self) -> None:
-        self._pixels = np.zeros(5)  # owned, single, shared and right, shared as drawn, shared in truth
+        self._pixels = np.zeros(5)  # owned, single, shared and right, shared as reconstructed, shared in truth
         self._ratios = 0.0
         self._decibels = 0.0
         self._digits = 0
 
-    def add(self, drawn: FloatArray | Drawn, layers: UInt8Array, images: UInt8Array, found: Mask | None = None) -> None:
-        """Takes some pairs in.
+    def add(
+        self, reconstructions: Reconstructions, layers: UInt8Array, images: UInt8Array, found: Mask | None = None
+    ) -> None:
+        """Adds some pairs.
 
         Args:
-            drawn: ``[n, 2, H, W]``, 0..1, of the digit in layer 0 and of that in layer 1; in place of a digit that was
-                missed, what was found instead, which competes for the pixels like any other.
+            reconstructions: ``[n, 2, H, W]``, 0..1, of the digit in layer 0 and of that in layer 1; in place of a digit
+                that was missed, what was found instead, which competes for the pixels like any other.
             layers: ``[n, 2, H, W]``, each digit alone.
             images: ``[n, H, W]``.
             found: ``[n, 2]``, whether each digit was found; one that was not scores 0. None where labels were given.
@@ -61,10 +63,10 @@ class SegmentationTally:
         Raises:
             ValueError: Shapes do not fit.
         """
-        if drawn.shape != layers.shape or drawn.shape[1:2] != (2,) or images.shape != drawn.shape[:1] + drawn.shape[2:]:
-            raise ValueError(f"got drawn {drawn.shape}, layers {layers.shape} and images {images.shape}")
+        R = reconstructions
+        if R.shape != layers.shape or R.shape[1:2] != (2,) or images.shape != R.shape[:1] + R.shape[2:]:
+            raise ValueError(f"got reconstructions {R.shape}, layers {layers.shape} and images {images.shape}")
         seen = np.ones((1, 1, 1, 1), bool) if found is None else found[:, :, None, None]
-        R = drawn
         M, E = layers >= INK, images[:, None] >= INK
         S = E & seen & (0.5 * R.max(1, keepdims=True) <= R)
         single = M & ~M[:, ::-1]
@@ -88,31 +90,31 @@ class SegmentationTally:
         """
         if not self._digits:
             raise ValueError("no pair was added")
-        owned, singles, right, drawn_shared, truly_shared = self._pixels
+        owned, singles, right, shared, truly_shared = self._pixels
         return Segmentation(
             owner=float(owned / max(singles, 1)),
             relative_iou=self._ratios / self._digits,
-            shared_f1=float(2 * right / max(drawn_shared + truly_shared, 1)),
+            shared_f1=float(2 * right / max(shared + truly_shared, 1)),
             split_psnr=self._decibels / self._digits,
         )
 
 
 def segmentation(
-    drawn: FloatArray | Drawn, layers: UInt8Array, images: UInt8Array, found: Mask | None = None
+    reconstructions: Reconstructions, layers: UInt8Array, images: UInt8Array, found: Mask | None = None
 ) -> Segmentation:
     """Scores reconstructions of pairs at once; see `SegmentationTally.add`."""
     tally = SegmentationTally()
-    tally.add(drawn, layers, images, found)
+    tally.add(reconstructions, layers, images, found)
     return tally.score()
 
 
-def _psnr(drawn: FloatArray | Drawn, layers: FloatArray, images: FloatArray, seen: Mask) -> FloatArray:
-    """``[n, 2]`` dB of ``C R_k / (R_a + R_b)`` against layers; where nothing is drawn, the image is halved.
+def _psnr(reconstructions: Reconstructions, layers: FloatArray, images: FloatArray, seen: Mask) -> FloatArray:
+    """``[n, 2]`` dB of ``C R_k / (R_a + R_b)`` against layers; where both are black, the image is halved.
 
     What was found instead of a digit that was missed takes its share of the image, and none of it is the digit's.
     """
-    total = drawn.sum(1, keepdims=True)
-    shares = np.where(total > 0, drawn / np.where(total > 0, total, 1), 0.5)
+    total = reconstructions.sum(1, keepdims=True)
+    shares = np.where(total > 0, reconstructions / np.where(total > 0, total, 1), 0.5)
     error = np.square(images * shares * seen - layers).mean((2, 3))
     decibels: FloatArray = -10 * np.log10(np.maximum(error, 1e-10))  # a perfect split is at 100 dB
     return decibels

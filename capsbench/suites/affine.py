@@ -13,8 +13,10 @@ from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import CLASSES
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
+from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
 from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, one_at_a_time
-from capsbench.evaluation.inference import Predictions, accuracy, gap, predict, unpaired_gap
+from capsbench.evaluation.inference import predict
+from capsbench.evaluation.predictions import Predictions
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Point

@@ -12,7 +12,9 @@ from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.data.streaming import Stream
 from capsbench.errors import ParameterError
-from capsbench.evaluation.inference import Accuracy, Predictions, accuracy, predict
+from capsbench.evaluation.accuracy import Accuracy, accuracy
+from capsbench.evaluation.inference import predict
+from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
@@ -206,7 +208,7 @@ def _flanker_named(answers: Predictions, data: Stream) -> dict[str, Any]:
     """How often the answer is the class of a flanker; that is never the target's."""
     sampler: Any = data.recipe.sampler
     flankers = sampler.flankers(np.arange(len(data)))  # [N, 2]
-    highest = answers.scores.argmax(1)  # ties go to the lower class
+    highest = answers.highest(1)[:, 0]
     number = int((flankers == highest[:, None]).any(1).sum())
     wrong = int((~answers.correct).sum())
     return {"number": number, "of all": number / len(data), "of wrong": number / wrong if wrong else None}

@@ -10,7 +10,8 @@ import torch
 
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
-from capsbench.evaluation.inference import accuracy, predict
+from capsbench.evaluation.accuracy import accuracy
+from capsbench.evaluation.inference import predict
 from capsbench.files.datafile import DataFile
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Point

@@ -10,10 +10,10 @@ from torch import nn
 
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
-from capsbench.contracts import CLASSES
 from capsbench.errors import UnknownNameError
-from capsbench.evaluation.inference import Predictions, pair_accuracies, predict
-from capsbench.evaluation.pairs import PART, measure_drawings, references
+from capsbench.evaluation.inference import predict
+from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
+from capsbench.evaluation.predictions import Predictions
 from capsbench.files.datafile import DataFile
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
@@ -125,13 +125,11 @@ class Overlap:
             checkpoints[name] = {
                 "epoch": selected.epoch, "validation": selected.accuracy, **measured[selected.step]
             }  # fmt: skip
-        digits = bench.digits_of("train")
-        means = np.stack([digits.images[digits.labels == label].mean(0) for label in range(CLASSES)]) / 255
         return {
             "parameters": count_parameters(model),
             **trained.metrics(),
             "checkpoints": checkpoints,
-            "references": references(test, means),
+            "references": references(test, bench.digits_of("train").class_means()),
         }
 
     def table(self, results: Sequence[Result]) -> Table:
@@ -180,7 +178,7 @@ class Overlap:
 def _measure(model: nn.Module, test: DataFile, device: str) -> dict[str, Any]:
     answers = predict(model, test, device=device)
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
-    drawings = measure_drawings(model, test, answers, device=device)
+    drawings = measure_reconstructions(model, test, answers, device=device)
     return {**accuracies, "by overlap": _by_overlap(answers, test), **drawings}
 
 

@@ -10,11 +10,12 @@ from torch import nn
 
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
-from capsbench.contracts import CLASSES, IndexArray, UInt8Array
+from capsbench.contracts import IndexArray, UInt8Array
 from capsbench.data.loading import Samples
-from capsbench.evaluation.decoding import STEPS, draw, move
-from capsbench.evaluation.inference import Predictions, accuracy, pair_accuracies, predict, reconstruct
-from capsbench.evaluation.pairs import absent_digits
+from capsbench.evaluation.accuracy import accuracy
+from capsbench.evaluation.inference import STEPS, move_poses, predict, reconstruct, reconstruct_bytes
+from capsbench.evaluation.pairs import absent_digits, pair_accuracies
+from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.groups import by_network
 from capsbench.report.numbers import percent, seeds_of, spread
@@ -91,8 +92,8 @@ class Reconstruction:
         pairs = bench.file("pair validation", "multimnist", "validation", seed=seed)
         some = np.arange(2), np.zeros(2, np.int64)
         for model, validation in ((single, centered), (pair, pairs)):  # what cannot be drawn fails untrained
-            draw(model, validation, *some, device)
-        move(single, centered, *some, device)
+            reconstruct_bytes(model, validation, *some, device)
+        move_poses(single, centered, *some, device)
         return {
             "single": _single(bench, single, centered),
             "pairs": _pairs(bench, pair, pairs),
@@ -153,8 +154,7 @@ def _single(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, An
     drawn = reconstruct(model, test, labels[:, None], device=device)
     assert drawn is not None
     images = test.batch(np.arange(len(test))).images
-    digits = bench.digits_of("train")
-    means = np.stack([digits.images[digits.labels == label].mean(0) for label in range(CLASSES)]) / 255
+    means = bench.digits_of("train").class_means()
     random = np.random.default_rng(settings.data_seed)
     return {
         "parameters": count_parameters(model),
@@ -208,7 +208,7 @@ def _shown_digits(
     """Some right answers, and some wrong ones twice: drawn from the label, then from the prediction."""
     right, wrong = _some(random, answers.correct, RIGHT), _some(random, ~answers.correct, WRONG)
     samples = np.concatenate([right, np.repeat(wrong, 2)])
-    labels, predictions = answers.labels[samples].astype(np.int64), answers.scores[samples].argmax(1)
+    labels, predictions = answers.labels[samples].astype(np.int64), answers.highest(1)[samples, 0]
     classes = labels.copy()
     classes[len(right) + 1 :: 2] = predictions[len(right) + 1 :: 2]
     return {
@@ -217,7 +217,7 @@ def _shown_digits(
         "predictions": predictions.tolist(),
         "classes": classes.tolist(),
         "images": packed(test.batch(samples).images),
-        "drawn": packed(draw(model, test, samples, classes, device)),
+        "drawn": packed(reconstruct_bytes(model, test, samples, classes, device)),
     }
 
 
@@ -226,7 +226,7 @@ def _moved_digits(model: nn.Module, test: Samples, random: np.random.Generator, 
     labels = test.batch(np.arange(len(test))).labels
     classes = random.choice(np.unique(labels), MOVED, replace=False).astype(np.int64)
     samples = np.concatenate([_some(random, labels == label, 1) for label in classes])
-    drawn = move(model, test, samples, classes, device)
+    drawn = move_poses(model, test, samples, classes, device)
     if drawn is None:
         return {}
     return {"samples": samples.tolist(), "labels": classes.tolist(), "steps": list(STEPS), "drawn": packed(drawn)}
@@ -249,7 +249,7 @@ def _shown_pairs(
         columns.append(("prediction", sample, _named(answers, sample)))
     samples = np.array([sample for _, sample, _ in columns])
     classes = np.array([asked for *_, asked in columns])
-    drawn = [draw(model, test, samples, column, device) for column in classes.T]
+    drawn = [reconstruct_bytes(model, test, samples, column, device) for column in classes.T]
     return {
         "kinds": [kind for kind, *_ in columns],
         "samples": samples.tolist(),
@@ -272,7 +272,7 @@ def _labels(answers: Predictions, sample: int) -> list[int]:
 
 def _named(answers: Predictions, sample: int) -> list[int]:
     """The two classes of the highest scores, the one that is right where it stands among the labels."""
-    named: list[int] = np.argsort(-answers.scores[sample], kind="stable")[:2].tolist()
+    named: list[int] = answers.highest(2)[sample].tolist()
     labels = _labels(answers, sample)
     return named if named[0] == labels[0] or named[1] == labels[1] else named[::-1]
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from capsbench.contracts import CLASSES, Batch, TensorBatch
-from capsbench.evaluation.inference import checked_output
+from capsbench.contracts import CLASSES, Batch, TensorBatch, checked_output
 from capsbench.system.timing import PROBE, Rates, contest
 from capsbench.training.step import TrainingStep, adam
 

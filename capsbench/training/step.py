@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsbench.contracts import Batch, TensorBatch
+from capsbench.contracts import Batch, TensorBatch, checked_output
 from capsbench.errors import TrainingError
-from capsbench.evaluation.inference import checked_output, is_out_of_memory, release_memory
+from capsbench.evaluation.inference import is_out_of_memory, release_memory
 
 WARM_UP = 3  # steps before a capture, as torch's documentation advises: libraries set themselves up in them
 

@@ -7,7 +7,7 @@ import torch
 from capsbench.contracts import Output
 from capsbench.data.streaming import Stream, stream
 from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, factors, near, one_at_a_time
-from capsbench.evaluation.inference import Predictions
+from capsbench.evaluation.predictions import Predictions
 
 
 def answers(correct: list[int] | np.ndarray) -> Predictions:

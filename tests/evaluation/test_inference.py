@@ -1,23 +1,20 @@
-"""A model's answers and what they are worth."""
+"""A network's answers, its reconstructions, and what its decoder makes of poses that were moved."""
+
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
+from capsbench.building import build
 from capsbench.contracts import Output
 from capsbench.data.loading import Samples
 from capsbench.data.streaming import stream
 from capsbench.errors import ModelError
-from capsbench.evaluation.inference import (
-    Predictions,
-    accuracy,
-    gap,
-    is_out_of_memory,
-    pair_accuracies,
-    predict,
-    unpaired_gap,
-)
-from capsbench.results.answers import Answers
+from capsbench.evaluation.accuracy import accuracy
+from capsbench.evaluation.inference import STEPS, is_out_of_memory, move_poses, predict, reconstruct_bytes
 
 
 class Scripted(torch.nn.Module):
@@ -35,13 +32,14 @@ class Scripted(torch.nn.Module):
         return Output(scores=self.scores[self.seen - len(images) : self.seen])
 
 
-def predictions(answers: list[int], labels: list[int], source: list[int]) -> Predictions:
-    return Predictions(np.eye(10, dtype=np.float32)[answers], np.array(labels, np.uint8), np.array(source, np.int32))
-
-
 @pytest.fixture
 def digits() -> Samples:
     return stream("padded", split="test", digits="embedded", size=28, shift=0)
+
+
+@pytest.fixture(scope="module")
+def some() -> Samples:
+    return stream("padded", split="validation", digits="embedded", size=28, shift=0, count=20)
 
 
 def test_a_model_that_knows_the_answer_is_always_right(digits: Samples) -> None:
@@ -80,78 +78,6 @@ def test_a_model_that_forgets_its_output_is_told_so(digits: Samples) -> None:
         predict(torch.nn.Flatten(), digits)
 
 
-def test_the_gap_is_clean_minus_transformed() -> None:
-    clean = predictions([1, 2, 3, 4], [1, 2, 3, 5], [0, 1, 2, 3])  # 3 of 4
-    turned = predictions([1, 0, 0, 4], [1, 2, 3, 5], [0, 1, 2, 3])  # 1 of 4
-    found = gap(clean, turned)
-    assert found["share"] == 0.5
-    low, high = found["interval"]
-    assert 0 <= low <= 0.5 <= high <= 1
-
-
-def test_a_gap_between_other_digits_is_not_paired() -> None:
-    # All 20 right against 10 of 20: Newcombe's square-and-add of two exact intervals, not a bootstrap of differences.
-    clean = predictions([1] * 20, [1] * 20, list(range(20)))
-    half = predictions([1] * 10 + [2] * 10, [1] * 20, list(range(5, 25)))
-    for found in (gap(clean, half), unpaired_gap(clean, half)):
-        assert found["share"] == 0.5
-        (ours_low, ours_high), (low, high) = accuracy(clean).interval, accuracy(half).interval
-        expected = (0.5 - np.hypot(high - 0.5, 1 - ours_low), 0.5 + np.hypot(ours_high - 1, 0.5 - low))
-        assert found["interval"] == pytest.approx(expected)
-    paired = gap(clean, predictions([1] * 10 + [2] * 10, [1] * 20, list(range(20))))
-    assert paired["interval"] != found["interval"]
-
-
-def test_a_tie_goes_to_the_lower_class() -> None:
-    tied = Predictions(np.zeros((2, 10), np.float32), np.array([0, 9], np.uint8), np.array([0, 1], np.int32))
-    assert tied.correct.tolist() == [True, False]
-
-
-def test_three_pairs_of_which_half_credit_would_make_two() -> None:
-    # Labels (1, 2), (3, 4), (5, 6); the two highest scores are {1, 2}, {3, 9}, {0, 5}: one right, two half right.
-    scores = np.zeros((3, 10), np.float32)
-    for row, (high, higher) in enumerate([(2, 1), (3, 9), (0, 5)]):
-        scores[row, [high, higher]] = 0.4, 0.9
-    pairs = Predictions(
-        scores, np.array([[1, 2], [3, 4], [5, 6]], np.uint8), np.array([[0, 7], [1, 8], [2, 9]], np.int32)
-    )
-    assert pairs.hits.tolist() == [[True, True], [True, False], [True, False]]
-    assert pairs.correct.tolist() == [True, False, False]
-    assert pairs.base.tolist() == [0, 1, 2]
-    found = pair_accuracies(pairs)
-    assert {name: (one.correct, one.total) for name, one in found.items()} == {
-        "exact pair": (1, 3),
-        "at least one": (3, 3),
-        "per digit": (4, 6),
-    }
-    assert accuracy(pairs) == found["exact pair"]
-
-
-def test_ties_go_to_the_lower_class() -> None:
-    flat = Predictions(np.zeros((2, 10), np.float32), np.array([[0, 1], [0, 2]], np.uint8), np.zeros((2, 2), np.int32))
-    assert flat.correct.tolist() == [True, False]
-
-
-def test_an_accuracy_keeps_who_was_right_where_samples_are_in_order() -> None:
-    kept = accuracy(predictions([1, 2, 3, 4], [1, 2, 3, 5], [0, 1, 0, 1])).to_dict()  # the last is wrong
-    assert (kept["digits"], kept["answers"]) == (2, "4A==")  # 0b1110_0000
-    assert Answers.from_dict(kept).correct.tolist() == [True, True, True, False]
-    for source in ([1, 0, 1, 0], [0, 0, 1, 1]):
-        assert set(accuracy(predictions([1] * 4, [1] * 4, source)).to_dict()) == {
-            "share", "correct", "total", "interval"
-        }  # fmt: skip
-
-
-def test_pairs_keep_who_found_both_and_who_found_one() -> None:
-    scores = np.zeros((2, 10), np.float32)
-    scores[0, [1, 2]] = scores[1, [3, 9]] = 1.0
-    pairs = Predictions(scores, np.array([[1, 2], [3, 4]], np.uint8), np.array([[0, 7], [1, 8]], np.int32))
-    kept = {name: one.to_dict() for name, one in pair_accuracies(pairs).items()}
-    assert Answers.from_dict(kept["exact pair"]).correct.tolist() == [True, False]
-    assert Answers.from_dict(kept["at least one"]).correct.tolist() == [True, True]
-    assert "answers" not in kept["per digit"]  # two to an image
-
-
 class Tight(Scripted):
     """Has memory for so many images at once."""
 
@@ -163,7 +89,7 @@ class Tight(Scripted):
         return super().forward(images)
 
 
-def test_where_memory_runs_out_fewer_images_are_looked_at_at_a_time(digits: Samples) -> None:
+def test_where_memory_runs_out_batches_become_smaller(digits: Samples) -> None:
     labels = digits.batch(np.arange(len(digits))).labels
     scores = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(0))
     plain, tight = predict(Scripted(scores), digits), predict(Tight(scores), digits)
@@ -189,3 +115,123 @@ def test_a_single_image_that_does_not_fit_is_an_error_with_a_way_out(digits: Sam
 )
 def test_a_lack_of_memory_is_known_by_its_kind_or_its_words(error: RuntimeError, is_one: bool) -> None:
     assert is_out_of_memory(error) is is_one
+
+
+class Writer(nn.Module):
+    """The pose of class c is (c, c + 1, ...) / 100, and its dimension d is drawn in row d, on a ground of a half.
+
+    Row 27 has the first dimension of class 9, whatever is asked for.
+    """
+
+    def __init__(self, dimensions: int = 3) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+
+    def forward(self, images: Tensor) -> Output:
+        assert not self.training
+        numbers = torch.arange(10)[:, None] + torch.arange(self.dimensions)
+        poses = (numbers / 100).expand(len(images), -1, -1)
+        return Output(scores=torch.zeros(len(images), 10), poses=poses, reconstruct=partial(self.decode, poses))
+
+    def decode(self, poses: Tensor, classes: Tensor) -> Tensor:
+        shown = poses[torch.arange(len(poses)), classes]
+        drawn = torch.full((len(poses), 1, 28, 28), 0.5)
+        drawn[:, 0, : self.dimensions] += shown[:, :, None]
+        drawn[:, 0, 27] = poses[:, 9, :1]
+        return drawn
+
+
+def byte(value: float) -> int:
+    return round(255 * value)
+
+
+def test_each_sample_is_reconstructed_from_its_class(some: Samples) -> None:
+    drawn = reconstruct_bytes(Writer(), some, np.array([4, 4, 0]), np.array([0, 7, 9]), "cpu")
+    assert drawn.shape == (3, 28, 28) and drawn.dtype == np.uint8
+    for image, label in zip(drawn, (0, 7, 9), strict=True):
+        assert [int(value) for value in image[:4, 5]] == [byte(0.5 + (label + d) / 100) for d in range(3)] + [128]
+
+
+def test_one_dimension_moves_at_a_time_by_the_papers_steps(some: Samples) -> None:
+    assert [round(step, 9) for step in STEPS] == [
+        -0.25, -0.2, -0.15, -0.1, -0.05, 0, 0.05, 0.1, 0.15, 0.2, 0.25
+    ]  # fmt: skip
+    drawn = move_poses(Writer(), some, np.array([3, 5]), np.array([2, 8]), "cpu")
+    assert drawn is not None and drawn.shape == (2, 3, 11, 28, 28)
+    for image, label in zip(drawn, (2, 8), strict=True):
+        for dimension in range(3):
+            for number, step in enumerate(STEPS):
+                moved = [0.5 + (label + d) / 100 + step * (d == dimension) for d in range(3)] + [0.5]
+                shown = image[dimension, number, :4, 9]
+                assert abs(shown - 255 * np.array(moved)).max() <= 0.5001, (label, dimension, step)
+                assert image[dimension, number, 27, 0] == byte(0.09)  # the poses of other classes stay
+
+
+@pytest.mark.parametrize(("dimensions", "shown"), [(1, 1), (16, 16), (24, 16)])
+def test_of_a_long_pose_the_first_dimensions_are_moved(some: Samples, dimensions: int, shown: int) -> None:
+    drawn = move_poses(Writer(dimensions), some, np.array([0]), np.array([0]), "cpu")
+    assert drawn is not None and drawn.shape[:3] == (1, shown, 11)
+
+
+def test_capsnet_whose_poses_do_not_move_reconstructs_as_before(some: Samples) -> None:
+    torch.manual_seed(0)
+    model = build("capsnet", image_size=28, preset="small")
+    model.train()
+    samples, classes = np.array([1, 6]), np.array([5, 0])
+    moved = move_poses(model, some, samples, classes, "cpu")
+    unmoved = reconstruct_bytes(model, some, samples, classes, "cpu")
+    assert moved is not None and moved.shape == (2, 16, 11, 28, 28)
+    middle = moved[:, :, 5].astype(int) - unmoved[:, None]
+    assert abs(middle).max() <= 1  # products of other sizes may round elsewhere
+    assert (moved[:, :, 0] != moved[:, :, 10]).any((2, 3)).all()
+
+
+def test_a_network_without_decode_moves_nothing(some: Samples) -> None:
+    model = Writer()
+    model.decode = None  # type: ignore[assignment]
+    assert move_poses(model, some, np.array([0]), np.array([0]), "cpu") is None
+
+
+class Broken(Writer):
+    """Does something else than it should."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__()
+        self.changes = changes
+
+    def forward(self, images: Tensor) -> Output:
+        return Output(**(vars(super().forward(images)) | self.changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"reconstruct": None}, r"this network has none: its forward must return .*reconstruct="),
+        ({"reconstruct": lambda classes: torch.zeros(2, 28, 28)}, r"\[2, 28, 28\]; \[2, 1, 28, 28\] is needed"),
+        ({"reconstruct": lambda classes: torch.zeros(1, 1, 28, 28)}, r"\[1, 1, 28, 28\]; \[2, 1, 28, 28\] is needed"),
+        ({"reconstruct": lambda classes: torch.full((2, 1, 28, 28), torch.nan)}, "not numbers"),
+        ({"scores": torch.zeros(2, 9)}, r"scores of shape \[2, 9\]"),
+    ],
+)
+def test_reconstruction_that_is_no_image_is_refused(some: Samples, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        reconstruct_bytes(Broken(**changes), some, np.arange(2), np.arange(2), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("poses", "message"),
+    [
+        (None, "got none"),
+        (torch.zeros(1, 10), r"must be \[B, 10, D\], got \[1, 10\]"),
+        (torch.zeros(1, 9, 3), r"got \[1, 9, 3\]"),
+    ],
+)
+def test_decode_needs_a_pose_for_each_class(some: Samples, poses: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        move_poses(Broken(poses=poses), some, np.array([0]), np.array([0]), "cpu")
+
+
+def test_what_lies_past_black_and_white_is_black_and_white(some: Samples) -> None:
+    bright = Broken(reconstruct=lambda classes: torch.stack([torch.full((1, 28, 28), v) for v in (-0.1, 1.7)]))
+    drawn = reconstruct_bytes(bright, some, np.arange(2), np.arange(2), "cpu")
+    assert (drawn[0] == 0).all() and (drawn[1] == 255).all()

@@ -1,4 +1,4 @@
-"""What is drawn of pairs: networks whose drawings are known beforehand, and references drawn once more by a loop."""
+"""Pairs: counts by hand, networks whose reconstructions are known beforehand, references made once more by a loop."""
 
 import tracemalloc
 from typing import Any
@@ -10,11 +10,51 @@ import torch
 from capsbench.contracts import Output
 from capsbench.data.digits import load_digits
 from capsbench.data.streaming import Stream, stream
-from capsbench.evaluation.inference import Predictions, predict
-from capsbench.evaluation.pairs import GIVEN, absent_digits, answered_digits, measure_drawings, references
+from capsbench.evaluation.accuracy import accuracy
+from capsbench.evaluation.inference import predict
+from capsbench.evaluation.pairs import (
+    GIVEN,
+    absent_digits,
+    measure_reconstructions,
+    pair_accuracies,
+    predicted_digits,
+    references,
+)
+from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.segmentation import segmentation
+from capsbench.results.answers import Answers
 
 PAIRS = 60
+
+
+def test_three_pairs_of_which_half_credit_would_make_two() -> None:
+    # Labels (1, 2), (3, 4), (5, 6); the two highest scores are {1, 2}, {3, 9}, {0, 5}: one right, two half right.
+    scores = np.zeros((3, 10), np.float32)
+    for row, (high, higher) in enumerate([(2, 1), (3, 9), (0, 5)]):
+        scores[row, [high, higher]] = 0.4, 0.9
+    pairs = Predictions(
+        scores, np.array([[1, 2], [3, 4], [5, 6]], np.uint8), np.array([[0, 7], [1, 8], [2, 9]], np.int32)
+    )
+    assert pairs.hits.tolist() == [[True, True], [True, False], [True, False]]
+    assert pairs.correct.tolist() == [True, False, False]
+    assert pairs.base.tolist() == [0, 1, 2]
+    found = pair_accuracies(pairs)
+    assert {name: (one.correct, one.total) for name, one in found.items()} == {
+        "exact pair": (1, 3),
+        "at least one": (3, 3),
+        "per digit": (4, 6),
+    }
+    assert accuracy(pairs) == found["exact pair"]
+
+
+def test_pairs_keep_who_found_both_and_who_found_one() -> None:
+    scores = np.zeros((2, 10), np.float32)
+    scores[0, [1, 2]] = scores[1, [3, 9]] = 1.0
+    pairs = Predictions(scores, np.array([[1, 2], [3, 4]], np.uint8), np.array([[0, 7], [1, 8]], np.int32))
+    kept = {name: one.to_dict() for name, one in pair_accuracies(pairs).items()}
+    assert Answers.from_dict(kept["exact pair"]).correct.tolist() == [True, False]
+    assert Answers.from_dict(kept["at least one"]).correct.tolist() == [True, True]
+    assert "answers" not in kept["per digit"]  # two to an image
 
 
 def pairs(count: int = PAIRS) -> Stream:
@@ -82,7 +122,7 @@ def measured(kind: type[Known], *, found: Any = None) -> dict[str, Any]:
             named = [*labels[n][found[n]], *wrong][:2]
             answers.scores[n] = np.isin(np.arange(10), named)
         assert np.array_equal(answers.hits, found)
-    return measure_drawings(model, data, answers)
+    return measure_reconstructions(model, data, answers)
 
 
 def test_who_knows_the_layers_draws_as_well_as_they_are() -> None:
@@ -114,7 +154,7 @@ def test_the_auc_counts_every_comparison() -> None:
     absent = [float(answers.scores[n, label]) for n, label in enumerate(absent_digits(answers.labels))]
     present = [float(answers.scores[n, label]) for n in range(PAIRS) for label in answers.labels[n]]
     won = sum((one > other) + (one == other) / 2 for one in present for other in absent)
-    found = measure_drawings(model, data, answers)["absent"]["score"]
+    found = measure_reconstructions(model, data, answers)["absent"]["score"]
     assert found["auc"] == pytest.approx(won / (len(present) * len(absent))) and 0.6 < found["auc"] < 0.9
     assert (found["present"], found["absent"]) == pytest.approx((np.mean(present), np.mean(absent)))
 
@@ -150,7 +190,7 @@ def test_who_draws_nothing_has_nothing() -> None:
 
 def test_parts_are_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = load_digits("train", "embedded")
-    means = np.stack([digits.images[digits.labels == label].mean(0) for label in range(10)]) / 255
+    means = digits.class_means()
     at_once = measured(Known, found=some_found()), references(pairs(), means)
     monkeypatch.setattr("capsbench.evaluation.pairs.PART", 7)
     drawn, without = measured(Known, found=some_found()), references(pairs(), means)
@@ -171,7 +211,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch: pytest.Monke
         data, model = pairs(count), Grey()
         answers = predict(model, data)
         tracemalloc.start()
-        measure_drawings(model, data, answers)
+        measure_reconstructions(model, data, answers)
         references(data, np.zeros((10, 28, 28)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -224,5 +264,5 @@ def test_references_are_as_a_loop_draws_them() -> None:
 def test_what_was_found_stands_at_the_place_of_its_label(best: int, second: int, answered: list[int]) -> None:
     scores = np.zeros((1, 10), np.float32)
     scores[0, [best, second]] = 2, 1
-    found = answered_digits(Predictions(scores, np.array([[3, 5]], np.uint8), np.array([[0, 1]], np.int32)))
+    found = predicted_digits(Predictions(scores, np.array([[3, 5]], np.uint8), np.array([[0, 1]], np.int32)))
     assert found.tolist() == [answered]

@@ -1,0 +1,68 @@
+"""How often a network is right, with the interval over base digits; and the gap between two data sets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.evaluation.predictions import Predictions
+from capsbench.results.answers import Answers
+from capsbench.statistics import Interval, digit_means, resampled_interval, share_interval, unpaired_interval
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """How often a model was right.
+
+    Attributes:
+        correct: Number of right answers.
+        total: Number of samples.
+        interval: 95 % interval of the share, over resampled base digits.
+        answers: Which samples it was right on, where those come in the order of a data set.
+    """
+
+    correct: int
+    total: int
+    interval: Interval
+    answers: Answers | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def share(self) -> float:
+        """Right answers over samples, 0..1."""
+        return self.correct / self.total
+
+    def to_dict(self, *, answers: bool = True) -> dict[str, Any]:
+        """As plain JSON types; with ``answers`` comes what `capsbench.report.comparison` pairs, where it is known."""
+        counts = {"share": self.share, "correct": self.correct, "total": self.total, "interval": list(self.interval)}
+        return counts | (self.answers.to_dict() if self.answers and answers else {})
+
+
+def accuracy(predictions: Predictions) -> Accuracy:
+    """How often all digits of an image are named right."""
+    return accuracy_of(predictions.correct, predictions.base)
+
+
+def accuracy_of(correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> Accuracy:
+    """The accuracy of ``[N]`` answers, right or wrong, to images of the digits ``base`` ``[N]``."""
+    interval = share_interval(correct, base)
+    return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base))
+
+
+def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
+    """Clean minus transformed accuracy, with its interval over resampled base digits, which both sets share.
+
+    Where the transformed set shows a part of the digits only, nothing is paired.
+    """
+    if not np.array_equal(np.unique(clean.base), np.unique(transformed.base)):
+        return unpaired_gap(clean, transformed)
+    share = float(clean.correct.mean() - transformed.correct.mean())
+    paired = digit_means(clean.correct, clean.base) - digit_means(transformed.correct, transformed.base)
+    return {"share": share, "interval": list(resampled_interval(paired))}
+
+
+def unpaired_gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
+    """Clean minus transformed accuracy of sets that show other digits, with Newcombe's interval."""
+    ours, theirs = accuracy(clean), accuracy(transformed)
+    interval = unpaired_interval((theirs.share, theirs.interval), (ours.share, ours.interval))
+    return {"share": ours.share - theirs.share, "interval": list(interval)}

@@ -1,0 +1,44 @@
+"""Accuracies and gaps worked out by hand, and who was right of whom."""
+
+import numpy as np
+import pytest
+
+from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
+from capsbench.evaluation.predictions import Predictions
+from capsbench.results.answers import Answers
+
+
+def predictions(answers: list[int], labels: list[int], source: list[int]) -> Predictions:
+    return Predictions(np.eye(10, dtype=np.float32)[answers], np.array(labels, np.uint8), np.array(source, np.int32))
+
+
+def test_the_gap_is_clean_minus_transformed() -> None:
+    clean = predictions([1, 2, 3, 4], [1, 2, 3, 5], [0, 1, 2, 3])  # 3 of 4
+    turned = predictions([1, 0, 0, 4], [1, 2, 3, 5], [0, 1, 2, 3])  # 1 of 4
+    found = gap(clean, turned)
+    assert found["share"] == 0.5
+    low, high = found["interval"]
+    assert 0 <= low <= 0.5 <= high <= 1
+
+
+def test_a_gap_between_other_digits_is_not_paired() -> None:
+    # All 20 right against 10 of 20: Newcombe's square-and-add of two exact intervals, not a bootstrap of differences.
+    clean = predictions([1] * 20, [1] * 20, list(range(20)))
+    half = predictions([1] * 10 + [2] * 10, [1] * 20, list(range(5, 25)))
+    for found in (gap(clean, half), unpaired_gap(clean, half)):
+        assert found["share"] == 0.5
+        (ours_low, ours_high), (low, high) = accuracy(clean).interval, accuracy(half).interval
+        expected = (0.5 - np.hypot(high - 0.5, 1 - ours_low), 0.5 + np.hypot(ours_high - 1, 0.5 - low))
+        assert found["interval"] == pytest.approx(expected)
+    paired = gap(clean, predictions([1] * 10 + [2] * 10, [1] * 20, list(range(20))))
+    assert paired["interval"] != found["interval"]
+
+
+def test_an_accuracy_keeps_who_was_right_where_samples_are_in_order() -> None:
+    kept = accuracy(predictions([1, 2, 3, 4], [1, 2, 3, 5], [0, 1, 0, 1])).to_dict()  # the last is wrong
+    assert (kept["digits"], kept["answers"]) == (2, "4A==")  # 0b1110_0000
+    assert Answers.from_dict(kept).correct.tolist() == [True, True, True, False]
+    for source in ([1, 0, 1, 0], [0, 0, 1, 1]):
+        assert set(accuracy(predictions([1] * 4, [1] * 4, source)).to_dict()) == {
+            "share", "correct", "total", "interval"
+        }  # fmt: skip
