@@ -133,5 +133,5 @@ def test_nothing_has_no_score() -> None:
 def test_shapes_that_do_not_fit_are_refused() -> None:
     drawn, layers, images = four_pixels()
     for wrong in ((drawn[:, :1], layers, images), (drawn, layers[:, :1], images), (drawn, layers, images[:, :, :2])):
-        with pytest.raises(ValueError, match="got drawn"):
+        with pytest.raises(ValueError, match="got reconstructions"):
             segmentation(*wrong)
