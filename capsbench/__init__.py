@@ -26,7 +26,7 @@ PLACES = {
     "SampleDataset": "capsbench.data.loading",
     "check": "capsbench.conformance.check",
     "compare": "capsbench.report.comparison",
-    "generate": "capsbench.face",
+    "generate": "capsbench.files.generation",
     "load_results": "capsbench.results.result",
     "open_dataset": "capsbench.files.datafile",
     "run": "capsbench.bench.running",

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array
-from capsbench.data.digits import EMBEDDED_FILE, EMBEDDED_SHA256, load_digits
+from capsbench.data import embedded
+from capsbench.data.digits import load_digits
 
 PER_CLASS = {"train": 400, "test": 100}
 
@@ -42,15 +43,15 @@ def cut(folder: Path, out: Path) -> str:
 
 
 def main() -> None:
-    """Cuts the file and says whether it is the one that capsbench.data.digits expects."""
+    """Cuts the file and says whether it is the one that capsbench.data.embedded expects."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
     parser.add_argument("folder", metavar="DIR", type=Path, help="the four IDX files of full MNIST")
-    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", default=EMBEDDED_FILE, help="a name ending in .npz")
+    parser.add_argument("out", metavar="OUT", type=Path, nargs="?", default=embedded.FILE, help="a name ending in .npz")
     arguments = parser.parse_args()
     sha256 = cut(arguments.folder, arguments.out)
     print(f"{arguments.out}: SHA-256 {sha256}")
-    if sha256 != EMBEDDED_SHA256:
-        sys.exit(f"EMBEDDED_SHA256 in capsbench/digits.py is {EMBEDDED_SHA256}.")
+    if sha256 != embedded.SHA256:
+        sys.exit(f"SHA256 in capsbench/data/embedded.py is {embedded.SHA256}.")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from capsbench.bench.cells import Cell, file_name
 from capsbench.building import build
 from capsbench.contracts import CLASSES, Digits
 from capsbench.data.digits import load_digits
-from capsbench.data.loading import Samples
 from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.data.samples import Samples
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile, open_dataset

@@ -42,7 +42,7 @@ def status(as_json: bool) -> None:
     """
     from tabulate import tabulate
 
-    from capsbench.data.digits import status as digits_status
+    from capsbench.data.places import status as digits_status
 
     rows = [vars(row) for row in digits_status()]
     if as_json:

@@ -6,8 +6,8 @@ from capsbench.data.digits import name_of
 from capsbench.errors import DataError
 from capsbench.files.datafile import DataFile
 from capsbench.files.inspection import classes, measure
-from capsbench.files.layout import shard_name
 from capsbench.files.published import recognise
+from capsbench.files.shards import shard_name
 from capsbench.files.writing import Generated
 from capsbench.importing.agreement import calibrate, calibration_text
 from capsbench.spec import UNKNOWN

@@ -44,8 +44,8 @@ def generate(
     """
     from capsbench.cli.describing import file_facts, generated_text
     from capsbench.cli.progress import progress
-    from capsbench.face import DEFAULT_SPLITS, generate_splits
     from capsbench.files.datafile import DataFile
+    from capsbench.files.generation import DEFAULT_SPLITS, generate_splits
 
     made = generate_splits(
         dataset,
@@ -80,9 +80,9 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
       capsbench verify multimnist-test.h5 --repair
     """
     from capsbench.cli.progress import progress
+    from capsbench.data.columns import block_count
     from capsbench.files.datafile import DataFile
     from capsbench.files.generation import repair_file, wrong_samples
-    from capsbench.files.layout import block_count
     from capsbench.files.published import recognise
     from capsbench.files.sidecar import remake_command
     from capsbench.parameters import check_number
@@ -168,7 +168,7 @@ def preview(file: Path, out: Path | None, digits: str) -> None:
       capsbench preview multimnist-test.h5 --out pairs.png
     """
     from capsbench.files.datafile import open_dataset
-    from capsbench.files.inspection import preview as draw
+    from capsbench.files.preview import preview as draw
 
     target = out or file.with_suffix(".png")
     number = draw(open_dataset(file, digits=digits), target)

@@ -12,93 +12,104 @@ A *source* is ``"embedded"``, a folder, or ``"auto"``: the first of `places` tha
 digits.
 """
 
-import gzip
-import hashlib
-import io
-import math
-import os
-import tempfile
-import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from capsbench.contracts import CLASSES, Digits, UInt8Array
+from capsbench.contracts import CLASSES, Digits
+from capsbench.data import embedded
+from capsbench.data.idx import WAY_OUT, locate, read_array
+from capsbench.data.places import auto_source, places
 from capsbench.errors import DigitsError, UnknownNameError
 from capsbench.spec import SPLITS
 
-VARIABLE = "CAPSBENCH_DIGITS"
-WAY_OUT = "Fetch full MNIST with `capsbench data fetch`, or name a folder that has it with --digits DIR."
-
 
 @dataclass(frozen=True)
-class IdxFile:
-    """One of MNIST's four files.
+class KnownDigits:
+    """A set of digits that there is; nothing else passes the checks on loading.
 
     Attributes:
-        md5: Of the raw bytes, header included, in hexadecimal.
-        shape: Of the uint8 array that it holds.
+        origin: ``"embedded"`` or ``"mnist"``.
+        split: One of `SPLITS`.
+        count: How many digits it has.
+        sha256: `Digits.sha256`.
+        labels: SHA-256 of its labels' bytes, in file order.
     """
 
-    md5: str
-    shape: tuple[int, ...]
+    origin: str
+    split: str
+    count: int
+    sha256: str
+    labels: str
 
-    @property
-    def header_size(self) -> int:
-        """Bytes before the array: a magic number and one number for each axis, of four bytes each."""
-        return 4 + 4 * len(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the whole raw file."""
-        return self.header_size + math.prod(self.shape)
-
-
-FILES = {
-    "train-images-idx3-ubyte": IdxFile("6bbc9ace898e44ae57da46a324031adb", (60_000, 28, 28)),
-    "train-labels-idx1-ubyte": IdxFile("a25bea736e30d166cdddb491f175f624", (60_000,)),
-    "t10k-images-idx3-ubyte": IdxFile("2646ac647ad5339dbf082846283269ea", (10_000, 28, 28)),
-    "t10k-labels-idx1-ubyte": IdxFile("27ae3e4e09519cfbb04c329615203637", (10_000,)),
-}
-"""The full set. In a folder ``.idx`` may stand for ``-idx``, and a file may be .gz, and lie in raw or MNIST/raw."""
 
 KNOWN = {
-    "f81dd639134dd9b50ea9750b269189156d1ca498ca7de9b495e9e36ea76904b8": ("mnist", "train"),
-    "59c462c67835365a7da93b55fcc1ff0d2dfe9938697d3cca9b70d0d68ec05cc6": ("mnist", "validation"),
-    "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b": ("mnist", "trainval"),
-    "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b": ("mnist", "test"),
-    "3af17bdeb94fd45ee232cd1b24d17e0acda0ae7259af2d99ffe57df19473ced8": ("embedded", "train"),
-    "da1928af32c2394fd099c4782fe5886a2f20aba151a3210cb4b835416a325d22": ("embedded", "validation"),
-    "9bb29e014dfa15ce48fa9745d9ab1a175a2db3e81b08852af395d152b4b3058e": ("embedded", "trainval"),
-    "c2607999153c1b75b505480f806c0645f9d7fba021a52ca3a5835bb478c728ae": ("embedded", "test"),
+    one.sha256: one
+    for one in (
+        KnownDigits(
+            "mnist",
+            "train",
+            50_000,
+            sha256="f81dd639134dd9b50ea9750b269189156d1ca498ca7de9b495e9e36ea76904b8",
+            labels="6072d13d0c3b831e9e4dc3ba693426579504082fc45c186db0f74c0a3092638d",
+        ),
+        KnownDigits(
+            "mnist",
+            "validation",
+            10_000,
+            sha256="59c462c67835365a7da93b55fcc1ff0d2dfe9938697d3cca9b70d0d68ec05cc6",
+            labels="f46875b7c22368a38a50c5c7639c3842341b81fe4d628c55fa1818e21e96ab3b",
+        ),
+        KnownDigits(
+            "mnist",
+            "trainval",
+            60_000,
+            sha256="edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
+            labels="1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
+        ),
+        KnownDigits(
+            "mnist",
+            "test",
+            10_000,
+            sha256="c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
+            labels="ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
+        ),
+        KnownDigits(
+            "embedded",
+            "train",
+            3_200,
+            sha256="3af17bdeb94fd45ee232cd1b24d17e0acda0ae7259af2d99ffe57df19473ced8",
+            labels="616d1f45aba51ab0b7865824d2f2d3e7913da2072332182b26fdea49d14bf7e3",
+        ),
+        KnownDigits(
+            "embedded",
+            "validation",
+            800,
+            sha256="da1928af32c2394fd099c4782fe5886a2f20aba151a3210cb4b835416a325d22",
+            labels="7e3539ca08310c0aafbd08d540786f9f3e0bb747282d6bc19ea542aedb826681",
+        ),
+        KnownDigits(
+            "embedded",
+            "trainval",
+            4_000,
+            sha256="9bb29e014dfa15ce48fa9745d9ab1a175a2db3e81b08852af395d152b4b3058e",
+            labels="39bbc0270774c345707a1de9a38fd0744b26e43dfac434a914041a8deceddb72",
+        ),
+        KnownDigits(
+            "embedded",
+            "test",
+            1_000,
+            sha256="c2607999153c1b75b505480f806c0645f9d7fba021a52ca3a5835bb478c728ae",
+            labels="dd09f7c420b0ae3b12e27577950099656961d334160a05f57159510b1011915e",
+        ),
+    )
 }
-"""`Digits.sha256` of every set that there is, with its origin and split. Nothing else passes the checks on loading."""
-
-EMBEDDED_FILE = Path(__file__).with_name("digits.npz")
-EMBEDDED_SHA256 = "5fe48b9da68d149e0d5c76d55bea0083419ffcf37160c4d53e8fd94fda707a79"
-"""Of the file that tools/cut_digits.py writes."""
+"""Every set, by its hash."""
 
 FULL_TRAIN = 50_000
 EMBEDDED_TRAIN_PER_CLASS = 320
-
-
-@dataclass(frozen=True)
-class Place:
-    """A place where digits may be, and what is there.
-
-    Attributes:
-        name: What the place is called.
-        path: The folder, or the file of the embedded digits; None for a variable that is not set.
-        state: ``"complete"``, ``"absent"``, ``"incomplete"`` (some of the four files) or ``"damaged"``.
-        detail: What is wrong where the state is ``"damaged"``, else empty.
-    """
-
-    name: str
-    path: Path | None
-    state: str
-    detail: str = ""
 
 
 def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) -> Digits:
@@ -141,10 +152,12 @@ def digits_by_hash(sha256: str, split: str, source: str | Path = "auto") -> Digi
             f"No digits are known whose SHA-256 is {sha256}:\n"
             "neither full MNIST's nor those embedded in this version of capsbench."
         )
-    origin, named = KNOWN[sha256]
-    if named != split:
-        raise DigitsError(f"The {split} digits were asked for, but SHA-256 {sha256} names {origin}'s {named} digits.")
-    if origin == "embedded":
+    known = KNOWN[sha256]
+    if known.split != split:
+        raise DigitsError(
+            f"The {split} digits were asked for, but SHA-256 {sha256} names {known.origin}'s {known.split} digits."
+        )
+    if known.origin == "embedded":
         if source not in ("auto", "embedded"):
             raise DigitsError(f"The embedded {split} digits are needed, not those of {source}: use --digits embedded.")
         return load_digits(split, "embedded")
@@ -157,77 +170,21 @@ def digits_by_hash(sha256: str, split: str, source: str | Path = "auto") -> Digi
 
 def name_of(sha256: str) -> str | None:
     """The origin of the digits with this `Digits.sha256`: ``"embedded"``, ``"mnist"``, or None where it is unknown."""
-    origin, _ = KNOWN.get(sha256, (None, None))
-    return origin
-
-
-def auto_source() -> Path | None:
-    """The folder that ``"auto"`` stands for: the first of `places` with all four files; None for the embedded digits.
-
-    The files are not read here: a damaged set is an error when it is loaded, never a reason to take other digits.
-
-    Raises:
-        DigitsError: $CAPSBENCH_DIGITS is set and does not lead to all four files.
-    """
-    for name, folder in places():
-        try:
-            _locate(folder)
-        except DigitsError as error:
-            if name == f"${VARIABLE}":
-                raise DigitsError(f"${VARIABLE} is set: {error}") from None
-        else:
-            return folder
-    return None
-
-
-def places() -> list[tuple[str, Path]]:
-    """The names and folders of the places where ``"auto"`` looks for the full set, first come first served.
-
-    torchvision has no cache of its own, its callers choose. Its usual places are taken to be torch's cache
-    ($TORCH_HOME, else ~/.cache/torch) and ``data`` in the working folder, as torchvision's examples have it.
-    """
-    named = os.environ.get(VARIABLE)
-    torch_home = Path(os.environ.get("TORCH_HOME") or _user_caches() / "torch")
-    return [
-        *([(f"${VARIABLE}", Path(named))] if named else []),
-        ("cache", cache_folder()),
-        ("torch's cache", torch_home / "MNIST" / "raw"),
-        ("torchvision's data", Path("data", "MNIST", "raw").absolute()),
-    ]
-
-
-def cache_folder() -> Path:
-    """Where `capsbench data fetch` puts the full set: $XDG_CACHE_HOME, else ~/.cache, and there capsbench/mnist."""
-    return _user_caches() / "capsbench" / "mnist"
-
-
-def status() -> list[Place]:
-    """Every place with what is there, in the order of ``"auto"``; each file is read and checked."""
-    unset = [] if os.environ.get(VARIABLE) else [Place(f"${VARIABLE}", None, "absent")]
-    return [*unset, *(_inspect(name, folder) for name, folder in places()), _inspect_embedded()]
-
-
-def read_files(folder: Path) -> dict[str, bytes]:
-    """The raw bytes of the four files of a folder, by their names in `FILES`.
-
-    Raises:
-        DigitsError: One is missing, unreadable or not MNIST's.
-    """
-    return {name: _read(name, path) for name, path in _locate(folder).items()}
+    return KNOWN[sha256].origin if sha256 in KNOWN else None
 
 
 def _from_folder(split: str, folder: Path) -> Digits:
-    found = _locate(folder)
+    found = locate(folder)
     part = "t10k" if split == "test" else "train"
-    images = _read_array(f"{part}-images-idx3-ubyte", found)
-    labels = _read_array(f"{part}-labels-idx1-ubyte", found)
+    images = read_array(f"{part}-images-idx3-ubyte", found)
+    labels = read_array(f"{part}-labels-idx1-ubyte", found)
     cuts = {"train": slice(None, FULL_TRAIN), "validation": slice(FULL_TRAIN, None)}
     cut = cuts.get(split, slice(None))
     return Digits(images[cut], labels[cut], split, "mnist")
 
 
 def _from_package(split: str) -> Digits:
-    stored = _read_embedded()
+    stored = embedded.read_embedded()
     part = "test" if split == "test" else "train"
     images, labels = stored[f"{part}_images"], stored[f"{part}_labels"]
     if split in ("train", "validation"):
@@ -238,103 +195,3 @@ def _from_package(split: str) -> Digits:
     images.setflags(write=False)
     labels.setflags(write=False)
     return Digits(images, labels, split, "embedded")
-
-
-def _read_embedded() -> dict[str, UInt8Array]:
-    try:
-        content = EMBEDDED_FILE.read_bytes()
-    except OSError as error:
-        raise DigitsError(f"{EMBEDDED_FILE} cannot be read: {error.strerror}. Install capsbench anew.") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != EMBEDDED_SHA256:
-        raise DigitsError(
-            f"{EMBEDDED_FILE} is damaged: its SHA-256 should be {EMBEDDED_SHA256}, found {found}.\n"
-            "Install capsbench anew."
-        )
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-        return dict(stored)
-
-
-def _search(folder: Path) -> dict[str, Path]:
-    """Where each of the four files lies in a folder; those that are not there are left out."""
-    found = {}
-    try:
-        for name in FILES:
-            spellings = (name, name.replace("-idx", ".idx"))
-            candidates = (
-                folder / layout / f"{spelling}{ending}"
-                for layout in (".", "raw", "MNIST/raw")
-                for ending in ("", ".gz")
-                for spelling in spellings
-            )
-            path = next((path for path in candidates if path.is_file()), None)
-            if path is not None:
-                found[name] = path
-    except OSError as error:
-        raise DigitsError(f"The folder {folder} cannot be read: {error.strerror}.\n{WAY_OUT}") from None
-    return found
-
-
-def _locate(folder: Path) -> dict[str, Path]:
-    """Where all four files lie; a folder that lacks one is an error."""
-    found = _search(folder)
-    missing = [name for name in FILES if name not in found]
-    if missing:
-        what = f"the folder {folder} lacks {', '.join(missing)}" if folder.is_dir() else f"there is no folder {folder}"
-        raise DigitsError(f"Full MNIST was looked for, but {what}.\n{WAY_OUT}")
-    return found
-
-
-def _read(name: str, path: Path) -> bytes:
-    """The checked raw bytes of a file; of a larger one, inflated or not, only a byte too many is read."""
-    expected = FILES[name]
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(expected.size + 1)
-    except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut or damaged
-        cause = getattr(error, "strerror", None) or error
-        raise DigitsError(f"{path} cannot be read: {cause}.\n{WAY_OUT}") from None
-    if len(content) != expected.size:
-        found = "more" if len(content) > expected.size else f"{len(content):,}"
-        raise DigitsError(
-            f"{path} is not MNIST's {name}: it should hold {expected.size:,} bytes, found {found}.\n{WAY_OUT}"
-        )
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected.md5:
-        raise DigitsError(f"{path} is not MNIST's {name}: its MD5 should be {expected.md5}, found {found}.\n{WAY_OUT}")
-    return content
-
-
-def _read_array(name: str, found: dict[str, Path]) -> UInt8Array:
-    file = FILES[name]
-    content = _read(name, found[name])  # whose MD5 vouches for the header
-    return np.frombuffer(content, np.uint8, offset=file.header_size).reshape(file.shape)
-
-
-def _inspect(name: str, folder: Path) -> Place:
-    try:
-        found = _search(folder)
-        if len(found) < len(FILES):
-            return Place(name, folder, "incomplete" if found else "absent")
-        read_files(folder)
-    except DigitsError as error:
-        return Place(name, folder, "damaged", str(error).partition("\n")[0])
-    return Place(name, folder, "complete")
-
-
-def _inspect_embedded() -> Place:
-    try:
-        _read_embedded()
-    except DigitsError as error:
-        return Place("embedded", EMBEDDED_FILE, "damaged", str(error).partition("\n")[0])
-    return Place("embedded", EMBEDDED_FILE, "complete")
-
-
-def _user_caches() -> Path:
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if named.is_absolute():  # its specification has relative ones ignored
-        return named
-    try:
-        return Path.home() / ".cache"
-    except RuntimeError:  # an account without a home, as in some containers
-        return Path(tempfile.gettempdir())

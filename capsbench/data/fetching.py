@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from capsbench.data.digits import FILES, cache_folder, read_files
+from capsbench.data.idx import FILES, read_files
+from capsbench.data.places import cache_folder
 from capsbench.errors import DigitsError, StorageError
 from capsbench.system.disk import free_bytes, human_bytes, make_folder, storage_errors, write_atomically
 

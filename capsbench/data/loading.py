@@ -3,8 +3,7 @@
 import operator
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,10 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from capsbench.contracts import ArrayBatch, Batch, IndexArray, TensorBatch, UInt8Array
+from capsbench.data.samples import Samples, checked_indices
 from capsbench.errors import ParameterError
-from capsbench.files.layout import checked_indices
 from capsbench.parameters import check_number, convert
 from capsbench.randomness import Shuffle, check_seed
-from capsbench.spec import DataSpec
 
 DRAWN = 1024  # samples drawn or read at a time, where a batch is smaller: a generator takes some as fast as a few
 ORDERED = 8192  # samples whose order is computed at a time: many batches, so that it costs little a batch
@@ -26,54 +24,6 @@ LARGEST_EPOCH = 2**32 - 1
 
 DTYPES = (torch.float32, torch.uint8)
 """What images may be as tensors: 0..1, or 0..255 as they are stored."""
-
-
-class Samples(Protocol):
-    """What training and evaluation need of a data file (`capsbench.files.datafile`) or of a stream."""
-
-    @property
-    def spec(self) -> DataSpec:
-        """Everything that determines the samples."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, indices: IndexArray) -> ArrayBatch:
-        """Samples ``indices`` ``[n]``."""
-
-    def layers(self, indices: IndexArray) -> UInt8Array:
-        """``[n, k, H, W]`` uint8: each digit alone."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some samples of a data set, with its face.
-
-    Attributes:
-        data: The whole.
-        rows: ``[n]`` int64, which of its samples.
-        layer: Which digit the images show, without the others; None shows the images as they are.
-    """
-
-    data: Samples
-    rows: IndexArray
-    layer: int | None = None
-
-    @property
-    def spec(self) -> DataSpec:
-        """That of the whole."""
-        return self.data.spec
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: IndexArray) -> ArrayBatch:
-        """Samples ``indices`` ``[n]`` of the part."""
-        batch = self.data.batch(self.rows[indices])
-        return batch if self.layer is None else replace(batch, images=self.layers(indices)[:, self.layer])
-
-    def layers(self, indices: IndexArray) -> UInt8Array:
-        """``[n, k, H, W]`` uint8: each digit alone."""
-        return self.data.layers(self.rows[indices])
 
 
 class SampleDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):

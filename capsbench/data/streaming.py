@@ -9,21 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import ArrayBatch, IndexArray, UInt8Array
+from capsbench.data.columns import block_count, block_digest, block_range, columns_of, root_digest, stored_arrays
 from capsbench.data.recipes import Recipe, make_recipe
-from capsbench.files.layout import (
-    block_count,
-    block_digest,
-    block_range,
-    checked_indices,
-    columns_of,
-    root_digest,
-    stored_arrays,
-)
+from capsbench.data.samples import SampleColumns, checked_indices
 from capsbench.spec import DataSpec
 
 
 @dataclass(frozen=True)
-class Stream:
+class Stream(SampleColumns):
     """A data set without a file, with a file's face but for ``images``: samples are drawn when they are asked for."""
 
     recipe: Recipe
@@ -43,26 +36,6 @@ class Stream:
     def __repr__(self) -> str:
         return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, drawn when asked for>"
 
-    @property
-    def labels(self) -> UInt8Array:
-        """``[N]`` or ``[N, 2]`` uint8; the first use of this or the next three draws every sample once."""
-        return self._facts["labels"]
-
-    @property
-    def source(self) -> npt.NDArray[np.int32]:
-        """``[N]`` or ``[N, 2]`` int32, the index of each digit in its split."""
-        return self._facts["source"]
-
-    @property
-    def shift(self) -> npt.NDArray[np.int8] | None:
-        """``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), where the generator shifts."""
-        return self._facts.get("shift")
-
-    @property
-    def transform(self) -> npt.NDArray[np.float32] | None:
-        """``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), where the generator warps."""
-        return self._facts.get("transform")
-
     @cached_property
     def digest(self) -> str:
         """The root digest that a file of this spec has, in hexadecimal; its first use draws every sample once."""
@@ -79,6 +52,9 @@ class Stream:
     def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
         """``[n, k, H, W]`` uint8: each digit alone."""
         return self.recipe.sampler.layers(checked_indices(indices, len(self)))
+
+    def _arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        return self._facts
 
     @cached_property
     def _facts(self) -> dict[str, npt.NDArray[Any]]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import FloatArray
-from capsbench.data.loading import Part
+from capsbench.data.samples import Subset
 from capsbench.data.streaming import Stream
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.predictions import Predictions
@@ -78,7 +78,7 @@ def binned(predictions: Predictions, values: FloatArray, edges: Sequence[float])
     return points
 
 
-def near(stream: Stream, reach: float) -> Part:
+def near(stream: Stream, reach: float) -> Subset:
     """Of each digit the first variant that is moved by no more than ``reach`` pixels; digits without one are left out.
 
     affnist moves a digit anywhere on the canvas, which of all factors hurts most. What tests another one alone must
@@ -92,7 +92,7 @@ def near(stream: Stream, reach: float) -> Part:
         assert transform is not None
         within = asked[displacement(transform[:, 4:]) <= reach]
         rows[within] = variant * digits + within
-    return Part(stream, rows[rows >= 0])
+    return Subset(stream, rows[rows >= 0])
 
 
 def one_at_a_time(

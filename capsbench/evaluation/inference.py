@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array, checked_output
-from capsbench.data.loading import Part, Samples, to_tensors
+from capsbench.data.samples import Samples, Subset
+from capsbench.data.loading import to_tensors
 from capsbench.errors import ModelError, NotNumbersError
 from capsbench.evaluation.predictions import Predictions
 
@@ -86,7 +87,7 @@ def reconstruct_bytes(
     Raises:
         ModelError: The network does not reconstruct, or as `reconstruct`.
     """
-    images = reconstruct(model, Part(data, samples), classes[:, None], device=device)
+    images = reconstruct(model, Subset(data, samples), classes[:, None], device=device)
     if images is None:
         raise ModelError(
             "This suite needs reconstructions, and this network has none: its forward must return "

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, UInt8Array
-from capsbench.data.loading import Part, Samples
+from capsbench.data.samples import Samples, Subset
 from capsbench.evaluation.accuracy import Accuracy, accuracy_of
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.segmentation import SegmentationTally
@@ -61,11 +61,11 @@ def measure_reconstructions(
     ink: list[npt.NDArray[np.int64]] = []  # [n, 3] pixels of both digits, and of the absent one
     for rows, batch, layers in _parts(test):
         classes = np.column_stack([labels[rows], absent[rows], predicted[rows]])
-        images = reconstruct(model, Part(test, rows), classes, device=device)
+        images = reconstruct(model, Subset(test, rows), classes, device=device)
         if images is None:
             return {"segmentation": {}, "absent": {}}
         alone = [
-            reconstruct(model, Part(test, rows, layer=k), labels[rows, k : k + 1], device=device)
+            reconstruct(model, Subset(test, rows, layer=k), labels[rows, k : k + 1], device=device)
             for k in range(labels.shape[1])
         ]
         shown = np.concatenate([one for one in alone if one is not None], 1)

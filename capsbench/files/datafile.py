@@ -8,7 +8,6 @@ for.
 import shlex
 from collections.abc import Sequence
 from contextlib import closing
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,26 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, Batch, IndexArray, UInt8Array
-from capsbench.data.recipes import Recipe, recipe_of
-from capsbench.errors import DataFileError, UsageError
-from capsbench.files.header import read_header
-from capsbench.files.layout import (
+from capsbench.data.columns import (
     DIGEST_BYTES,
-    KINDS,
+    DTYPES,
     Column,
-    Place,
     block_count,
     block_digest,
     block_range,
-    checked_indices,
     columns_of,
     root_digest,
 )
+from capsbench.data.recipes import Recipe, recipe_of
+from capsbench.data.samples import SampleColumns, checked_indices
+from capsbench.errors import DataFileError, UsageError
+from capsbench.files.header import read_header
+from capsbench.files.layout import Extent
 from capsbench.files.packed import PackedSamples
 from capsbench.spec import IMPORT
 
 
-class DataFile:
+class DataFile(SampleColumns):
     """A data set in a file; open it with `open_dataset`.
 
     Attributes:
@@ -56,13 +55,12 @@ class DataFile:
         self._header = read_header(path)
         self.spec = self._header.spec
         self.packed = self._header.packed
-        self._maps: dict[str, npt.NDArray[Any]] = {
-            name: self._map(place) for name, place in self._header.places.items() if name in KINDS and not place.chunks
-        }
+        # Of a packed file they are read when they are first needed.
+        self._loaded: dict[str, npt.NDArray[Any]] | None = None if self.packed else self._maps()
         self._recipe: Recipe | None = None
 
     def __len__(self) -> int:
-        return len(self.extent)
+        return len(self.span)
 
     def __repr__(self) -> str:
         return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, {self.path}>"
@@ -73,7 +71,7 @@ class DataFile:
         return self._header.shard
 
     @property
-    def extent(self) -> range:
+    def span(self) -> range:
         """Which samples of the spec the file holds: all, or a shard's."""
         return range(self.spec.count) if self.shard is None else self.shard
 
@@ -84,27 +82,7 @@ class DataFile:
     @property
     def images(self) -> UInt8Array:
         """``[N, H, W]`` uint8."""
-        return self._samples["images"]
-
-    @property
-    def labels(self) -> UInt8Array:
-        """``[N]`` or ``[N, 2]`` uint8."""
-        return self._samples["labels"]
-
-    @property
-    def source(self) -> npt.NDArray[np.int32]:
-        """``[N]`` or ``[N, 2]`` int32."""
-        return self._samples["source"]
-
-    @property
-    def shift(self) -> npt.NDArray[np.int8] | None:
-        """``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), where the generator shifts."""
-        return self._samples.get("shift")
-
-    @property
-    def transform(self) -> npt.NDArray[np.float32] | None:
-        """``[N, 6]`` float32, where the generator warps."""
-        return self._samples.get("transform")
+        return self._arrays()["images"]
 
     @property
     def digest(self) -> str:
@@ -114,13 +92,13 @@ class DataFile:
     @property
     def columns(self) -> list[Column]:
         """The data sets of samples, in the order of the digests."""
-        held = {name: self.places[name] for name in KINDS if name in self.places}
-        return [Column(name, place.dtype, place.shape[1:]) for name, place in held.items()]
+        held = {name: self.extents[name] for name in DTYPES if name in self.extents}
+        return [Column(name, extent.dtype, extent.shape[1:]) for name, extent in held.items()]
 
     @property
     def digests(self) -> UInt8Array:
         """``[blocks, 32]`` uint8: the digests that the file states for its blocks."""
-        return self._read(["digests"], 0, self.places["digests"].shape[0])["digests"]
+        return self._read(["digests"], 0, self.extents["digests"].shape[0])["digests"]
 
     @property
     def _stated_root(self) -> bytes:
@@ -129,18 +107,18 @@ class DataFile:
     @property
     def packed_samples(self) -> PackedSamples:
         """The samples of a packed file, block by block, none of them in memory."""
-        places = {name: place for name, place in self.places.items() if place.chunks}
-        return PackedSamples(self.path, places, self.digests.tobytes())
+        packed = {name: extent for name, extent in self.extents.items() if extent.chunks}
+        return PackedSamples(self.path, packed, self.digests.tobytes())
 
     @property
-    def places(self) -> dict[str, Place]:
+    def extents(self) -> dict[str, Extent]:
         """Where each data set's bytes lie."""
-        return self._header.places
+        return self._header.extents
 
     def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``, copied out of the file."""
         chosen = checked_indices(indices, len(self))
-        return Batch(**{name: array[chosen] for name, array in self._samples.items() if name != "layers"})
+        return Batch(**{name: array[chosen] for name, array in self._arrays().items() if name != "layers"})
 
     def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
         """``[n, k, H, W]`` uint8: each digit alone, from the file where it has them, else drawn anew from the digits.
@@ -150,10 +128,10 @@ class DataFile:
             DataFileError: They must be drawn, and the spec cannot be drawn here.
         """
         chosen = checked_indices(indices, len(self))
-        if "layers" in self.places:
-            stored: UInt8Array = self._samples["layers"][chosen]
+        if "layers" in self.extents:
+            stored: UInt8Array = self._arrays()["layers"][chosen]
             return stored if stored.ndim == 4 else stored[:, None]
-        return self.recipe().sampler.layers(chosen + self.extent.start)
+        return self.recipe().sampler.layers(chosen + self.span.start)
 
     def recipe(self) -> Recipe:
         """What draws the samples of this file anew.
@@ -197,7 +175,7 @@ class DataFile:
         Raises:
             DataFileError: A block is damaged, or they do not fit the memory that is to be had.
         """
-        _ = self._samples
+        self._arrays()
 
     def holds(self, block: int) -> bool:
         """Whether a block's bytes have the digest that stands for them; they are not read where none does."""
@@ -222,7 +200,7 @@ class DataFile:
 
     def rows(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` as they are stored, in place."""
-        return {name: array[start:stop] for name, array in self._samples.items()}
+        return {name: array[start:stop] for name, array in self._arrays().items()}
 
     def read(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` as they are stored, read and not mapped.
@@ -242,10 +220,10 @@ class DataFile:
         try:
             with self.path.open("rb", buffering=0) as file:
                 for name in names:
-                    place = self.places[name]
-                    arrays[name] = np.empty((stop - start, *place.shape[1:]), place.dtype)
+                    extent = self.extents[name]
+                    arrays[name] = np.empty((stop - start, *extent.shape[1:]), extent.dtype)
                     left = arrays[name].data.cast("B")
-                    file.seek(place.offset + start * place.sample_bytes)
+                    file.seek(extent.offset + start * extent.sample_bytes)
                     while left:
                         if not (found := file.readinto(left)):
                             raise DataFileError(f"{self.path} has been cut since it was opened.")
@@ -289,20 +267,23 @@ class DataFile:
 
     def _largest_label(self) -> int:
         """The largest label; for that of a packed file not in memory every block is read, and so checked."""
-        if self.packed and "_samples" not in vars(self):
+        if self._loaded is None:
             with closing(self.packed_samples.blocks()) as blocks:
                 return max(int(block["labels"].max()) for block in blocks)
         return int(self.labels.max())
 
-    @cached_property
-    def _samples(self) -> dict[str, npt.NDArray[Any]]:
-        """The data sets of samples, in the order of the digests."""
-        held = self.packed_samples.load() if self.packed else self._maps
-        return {name: held[name] for name in KINDS if name in held}
+    def _arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Every array, in the order of the digests."""
+        if self._loaded is None:
+            self._loaded = self.packed_samples.load()
+        return self._loaded
 
-    def _map(self, place: Place) -> npt.NDArray[Any]:
+    def _maps(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: self._map(self.extents[name]) for name in DTYPES if name in self.extents}
+
+    def _map(self, extent: Extent) -> npt.NDArray[Any]:
         try:
-            return np.memmap(self.path, place.dtype, "r", place.offset, place.shape)
+            return np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape)
         except (OSError, ValueError) as error:  # it went away, or was cut, since its header was read
             raise DataFileError(f"{self.path} cannot be mapped: {error}.") from None
 

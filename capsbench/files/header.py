@@ -18,9 +18,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from capsbench.data.columns import DIGEST_BYTES, DTYPES, Column, block_count, columns
 from capsbench.errors import DataFileError, ParameterError
-from capsbench.files.chunks import chunk_shape, packed_place
-from capsbench.files.layout import DIGEST_BYTES, FORMAT, FORMAT_VERSION, KINDS, Column, Place, block_count, columns
+from capsbench.files.layout import FORMAT, FORMAT_VERSION, Extent
+from capsbench.files.packed import chunk_shape, packed_extent
 from capsbench.spec import DataSpec
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -38,18 +39,18 @@ class Header:
         spec: Everything that determines the samples.
         spec_text: The same as it stands in the file, which is what the root digest takes.
         shard: Which samples of the spec the file holds; None for all of them.
-        places: Where each data set's bytes lie.
+        extents: Where each data set's bytes lie.
     """
 
     spec: DataSpec
     spec_text: str
     shard: range | None
-    places: dict[str, Place]
+    extents: dict[str, Extent]
 
     @property
     def packed(self) -> bool:
         """Whether the samples are in deflated chunks."""
-        return bool(self.places["images"].chunks)
+        return bool(self.extents["images"].chunks)
 
     @property
     def count(self) -> int:
@@ -242,18 +243,18 @@ def _checked_header(path: Path, file: Any, size: int) -> Header:
     text = _attribute(file, "spec") or ""
     spec = _checked_spec(path, text)
     shard = _checked_shard(path, file, spec.count)
-    known = {*(name.encode() for name in KINDS), b"digests", b"root"}
+    known = {*(name.encode() for name in DTYPES), b"digests", b"root"}
     names = set(file.id) if len(file) <= len(known) else set()
     if not names or not names <= known:
         raise DataFileError(f"{path} holds data sets that no file of capsbench's holds.")
-    places = {name.decode(): _place(path, file, name, size) for name in sorted(names)}
-    if len({bool(place.chunks) for name, place in places.items() if name in KINDS}) > 1:
+    extents = {name.decode(): _extent(path, file, name, size) for name in sorted(names)}
+    if len({bool(extent.chunks) for name, extent in extents.items() if name in DTYPES}) > 1:
         raise DataFileError(f"{path}: some of its data sets are packed, and some are not.")
-    if {name: (place.shape, place.dtype) for name, place in places.items()} != _expected(
-        path, spec, spec.count if shard is None else len(shard), places
+    if {name: (extent.shape, extent.dtype) for name, extent in extents.items()} != _expected(
+        path, spec, spec.count if shard is None else len(shard), extents
     ):
         raise DataFileError(f"{path}: its data sets are not of the types and sizes that its spec asks for.")
-    return Header(spec, text, shard, places)
+    return Header(spec, text, shard, extents)
 
 
 def _checked_spec(path: Path, text: str) -> DataSpec:
@@ -296,7 +297,7 @@ def _attribute(file: Any, name: str) -> str | None:
         return None
 
 
-def _place(path: Path, file: Any, name: bytes, size: int) -> Place:
+def _extent(path: Path, file: Any, name: bytes, size: int) -> Extent:
     shown = f"{path}:/{name.decode()}"
     if file.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
         raise DataFileError(f"{shown} is a link to somewhere else; it is not followed.")
@@ -304,27 +305,27 @@ def _place(path: Path, file: Any, name: bytes, size: int) -> Place:
         raise DataFileError(f"{shown} is not a data set.")
     data = h5py.h5d.open(file.id, name)
     creation = data.get_create_plist()
-    chunked = creation.get_layout() == h5py.h5d.CHUNKED and name.decode() in KINDS
+    chunked = creation.get_layout() == h5py.h5d.CHUNKED and name.decode() in DTYPES
     if not (chunked or creation.get_layout() == h5py.h5d.CONTIGUOUS) or creation.get_external_count():
         raise DataFileError(f"{shown} is not stored contiguously in the file itself.")
     if not data.shape or min(data.shape) < 1:
         raise DataFileError(f"{shown} is empty.")
     if chunked:
-        return packed_place(shown, data, creation, size)
-    place = Place(data.get_offset() or 0, data.shape, data.dtype)
-    if place.offset == 0 or place.offset + place.shape[0] * place.sample_bytes > size:
+        return packed_extent(shown, data, creation, size)
+    extent = Extent(data.get_offset() or 0, data.shape, data.dtype)
+    if extent.offset == 0 or extent.offset + extent.shape[0] * extent.sample_bytes > size:
         raise DataFileError(f"{shown} does not fit the file, which has been cut or never was whole.")
-    return place
+    return extent
 
 
 def _expected(
-    path: Path, spec: DataSpec, count: int, places: dict[str, Place]
+    path: Path, spec: DataSpec, count: int, extents: dict[str, Extent]
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """What a file of a spec holds; the canvas and the digits an image are taken from what the file shows."""
-    images, labels = (places.get(name) for name in ("images", "labels"))
+    images, labels = (extents.get(name) for name in ("images", "labels"))
     if images is None or labels is None or len(images.shape) != 3 or max(images.shape[1:]) > LARGEST_SIDE:
         raise DataFileError(f"{path} has no images, or no labels.")
-    motion = "shift" if "shift" in places else "transform"
+    motion = "shift" if "shift" in extents else "transform"
     parts = columns(
         image_shape=(images.shape[1], images.shape[2]), pairs=len(labels.shape) == 2, motion=motion, layers=spec.layers
     )

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from capsbench.data.recipes import spec_difference
 from capsbench.errors import DataFileError, UsageError
 from capsbench.files.datafile import DataFile, open_dataset
-from capsbench.files.layout import Outline, shard_counts, shard_range
+from capsbench.files.layout import Outline
+from capsbench.files.shards import shard_counts, shard_range
 from capsbench.files.sidecar import generate_command
 from capsbench.files.writing import Generated, Report, check_apart, silent, write_file
 from capsbench.system.disk import kind_of
@@ -29,12 +30,12 @@ class Joined:
 
     def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` of all of them."""
-        begins = [file.extent.start for file in self.files]
+        begins = [file.span.start for file in self.files]
         parts: list[Mapping[str, npt.NDArray[Any]]] = []
         while start < stop:
             file = self.files[bisect_right(begins, start) - 1]
-            end = min(stop, file.extent.stop)
-            parts.append(file.read(start - file.extent.start, end - file.extent.start))
+            end = min(stop, file.span.stop)
+            parts.append(file.read(start - file.span.start, end - file.span.start))
             start = end
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -65,7 +66,7 @@ def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, repor
                 raise UsageError(f"{out} is a shard itself. Name the file to make first, and then its shards.")
     files = [DataFile(path) for path in shards]  # what can be said without reading their data is said first
     _check_one_spec(files)
-    files.sort(key=lambda file: (file.extent.start, file.extent.stop))
+    files.sort(key=lambda file: (file.span.start, file.span.stop))
     _check_complete(files)
     checked = [open_dataset(file.path) for file in files]
     return write_file(out, Outline(files[0].spec, files[0].columns), Joined(checked), force=force, report=report)
@@ -85,12 +86,12 @@ def _check_complete(files: Sequence[DataFile]) -> None:
     count = files[0].spec.count
     expected, before = 0, files[0]
     for file in files:
-        if file.extent.start < expected:
-            name = _name(range(file.extent.start, min(expected, file.extent.stop)), count, files)
+        if file.span.start < expected:
+            name = _name(range(file.span.start, min(expected, file.span.stop)), count, files)
             raise DataFileError(f"{before.path} and {file.path} both hold {name}. Leave one of them out.")
-        if file.extent.start > expected:
-            _complain_of_gap(range(expected, file.extent.start), count, files)
-        expected, before = file.extent.stop, file
+        if file.span.start > expected:
+            _complain_of_gap(range(expected, file.span.start), count, files)
+        expected, before = file.span.stop, file
     if expected < count:
         _complain_of_gap(range(expected, count), count, files)
 
@@ -115,9 +116,7 @@ def _name(samples: range, count: int, files: Sequence[DataFile]) -> str:
     within = [
         f"{index}/{number}"
         for index in range(first, min(past, first + MOST_NAMED + 2))
-        if (extent := shard_range(index, number, count))
-        and samples.start <= extent.start
-        and extent.stop <= samples.stop
+        if (shard := shard_range(index, number, count)) and samples.start <= shard.start and shard.stop <= samples.stop
     ]
     if not within:
         return told

@@ -4,6 +4,7 @@ libhdf5 says where the chunks lie, and nothing more: its filters never run. Each
 told how many bytes may come out of it.
 """
 
+import math
 import os
 import zlib
 from collections import deque
@@ -14,16 +15,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 
+from capsbench.data.columns import BLOCK, DIGEST_BYTES, DTYPES, block_count, block_digest, block_range
 from capsbench.errors import DataFileError
-from capsbench.files.chunks import CHUNK
-from capsbench.files.layout import BLOCK, DIGEST_BYTES, KINDS, Place, block_count, block_digest, block_range
+from capsbench.files.layout import Extent
 from capsbench.system.disk import human_bytes
 
 MEMORY = Path("/proc/meminfo")
 """Where Linux tells how much memory is to be had; elsewhere nobody is asked."""
+
+CHUNK = 1024
+"""Samples a chunk: a block has four."""
+LARGEST_CHUNK = 2**24  # bytes of a packed chunk of 1,024 samples: an image of 128 x 128, or two layers of 90 x 90
+LARGEST_RATIO = 1040  # deflate cannot make more than 1,032 bytes of one
 
 AT_HAND = 2**26  # bytes of blocks that are in the making at once, where there are more threads than that takes
 
@@ -60,21 +67,21 @@ class PackedSamples:
 
     Attributes:
         path: The file.
-        places: Where the chunks of its data sets of samples lie.
+        extents: Where the chunks of its data sets of samples lie.
         digests: The digests that it states for its blocks, one after the other.
     """
 
     path: Path
-    places: Mapping[str, Place]
+    extents: Mapping[str, Extent]
     digests: bytes
 
     def __len__(self) -> int:
-        return self.places["images"].shape[0]
+        return self.extents["images"].shape[0]
 
     @property
     def nbytes(self) -> int:
         """The bytes of all samples, unpacked."""
-        return sum(place.shape[0] * place.sample_bytes for place in self.places.values())
+        return sum(extent.shape[0] * extent.sample_bytes for extent in self.extents.values())
 
     def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1``, as they are stored in a contiguous file.
@@ -100,7 +107,7 @@ class PackedSamples:
         try:
             handle = os.open(self.path, os.O_RDONLY)
             try:
-                arrays = {name: self._rows(handle, name, start, stop) for name in KINDS if name in self.places}
+                arrays = {name: self._rows(handle, name, start, stop) for name in DTYPES if name in self.extents}
             finally:
                 os.close(handle)
         except OSError as error:
@@ -131,7 +138,7 @@ class PackedSamples:
         if available is not None and self.nbytes > available:
             raise self._too_large(f"are {human_bytes(available)}")
         try:
-            arrays = {name: np.empty(place.shape, place.dtype) for name, place in self.places.items()}
+            arrays = {name: np.empty(extent.shape, extent.dtype) for name, extent in self.extents.items()}
         except MemoryError:
             raise self._too_large("is less") from None
         with closing(self.blocks()) as blocks:
@@ -144,8 +151,8 @@ class PackedSamples:
         return arrays
 
     def _rows(self, handle: int, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        place = self.places[name]
-        chunks = [_inflated(handle, place, chunk) for chunk in range(start // CHUNK, -(-stop // CHUNK))]
+        extent = self.extents[name]
+        chunks = [_inflated(handle, extent, chunk) for chunk in range(start // CHUNK, -(-stop // CHUNK))]
         return np.concatenate(chunks)[: stop - start]  # what fills the last chunk is nobody's
 
     def _damaged(self, block: int) -> DataFileError:
@@ -171,16 +178,16 @@ def available_memory() -> int | None:
     return None
 
 
-def _inflated(handle: int, place: Place, chunk: int) -> npt.NDArray[Any]:
+def _inflated(handle: int, extent: Extent, chunk: int) -> npt.NDArray[Any]:
     """A chunk's rows.
 
     Raises:
         zlib.error: It is no deflated chunk of just its size.
         EOFError: The file has been cut since its header was read.
     """
-    offset, length = place.chunks[chunk]
-    rows = min(CHUNK, place.shape[0])
-    size = rows * place.sample_bytes
+    offset, length = extent.chunks[chunk]
+    rows = min(CHUNK, extent.shape[0])
+    size = rows * extent.sample_bytes
     deflated = os.pread(handle, length, offset)
     if len(deflated) < length:
         raise EOFError
@@ -188,4 +195,43 @@ def _inflated(handle: int, place: Place, chunk: int) -> npt.NDArray[Any]:
     content = inflater.decompress(deflated, size + 1)  # one more would be one too many, and no more is made
     if len(content) != size or not inflater.eof or inflater.unused_data:
         raise zlib.error("not of its size")
-    return np.frombuffer(content, place.dtype).reshape(rows, *place.shape[1:])
+    return np.frombuffer(content, extent.dtype).reshape(rows, *extent.shape[1:])
+
+
+def chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The chunks of a packed data set; of a small one there is one, which is no larger than it."""
+    return (min(CHUNK, shape[0]), *shape[1:])
+
+
+def packed_extent(shown: str, data: Any, creation: Any, size: int) -> Extent:
+    """Where the chunks of a data set lie; libhdf5 reads their index, and none of them."""
+    shape, dtype = data.shape, data.dtype
+    chunk = chunk_shape(shape)
+    if creation.get_chunk() != chunk or data.get_space().get_simple_extent_dims(True) != shape:
+        raise DataFileError(f"{shown} is not in chunks of {CHUNK:,} samples, nor contiguous.")
+    if creation.get_nfilters() != 1 or creation.get_filter(0)[0] != h5py.h5z.FILTER_DEFLATE:
+        raise DataFileError(f"{shown} is not packed by deflate alone.")
+    chunk_bytes = dtype.itemsize * math.prod(chunk)
+    number = -(-shape[0] // CHUNK)
+    if chunk_bytes > LARGEST_CHUNK:
+        raise DataFileError(f"{shown} has chunks of {chunk_bytes:,} bytes; one of ours has {LARGEST_CHUNK:,} at most.")
+    if number * chunk_bytes > LARGEST_RATIO * size:
+        raise DataFileError(f"{shown} says that it is {number * chunk_bytes:,} bytes, which {size:,} cannot unpack to.")
+    found: list[Any] = []
+
+    def look(one: Any) -> bool | None:
+        found.append(one)
+        return len(found) > number or None  # None goes on
+
+    data.chunk_iter(look)
+    found.sort(key=lambda one: one.chunk_offset)
+    starts = [(index * CHUNK, *(0 for _ in shape[1:])) for index in range(len(found))]
+    right = len(found) == number and [one.chunk_offset for one in found] == starts
+    if not right or any(one.filter_mask for one in found):
+        raise DataFileError(f"{shown} lacks chunks, or has some that are not its own.")
+    chunks = tuple((one.byte_offset, one.size) for one in found)
+    if any(length > 2 * chunk_bytes + 64 or begin + length > size for begin, length in chunks):
+        raise DataFileError(f"{shown} has chunks that do not fit the file, which has been cut or never was whole.")
+    if number * chunk_bytes > LARGEST_RATIO * sum(length for _, length in chunks):
+        raise DataFileError(f"{shown} says that it is {number * chunk_bytes:,} bytes, which its chunks cannot be.")
+    return Extent(0, shape, dtype, chunks)

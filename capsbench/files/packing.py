@@ -15,12 +15,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from capsbench.data.columns import block_count, block_range
 from capsbench.errors import DataFileError, StorageError, UsageError
-from capsbench.files.chunks import CHUNK, LARGEST_CHUNK
 from capsbench.files.datafile import DataFile
 from capsbench.files.header import close, create_packed, interrupt_later
-from capsbench.files.layout import Outline, block_count, block_range
-from capsbench.files.packed import in_order
+from capsbench.files.layout import Outline
+from capsbench.files.packed import CHUNK, LARGEST_CHUNK, in_order
 from capsbench.files.sidecar import read_sidecar, sidecar_of
 from capsbench.files.writing import Generated, Report, check_apart, generated, silent, write_at, write_file
 from capsbench.system.disk import flushing, kind_of, lock, make_folder, storage_errors, sync
@@ -222,7 +222,7 @@ def _write(file: DataFile, handle: int, report: Report) -> None:
         with interrupt_later() as asked, closing(_packed_blocks(file)) as blocks:
             packed = create_packed(sink, file.spec.to_json(), file.columns, len(file), shard=file.shard, level=LEVEL)
             try:
-                sets = {name: h5py.h5d.open(packed, name.encode()) for name in file.places}
+                sets = {name: h5py.h5d.open(packed, name.encode()) for name in file.extents}
                 for block, chunks in enumerate(blocks):
                     for name, start, content in chunks:
                         place = (start, *(0 for _ in sets[name].shape[1:]))

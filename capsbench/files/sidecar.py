@@ -14,8 +14,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from capsbench.data.columns import block_count
 from capsbench.data.digits import name_of
-from capsbench.files.layout import Outline, block_count, shard_counts, shard_index
+from capsbench.files.layout import Outline
+from capsbench.files.shards import shard_counts, shard_index
 from capsbench.parameters import as_text
 from capsbench.spec import DataSpec
 from capsbench.system.disk import write_atomically

@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from capsbench.data.columns import DIGEST_BYTES, block_count, block_digest, block_range
 from capsbench.data.recipes import spec_difference
 from capsbench.errors import DataFileError, SpecMismatchError, StorageError, UsageError
 from capsbench.files.datafile import DataFile
 from capsbench.files.header import create_header
-from capsbench.files.layout import DIGEST_BYTES, Outline, Place, block_count, block_digest, block_range
+from capsbench.files.layout import Extent, Outline
 from capsbench.files.sidecar import read_sidecar, sidecar_of, write_sidecar
 from capsbench.system.disk import (
     UnsyncedError,
@@ -173,7 +174,7 @@ def heal(file: DataFile, outline: Outline, source: Source, workers: int, report:
     bad = file.bad_blocks()
     written = list(bad)
     report(count - _samples(bad, count), count)
-    job = Writing(source, file.places, count)
+    job = Writing(source, file.extents, count)
     with storage_errors(file.path, needed=outline.data_bytes):
         try:
             if bad:
@@ -201,7 +202,7 @@ def _samples(blocks: Iterable[int], count: int) -> int:
 def _write_root(file: DataFile) -> None:
     handle = os.open(file.path, os.O_WRONLY)
     try:
-        write_at(handle, memoryview(file.root()), file.places["root"].offset)
+        write_at(handle, memoryview(file.root()), file.extents["root"].offset)
     finally:
         os.close(handle)
 
@@ -225,7 +226,7 @@ def _disown(file: DataFile, blocks: Sequence[int]) -> None:
         handle = os.open(file.path, os.O_WRONLY)
         try:
             for block in blocks:
-                write_at(handle, memoryview(bytes(DIGEST_BYTES)), file.places["digests"].offset + block * DIGEST_BYTES)
+                write_at(handle, memoryview(bytes(DIGEST_BYTES)), file.extents["digests"].offset + block * DIGEST_BYTES)
         finally:
             os.close(handle)
 
@@ -236,12 +237,12 @@ class Writing:
 
     Attributes:
         source: Where its samples come from.
-        places: Where its data sets lie.
+        extents: Where its data sets lie.
         count: How many samples it has.
     """
 
     source: Source
-    places: Mapping[str, Place]
+    extents: Mapping[str, Extent]
     count: int
 
     def __call__(self, handle: int, block: int) -> int:
@@ -249,10 +250,10 @@ class Writing:
         start, stop = block_range(block, self.count)
         arrays = self.source(start, stop)
         for name, array in arrays.items():
-            place = self.places[name]
-            write_at(handle, array.data.cast("B"), place.offset + start * place.sample_bytes)
+            extent = self.extents[name]
+            write_at(handle, array.data.cast("B"), extent.offset + start * extent.sample_bytes)
         # The digest goes last: a block without its digest is written again.
-        write_at(handle, memoryview(block_digest(arrays)), self.places["digests"].offset + block * DIGEST_BYTES)
+        write_at(handle, memoryview(block_digest(arrays)), self.extents["digests"].offset + block * DIGEST_BYTES)
         return stop - start
 
 
@@ -283,7 +284,7 @@ def _open_ours(path: Path, outline: Outline) -> DataFile:
         raise DataFileError(f"{error} Add --force to make it anew, or choose another place.") from None
     difference = spec_difference(outline.spec, file.spec)
     if not difference and outline.shard != file.shard:
-        difference = f"samples: asked {_extent(outline.shard)}, found {_extent(file.shard)}"
+        difference = f"samples: asked {_ends(outline.shard)}, found {_ends(file.shard)}"
     if difference:
         raise SpecMismatchError(
             f"{path} is of another spec ({difference}). Add --force to make it anew, or choose another place."
@@ -291,7 +292,7 @@ def _open_ours(path: Path, outline: Outline) -> DataFile:
     return file
 
 
-def _extent(shard: range | None) -> str:
+def _ends(shard: range | None) -> str:
     return "all" if shard is None else f"{shard.start:,} to {shard.stop - 1:,}"
 
 

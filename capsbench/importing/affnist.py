@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, FloatArray, UInt8Array
+from capsbench.data.columns import columns
 from capsbench.data.digits import KNOWN
 from capsbench.errors import DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
-from capsbench.files.layout import Outline, columns
+from capsbench.files.layout import Outline
 from capsbench.files.writing import Generated, Report, check_apart, silent, write_file
 from capsbench.importing.matfile import FACTORS, HEADER_BYTES, SAMPLE_BYTES, header_fault
 from capsbench.spec import IMPORTED, SPLITS, UNKNOWN, DataSpec
@@ -36,43 +37,6 @@ MEMORY = 4 * 2**30  # bytes of address space of the child; for 320,000 samples i
 SECONDS = 600  # that the child may take
 LONGEST = 200  # letters of what a reader complains of
 WAY_OUT = "A file of affNIST is needed, such as its test.mat or one of its batches."
-
-LABELS = {
-    "6072d13d0c3b831e9e4dc3ba693426579504082fc45c186db0f74c0a3092638d": (
-        50_000,
-        "f81dd639134dd9b50ea9750b269189156d1ca498ca7de9b495e9e36ea76904b8",
-    ),
-    "f46875b7c22368a38a50c5c7639c3842341b81fe4d628c55fa1818e21e96ab3b": (
-        10_000,
-        "59c462c67835365a7da93b55fcc1ff0d2dfe9938697d3cca9b70d0d68ec05cc6",
-    ),
-    "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13": (
-        60_000,
-        "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
-    ),
-    "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5": (
-        10_000,
-        "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
-    ),
-    "616d1f45aba51ab0b7865824d2f2d3e7913da2072332182b26fdea49d14bf7e3": (
-        3200,
-        "3af17bdeb94fd45ee232cd1b24d17e0acda0ae7259af2d99ffe57df19473ced8",
-    ),
-    "7e3539ca08310c0aafbd08d540786f9f3e0bb747282d6bc19ea542aedb826681": (
-        800,
-        "da1928af32c2394fd099c4782fe5886a2f20aba151a3210cb4b835416a325d22",
-    ),
-    "39bbc0270774c345707a1de9a38fd0744b26e43dfac434a914041a8deceddb72": (
-        4000,
-        "9bb29e014dfa15ce48fa9745d9ab1a175a2db3e81b08852af395d152b4b3058e",
-    ),
-    "dd09f7c420b0ae3b12e27577950099656961d334160a05f57159510b1011915e": (
-        1000,
-        "c2607999153c1b75b505480f806c0645f9d7fba021a52ca3a5835bb478c728ae",
-    ),
-}
-"""SHA-256 of the label bytes of all digits of `capsbench.data.digits.KNOWN` in file order: their number and their
-hash."""
 
 
 @dataclass(frozen=True)
@@ -145,13 +109,13 @@ def import_affnist(
             digits, source = UNKNOWN, np.full(len(samples), -1, np.int32)
         else:
             digits, source = found
-            origin, told = KNOWN[digits]
-            if split not in (None, told):
+            known = KNOWN[digits]
+            if split not in (None, known.split):
                 raise ParameterError(
-                    f"Split {split} was asked for, but the labels of {mat} are those of {origin}'s {told} digits, "
-                    "in their order. Leave --split out."
+                    f"Split {split} was asked for, but the labels of {mat} are those of {known.origin}'s {known.split} "
+                    "digits, in their order. Leave --split out."
                 )
-            split = told
+            split = known.split
         spec = DataSpec(
             generator=IMPORTED,
             version=VERSION,
@@ -176,18 +140,18 @@ def recognise(labels: UInt8Array) -> tuple[str, npt.NDArray[np.int32]] | None:
     Returns:
         The digits' SHA-256 and ``[N]`` which of them each sample shows; None where the labels are in no such order.
     """
-    for order, (number, digits) in LABELS.items():
-        variants, rest = divmod(len(labels), number)
+    for known in KNOWN.values():
+        variants, rest = divmod(len(labels), known.count)
         if rest or not variants:
             continue
-        rows = np.arange(number, dtype=np.int32)
+        rows = np.arange(known.count, dtype=np.int32)
         for rounds, source in (
-            (labels.reshape(variants, number), np.tile(rows, variants)),
-            (labels.reshape(number, variants).T, np.repeat(rows, variants)),
+            (labels.reshape(variants, known.count), np.tile(rows, variants)),
+            (labels.reshape(known.count, variants).T, np.repeat(rows, variants)),
         ):
             first = np.ascontiguousarray(rounds[0])
-            if hashlib.sha256(first.data).hexdigest() == order and (rounds == first).all():
-                return digits, source
+            if hashlib.sha256(first.data).hexdigest() == known.labels and (rounds == first).all():
+                return known.sha256, source
     return None
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import IndexArray, UInt8Array
-from capsbench.data.loading import Samples
+from capsbench.data.samples import Samples
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.inference import STEPS, move_poses, predict, reconstruct, reconstruct_bytes
 from capsbench.evaluation.pairs import absent_digits, pair_accuracies

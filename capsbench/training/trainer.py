@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from capsbench.contracts import IndexArray
-from capsbench.data.loading import Samples, batches
+from capsbench.data.loading import batches
+from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation

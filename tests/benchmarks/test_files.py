@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from capsbench.data.columns import block_count, block_digest, block_range, columns_of, stored_arrays
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.files.generation import generate_file
-from capsbench.files.layout import block_count, block_digest, block_range, columns_of, stored_arrays
 from capsbench.files.packing import pack_file, unpack_file
 
 FILE_COUNT = {"multimnist": 250_000, "affnist": 100_000}  # 330 and 160 MB

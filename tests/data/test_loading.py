@@ -16,8 +16,9 @@ import torch
 from torch.utils.data import ChainDataset, ConcatDataset, DataLoader, default_collate
 
 from capsbench.contracts import Batch, IndexArray, TensorBatch, UInt8Array
-from capsbench.data.loading import DRAWN, ORDERED, BatchDataset, Part, SampleDataset, Samples, batches, to_tensors
+from capsbench.data.loading import DRAWN, ORDERED, BatchDataset, SampleDataset, batches, to_tensors
 from capsbench.data.recipes import make_recipe
+from capsbench.data.samples import Samples, Subset
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import ParameterError
 from capsbench.files.datafile import DataFile, open_dataset
@@ -335,7 +336,7 @@ def test_a_sample_is_an_image_and_its_label(name: str, shape: tuple[int, ...]) -
 
 def test_samples_of_a_part_are_its_own() -> None:
     data = Numbered(100)
-    part = SampleDataset(Part(data, np.array([40, 7])))
+    part = SampleDataset(Subset(data, np.array([40, 7])))
     assert len(part) == 2
     np.testing.assert_array_equal((part[1][0] * 255).round().numpy().ravel(), [7, 0, 0, 0])
     with pytest.raises(IndexError):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from capsbench.contracts import ArrayBatch, IndexArray
+from capsbench.data.columns import BLOCK
 from capsbench.data.recipes import make_recipe
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import ParameterError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
-from capsbench.files.layout import BLOCK
 from capsbench.randomness import permutation
 from capsbench.spec import DataSpec
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from capsbench.building import build
 from capsbench.contracts import Output
-from capsbench.data.loading import Samples
+from capsbench.data.samples import Samples
 from capsbench.data.streaming import stream
 from capsbench.errors import ModelError
 from capsbench.evaluation.accuracy import accuracy

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from capsbench.cli import main as command
+from capsbench.data.columns import BLOCK, DIGEST_BYTES, DTYPES
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import CapsbenchError, DataError, DataFileError
-from capsbench.files.chunks import CHUNK
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, repair_file
-from capsbench.files.layout import BLOCK, DIGEST_BYTES, KINDS, Place
+from capsbench.files.layout import Extent
+from capsbench.files.packed import CHUNK
 from capsbench.files.packing import pack_file, unpack_file
 
 from .mutation import Damage, Draw, bits, extremes
@@ -41,7 +42,7 @@ class Contiguous:
     def __init__(self) -> None:
         self.goods: Sequence[bytes] = []
         self.contents: set[str] = set()
-        self.places: Mapping[str, Place] = {}
+        self.extents: Mapping[str, Extent] = {}
         self.damages: Sequence[Damage] = (
             self._blocks_swapped,
             self._data_of_another,
@@ -56,7 +57,7 @@ class Contiguous:
             goods.append(path.read_bytes())
             file = open_dataset(path)
             self.contents.add(seen(file))
-            self.places = file.places  # of the last, which has two blocks
+            self.extents = file.extents  # of the last, which has two blocks
         self.goods = goods
 
     def made(self, path: Path) -> Path:
@@ -103,8 +104,8 @@ class Contiguous:
         """The first samples of two blocks stand in each other's place, and perhaps their digests, too."""
         data = bytearray(draw.choice(self.goods[-2:]))
         rows = draw.choice((1, 40))
-        for name in [*(name for name in KINDS if name in self.places), "digests"]:
-            place = self.places[name]
+        for name in [*(name for name in DTYPES if name in self.extents), "digests"]:
+            place = self.extents[name]
             width = DIGEST_BYTES if name == "digests" else rows * place.sample_bytes
             second = place.offset + (DIGEST_BYTES if name == "digests" else BLOCK * place.sample_bytes)
             if name == "digests" and draw.random() < 0.5:
@@ -118,8 +119,8 @@ class Contiguous:
         """Some data sets are those of the file of another seed, whole, and perhaps all but the header is."""
         one, other = draw.sample(self.goods[-2:], 2)
         data = bytearray(one)
-        for name in draw.sample(sorted(self.places), draw.randint(1, len(self.places))):
-            place = self.places[name]
+        for name in draw.sample(sorted(self.extents), draw.randint(1, len(self.extents))):
+            place = self.extents[name]
             size = place.shape[0] * place.sample_bytes
             data[place.offset : place.offset + size] = other[place.offset : place.offset + size]
         return bytes(data)
@@ -127,14 +128,14 @@ class Contiguous:
     def _digest_forged(self, content: bytes, draw: Draw) -> bytes:
         """A sample is another's, and the digest of its block is made to fit: the root digest is not."""
         data = bytearray(self.goods[-1])
-        labels = self.places["labels"]
+        labels = self.extents["labels"]
         data[labels.offset] ^= 1
         whole = hashlib.sha256()
-        for name in KINDS:
-            if name in self.places:
-                place = self.places[name]
+        for name in DTYPES:
+            if name in self.extents:
+                place = self.extents[name]
                 whole.update(data[place.offset : place.offset + BLOCK * place.sample_bytes])
-        start = self.places["digests"].offset
+        start = self.extents["digests"].offset
         data[start : start + DIGEST_BYTES] = whole.digest()
         return bytes(data)
 
@@ -148,7 +149,7 @@ class Packed(Contiguous):
         self.ends = [
             max(
                 offset + length
-                for place in DataFile(Path(f"{k}-packed.h5")).places.values()
+                for place in DataFile(Path(f"{k}-packed.h5")).extents.values()
                 for offset, length in place.chunks
             )
             for k in range(len(self.goods))
@@ -171,7 +172,7 @@ class Packed(Contiguous):
     def _chunk_replaced(self, content: bytes, draw: Draw) -> bytes:
         """A chunk that inflates well, to other samples, or too many or too few bytes."""
         data = bytearray(self.goods[-1])
-        place = self.places[draw.choice(("images", "labels", "source", "shift"))]
+        place = self.extents[draw.choice(("images", "labels", "source", "shift"))]
         offset, length = draw.choice(place.chunks)
         size = CHUNK * place.sample_bytes
         value = draw.randrange(4)
@@ -183,7 +184,7 @@ class Packed(Contiguous):
         """A chunk with another pixel, deflated to the same length: nothing is wrong with it but the digest."""
         data = bytearray(self.goods[-1])
         while True:
-            offset, length = draw.choice(self.places["images"].chunks)
+            offset, length = draw.choice(self.extents["images"].chunks)
             pixels = bytearray(zlib.decompress(data[offset : offset + length]))
             pixels[draw.randrange(4 * 784)] ^= draw.randrange(1, 256)
             deflate = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from capsbench.data.digits import FILES, IdxFile, load_digits
+from capsbench.data.digits import load_digits
+from capsbench.data.idx import FILES, IdxFile
 from capsbench.errors import CapsbenchError, DigitsError
 
 from .mutation import EXTREMES, Damage, Draw

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from capsbench.cli import main as command
-from capsbench.data import digits
+from capsbench.data import embedded
+from capsbench.data.columns import block_range
 from capsbench.data.recipes import make_recipe
 from capsbench.files.datafile import DataFile
-from capsbench.files.layout import block_range
 from capsbench.system import disk as durability
 
 from .forked import forked
@@ -136,7 +136,7 @@ class Failing:
 
     def __init__(self) -> None:
         PATH.parent.mkdir()
-        digits._read_embedded = cache(digits._read_embedded)  # what no child need do again
+        embedded.read_embedded = cache(embedded.read_embedded)  # what no child need do again
         make_recipe("padded", split="test", digits="embedded")
         whole = said(GENERATE)
         assert whole.code == 0, whole

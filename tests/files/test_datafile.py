@@ -17,13 +17,14 @@ import h5py
 import numpy as np
 import pytest
 
+from capsbench.data.columns import columns_of
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import DataError, DataFileError, DigitsError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, repair_file, wrong_samples
-from capsbench.files.header import _place, create_header, read_header
-from capsbench.files.inspection import measure, preview
-from capsbench.files.layout import columns_of
+from capsbench.files.header import _extent, create_header, read_header
+from capsbench.files.inspection import measure
+from capsbench.files.preview import preview
 from capsbench.spec import DataSpec
 
 COUNT = 60
@@ -165,7 +166,7 @@ def test_a_file_goes_to_a_process_that_is_spawned() -> None:
 
 def test_opening_without_verifying_reads_no_data_and_verifying_reads_all() -> None:
     path = made(count=5000)
-    place = DataFile(path).places["images"]
+    place = DataFile(path).extents["images"]
     with path.open("r+b") as raw:
         raw.seek(place.offset + 4999 * place.sample_bytes)
         raw.write(b"\x55")
@@ -177,7 +178,7 @@ def test_opening_without_verifying_reads_no_data_and_verifying_reads_all() -> No
 def test_the_way_to_mend_a_file_can_be_pasted() -> None:
     path = generate_file(recipe(), Path("my data/it's.h5")).path
     with path.open("r+b") as raw:
-        raw.seek(DataFile(path).places["root"].offset)
+        raw.seek(DataFile(path).extents["root"].offset)
         raw.write(b"\0")
     with pytest.raises(DataFileError, match=r"capsbench verify 'my data/it'\"'\"'s\.h5' --repair"):
         open_dataset(path)
@@ -187,7 +188,7 @@ def test_labels_that_are_no_class_are_refused() -> None:
     from hashlib import sha256
 
     path = made()
-    places = DataFile(path).places
+    places = DataFile(path).extents
     with path.open("r+b") as raw:
         raw.seek(places["labels"].offset)
         raw.write(b"\x0a")
@@ -352,12 +353,12 @@ def test_a_hostile_file_is_refused_before_its_data_are_read(
 
 def test_a_data_set_that_ends_past_the_file_is_refused() -> None:
     path = made()
-    place = DataFile(path).places["images"]
+    place = DataFile(path).extents["images"]
     end = place.offset + COUNT * 784
     with h5py.File(path, "r") as file:
-        assert _place(path, file, b"images", end) == place
+        assert _extent(path, file, b"images", end) == place
         with pytest.raises(DataFileError, match="does not fit the file"):
-            _place(path, file, b"images", end - 1)
+            _extent(path, file, b"images", end - 1)
 
 
 def test_a_spec_too_long_is_not_read() -> None:

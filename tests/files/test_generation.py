@@ -9,11 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
+from capsbench.data.columns import columns_of
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, repair_file, wrong_samples
 from capsbench.files.header import create_header
-from capsbench.files.layout import columns_of
 
 from .small_files import MANY, counting, flip, names, overwrite, recipe
 
@@ -29,8 +29,8 @@ def seal(path: Path) -> None:
         for array in file.block(block).values():
             digest.update(array.tobytes())
         digests += digest.digest()
-    overwrite(path, file.places["digests"].offset, digests)
-    overwrite(path, file.places["root"].offset, hashlib.sha256(file.spec.to_json().encode() + digests).digest())
+    overwrite(path, file.extents["digests"].offset, digests)
+    overwrite(path, file.extents["root"].offset, hashlib.sha256(file.spec.to_json().encode() + digests).digest())
 
 
 @pytest.mark.parametrize("layers", [False, True])
@@ -108,7 +108,7 @@ def test_a_shorter_data_set_is_the_beginning_of_a_longer_one(count: int) -> None
 def test_repair_restores_a_file_byte_for_byte_wherever_it_is_flipped() -> None:
     path = generate_file(recipe(count=MANY), Path("x.h5")).path
     whole = path.read_bytes()
-    places = DataFile(path).places
+    places = DataFile(path).extents
     random = np.random.default_rng(0)
     places_hit = [("images", int(random.integers(places["images"].sample_bytes * MANY))) for _ in range(8)]
     for key in ("labels", "source", "shift", "digests", "root"):
@@ -134,7 +134,7 @@ def test_repair_restores_a_file_byte_for_byte_wherever_it_is_flipped() -> None:
 def test_damage_in_several_blocks_is_told_and_mended_together() -> None:
     path = generate_file(recipe(count=5 * 4096), Path("x.h5")).path
     whole = path.read_bytes()
-    place = DataFile(path).places["images"]
+    place = DataFile(path).extents["images"]
     for block in (0, 1, 3, 4):
         flip(path, place.offset + block * 4096 * place.sample_bytes)
     with pytest.raises(DataFileError) as told:
@@ -189,7 +189,7 @@ def test_samples_drawn_anew_are_those_of_the_file() -> None:
 @pytest.mark.parametrize("key", ["images", "labels", "source", "shift", "layers"])
 def test_samples_forged_together_with_their_digests_are_found(key: str) -> None:
     path = generate_file(recipe("multimnist", layers=True, count=5000), Path("x.h5")).path
-    place = DataFile(path).places[key]
+    place = DataFile(path).extents[key]
     for sample in (17, 4500):
         offset = place.offset + sample * place.sample_bytes
         value = path.read_bytes()[offset]
@@ -203,7 +203,7 @@ def test_samples_forged_together_with_their_digests_are_found(key: str) -> None:
 def test_a_forged_sign_of_zero_is_found() -> None:
     one = recipe("affnist", parameters={"shear": "0"})
     path = generate_file(one, Path("x.h5")).path
-    place = DataFile(path).places["transform"]
+    place = DataFile(path).extents["transform"]
     assert DataFile(path).transform is not None
     overwrite(path, place.offset + 3 * place.sample_bytes + 4, b"\0\0\0\x80")
     seal(path)

@@ -7,10 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
+from capsbench.data.columns import columns_of
 from capsbench.errors import DataFileError, ParameterError
 from capsbench.files.datafile import DataFile
 from capsbench.files.header import create_header
-from capsbench.files.layout import columns_of
 
 from .small_files import names, recipe
 
@@ -50,7 +50,7 @@ def test_a_file_that_does_not_hold_the_samples_that_it_names_is_refused(
 ) -> None:
     one = recipe(count=200)
     create_header(Path("x.h5"), one.spec.to_json(), columns_of(one.generator, one.spec), 100, shard=range(100))
-    assert DataFile(Path("x.h5")).extent == range(100)
+    assert DataFile(Path("x.h5")).span == range(100)
     with h5py.File("x.h5", "r+") as file:
         for name in ("start", "stop"):
             del file.attrs[name]

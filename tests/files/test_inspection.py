@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from capsbench.contracts import UInt8Array
+from capsbench.data.columns import columns_of
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import DataFileError, DigitsError, StorageError, UsageError
 from capsbench.files import inspection
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
 from capsbench.files.header import create_header
-from capsbench.files.inspection import classes, measure, preview
-from capsbench.files.layout import columns_of
+from capsbench.files.inspection import classes, measure
+from capsbench.files.preview import _coloured, preview
 
 FULL = "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"
 """The digits of full MNIST's test split, which no test has."""
@@ -40,7 +41,7 @@ def without_digits(name: str) -> DataFile:
     spec = replace(one.spec, digits=FULL)
     create_header(Path("full.h5"), spec.to_json(), columns_of(one.generator, spec), 100)
     path = Path("full.h5")
-    place = DataFile(path).places["images"]
+    place = DataFile(path).extents["images"]
     with path.open("r+b") as file:
         file.seek(place.offset)
         file.write(made(name).images.tobytes())
@@ -54,7 +55,7 @@ def picture(path: Path) -> UInt8Array:
 
 
 def overwrite(file: DataFile, key: str, sample: int, content: bytes) -> None:
-    place = file.places[key]
+    place = file.extents[key]
     with file.path.open("r+b") as raw:
         raw.seek(place.offset + sample * place.sample_bytes)
         raw.write(content)
@@ -148,7 +149,7 @@ def test_a_preview_is_a_picture_of_the_samples(name: str) -> None:
 
 def test_pairs_are_in_two_colours_by_the_shares_of_their_digits() -> None:
     file = made("multimnist")
-    pixels, said = inspection._coloured(file, np.arange(20))
+    pixels, said = _coloured(file, np.arange(20))
     assert "orange" in said and "blue" in said
     layers = file.layers(range(20))
     first, second = (layers[:, 0] > 0) & (layers[:, 1] == 0), (layers[:, 1] > 0) & (layers[:, 0] == 0)
@@ -162,7 +163,7 @@ def test_a_preview_shows_the_file_and_not_what_its_spec_would_draw() -> None:
     file = made("multimnist")
     preview(file, Path("before.png"), rows=1, columns=2)
     overwrite(file, "images", 0, b"\xff" * 36 * 36)
-    pixels, _ = inspection._coloured(file, np.arange(1))
+    pixels, _ = _coloured(file, np.arange(1))
     assert (pixels.max(3) >= 150).all()
     preview(file, Path("after.png"), rows=1, columns=2)
     assert (picture(Path("before.png")) != picture(Path("after.png"))).any()
@@ -170,7 +171,7 @@ def test_a_preview_shows_the_file_and_not_what_its_spec_would_draw() -> None:
 
 def test_pairs_are_in_grey_where_the_digits_are_not_here() -> None:
     file = without_digits("multimnist")
-    pixels, said = inspection._coloured(file, np.arange(20))
+    pixels, said = _coloured(file, np.arange(20))
     assert "grey" in said
     assert (pixels == file.images[:20, :, :, None]).all()
     assert preview(file, Path("x.png")) == 48

@@ -11,23 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from capsbench.data.columns import BLOCK, block_count, block_digest, block_range, columns_of, root_digest, stored_arrays
 from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.data.samples import checked_indices
 from capsbench.errors import ParameterError
-from capsbench.files.layout import (
-    BLOCK,
-    Outline,
-    block_count,
-    block_digest,
-    block_range,
-    checked_indices,
-    columns_of,
-    root_digest,
-    shard_counts,
-    shard_index,
-    shard_name,
-    shard_range,
-    stored_arrays,
-)
+from capsbench.files.layout import Outline
+from capsbench.files.shards import shard_counts, shard_index, shard_name, shard_range
 
 COLUMNS = {
     "padded": {"images": ("u1", (40, 40)), "labels": ("u1", ()), "source": ("<i4", ()), "shift": ("i1", (2,))},

@@ -11,8 +11,8 @@ from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import DataFileError, SpecMismatchError, UsageError
 from capsbench.files.datafile import open_dataset
 from capsbench.files.generation import generate_file, repair_file, wrong_samples
-from capsbench.files.layout import shard_range
 from capsbench.files.merging import merge_files
+from capsbench.files.shards import shard_range
 
 COUNT = 9001  # two blocks and a part of one; no number of shards but 1 divides it
 
@@ -56,7 +56,7 @@ def test_a_shard_holds_its_samples_of_the_whole() -> None:
     whole = open_dataset(generate_file(one, Path("whole.h5")).path)
     (path,) = cut(one, 7, [3])
     shard = open_dataset(path, digits="embedded")
-    assert shard.extent == range(2142, 2857) and len(shard) == 715 and shard.spec == whole.spec
+    assert shard.span == range(2142, 2857) and len(shard) == 715 and shard.spec == whole.spec
     np.testing.assert_array_equal(shard.images, whole.images[2142:2857])
     np.testing.assert_array_equal(shard.layers([0, 714]), whole.layers([2142, 2856]))
     assert wrong_samples(shard, 715) == []
@@ -66,7 +66,7 @@ def test_a_shard_holds_its_samples_of_the_whole() -> None:
 def test_a_damaged_shard_is_healed_from_its_own_spec() -> None:
     (path,) = cut(recipe(), 2, [1])
     before = path.read_bytes()
-    place = open_dataset(path).places["images"]
+    place = open_dataset(path).extents["images"]
     damaged = bytearray(before)
     damaged[place.offset + 100] ^= 1
     path.write_bytes(damaged)
@@ -97,7 +97,7 @@ def test_a_merge_that_was_stopped_goes_on() -> None:
 
 def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[open_dataset(path).places["images"].offset + 100] ^= 1
+    content[open_dataset(path).extents["images"].offset + 100] ^= 1
     path.write_bytes(content)
 
 
@@ -160,7 +160,7 @@ def test_nothing_is_merged_from_nothing_or_from_itself() -> None:
     with pytest.raises(UsageError, match=r"y\.h5\.new has a name that is needed while y\.h5 is being made"):
         merge_files(Path("y.h5"), [Path("y.h5.new"), parts[1]])
     open_dataset("y.h5.new")
-    assert open_dataset(parts[1]).extent.start == 4500
+    assert open_dataset(parts[1]).span.start == 4500
 
 
 def test_another_file_is_not_written_over_unless_forced() -> None:

@@ -22,10 +22,11 @@ from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, wrong_samples
-from capsbench.files.header import _place, read_header
-from capsbench.files.inspection import classes, measure, preview
+from capsbench.files.header import _extent, read_header
+from capsbench.files.inspection import classes, measure
 from capsbench.files.packed import in_order
 from capsbench.files.packing import pack_file
+from capsbench.files.preview import preview
 
 COUNT = 5000  # two blocks, five chunks
 PLAIN, PACKED = Path("plain.h5"), Path("packed.h5")
@@ -77,7 +78,7 @@ def test_a_packed_file_pickles_small_and_works_after() -> None:
 
 def test_digests_are_checked_whatever_is_asked() -> None:
     path = made()
-    offset, size = DataFile(path).places["labels"].chunks[4]
+    offset, size = DataFile(path).extents["labels"].chunks[4]
     content = bytearray(path.read_bytes())
     content[offset + size // 2] ^= 1
     path.write_bytes(content)
@@ -162,7 +163,7 @@ def test_a_file_that_goes_away_or_is_cut_after_its_header_was_read_is_refused() 
     path = made()
     file = DataFile(path)
     whole = path.read_bytes()
-    path.write_bytes(whole[: file.places["images"].chunks[4][0] + 10])
+    path.write_bytes(whole[: file.extents["images"].chunks[4][0] + 10])
     with pytest.raises(DataFileError, match="damaged in block 1"):
         file.check()
     path.unlink()
@@ -376,12 +377,12 @@ def test_a_packed_file_cut_anywhere_is_refused() -> None:
 
 def test_a_chunk_that_ends_past_the_file_is_refused() -> None:
     path = made()
-    place = read_header(path).places["images"]
+    place = read_header(path).extents["images"]
     end = max(begin + size for begin, size in place.chunks)
     with h5py.File(path, "r") as file:
-        assert _place(path, file, b"images", end) == place
+        assert _extent(path, file, b"images", end) == place
         with pytest.raises(DataFileError, match="chunks that do not fit the file"):
-            _place(path, file, b"images", end - 1)
+            _extent(path, file, b"images", end - 1)
 
 
 MUTATE = """
@@ -426,7 +427,7 @@ good = Path("packed.h5").read_bytes()
 believed = list(parts(good))
 assert len(believed) > 15
 # The file but for its chunks: the header, and the index of the chunks.
-places = read_header(Path("packed.h5")).places.values()
+places = read_header(Path("packed.h5")).extents.values()
 chunks = sorted(chunk for place in places for chunk in place.chunks)
 inside = [False] * len(good)
 for offset, size in chunks:
@@ -499,7 +500,7 @@ def test_a_mutated_packed_file_is_refused_or_the_same() -> None:
 
 
 def test_the_index_of_the_chunks_is_read_in_step_with_them() -> None:
-    places = read_header(made()).places
+    places = read_header(made()).extents
     assert [len(places[name].chunks) for name in ("images", "labels", "source", "shift")] == [5] * 4
     assert places["digests"].chunks == () and places["root"].chunks == ()
     content = PACKED.read_bytes()

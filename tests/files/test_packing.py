@@ -20,9 +20,9 @@ from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import DataFileError, SpecMismatchError, StorageError, UsageError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, repair_file
-from capsbench.files.layout import shard_range
 from capsbench.files.merging import merge_files
 from capsbench.files.packing import LEVEL, Sink, pack_file, unpack_file
+from capsbench.files.shards import shard_range
 from capsbench.files.sidecar import read_sidecar
 
 COUNT = 5000  # two blocks, five chunks, of which the last is not full
@@ -117,7 +117,7 @@ def overwrite(path: Path, offset: int, content: bytes) -> None:
 
 def test_a_damaged_file_is_not_packed() -> None:
     path = plain()
-    place = DataFile(path).places["images"]
+    place = DataFile(path).extents["images"]
     overwrite(path, place.offset + 4100 * place.sample_bytes, b"\x55")
     with pytest.raises(DataFileError, match=r"block 1 \(samples 4096\.\.4999\)\. Mend it with: capsbench verify"):
         pack_file(path, PACKED)
@@ -125,7 +125,7 @@ def test_a_damaged_file_is_not_packed() -> None:
     with pytest.raises(DataFileError, match=r"block 0 .* block 1"):
         pack_file(path, PACKED)
     repair_file(path)
-    overwrite(path, DataFile(path).places["root"].offset, b"\0\0\0\0")
+    overwrite(path, DataFile(path).extents["root"].offset, b"\0\0\0\0")
     with pytest.raises(DataFileError, match="its root digest is not that of its blocks"):
         pack_file(path, PACKED)
     assert names() == ["plain.h5", "plain.json"]
@@ -134,7 +134,7 @@ def test_a_damaged_file_is_not_packed() -> None:
 def test_an_unfinished_file_is_not_packed() -> None:
     partial = Path("x.h5.partial")
     plain().rename(partial)
-    overwrite(partial, DataFile(partial).places["digests"].offset + 32, bytes(32))
+    overwrite(partial, DataFile(partial).extents["digests"].offset + 32, bytes(32))
     with pytest.raises(DataFileError, match="unfinished: 1 of its 2 blocks are missing"):
         pack_file(partial, PACKED)
     assert not PACKED.exists()
@@ -167,7 +167,7 @@ def test_what_stands_where_the_packed_file_goes_is_left_or_refused() -> None:
     again = pack_file(path, PACKED)
     assert (again.drawn, again.kept, again.digest, again.size) == (0, 50, made.digest, made.size)
     damaged = bytearray(whole)
-    offset, size = DataFile(PACKED).places["images"].chunks[0]
+    offset, size = DataFile(PACKED).extents["images"].chunks[0]
     damaged[offset + size // 2] ^= 1
     PACKED.write_bytes(damaged)
     with pytest.raises(DataFileError, match=r"damaged in block 0 .* Add --force"):
@@ -249,12 +249,12 @@ def test_a_contiguous_file_is_mended_from_its_packed_copy() -> None:
     path = plain()
     whole = path.read_bytes()
     pack_file(path, PACKED)
-    place = DataFile(path).places["images"]
+    place = DataFile(path).extents["images"]
     overwrite(path, place.offset + 4100 * place.sample_bytes, b"\x55")
     made = unpack_file(PACKED, path)
     assert (made.drawn, made.kept) == (904, 4096) and path.read_bytes() == whole
     for key in ("digests", "root"):
-        overwrite(path, DataFile(path).places[key].offset, b"\x55")
+        overwrite(path, DataFile(path).extents[key].offset, b"\x55")
         assert unpack_file(PACKED, path).drawn == (4096 if key == "digests" else 5000)
         assert path.read_bytes() == whole
     assert unpack_file(PACKED, path).drawn == 0
@@ -277,7 +277,7 @@ def forged(path: Path, name: str) -> Path:
 
     Path(name).write_bytes(path.read_bytes())
     path = Path(name)
-    places = DataFile(path).places
+    places = DataFile(path).extents
     overwrite(path, places["images"].offset, b"\x99")
     digest = sha256(b"".join(array.tobytes() for array in DataFile(path).block(0).values())).digest()
     overwrite(path, places["digests"].offset, digest)
@@ -300,7 +300,7 @@ def test_other_samples_of_the_same_spec_are_not_taken_for_a_beginning(name: str)
 def test_damage_and_forgery_of_a_packed_file_are_refused_before_there_is_a_file() -> None:
     pack_file(plain(), PACKED)
     whole = PACKED.read_bytes()
-    offset, size = DataFile(PACKED).places["images"].chunks[4]
+    offset, size = DataFile(PACKED).extents["images"].chunks[4]
     overwrite(PACKED, offset + size // 2, bytes([whole[offset + size // 2] ^ 16]))
     with pytest.raises(DataFileError, match=r"packed\.h5 is damaged in block 1 \(samples 4096\.\.4999\)"):
         unpack_file(PACKED, BACK)
@@ -309,7 +309,7 @@ def test_damage_and_forgery_of_a_packed_file_are_refused_before_there_is_a_file(
     made = unpack_file(PACKED, BACK)
     assert (made.drawn, made.kept) == (904, 4096) and BACK.read_bytes() == PLAIN.read_bytes()
     BACK.unlink()
-    overwrite(PACKED, DataFile(PACKED).places["root"].offset, b"\0\0\0\0")
+    overwrite(PACKED, DataFile(PACKED).extents["root"].offset, b"\0\0\0\0")
     with pytest.raises(DataFileError, match=r"root digest is not that of its blocks\. It is packed"):
         unpack_file(PACKED, BACK)
     assert not BACK.exists() and not Path("back.h5.partial").exists()

@@ -56,7 +56,7 @@ def test_of_a_partial_file_only_what_is_not_right_is_drawn_anew() -> None:
     whole = generate_file(recipe(count=MANY), Path("whole.h5")).path
     with pytest.raises(KeyboardInterrupt):
         generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(MANY))
-    flip(Path("x.h5.partial"), DataFile(whole).places["images"].offset + 28 * 28 * 5000)
+    flip(Path("x.h5.partial"), DataFile(whole).extents["images"].offset + 28 * 28 * 5000)
     made = generate_file(recipe(count=MANY), Path("x.h5"))
     assert (made.drawn, made.kept) == (4096, MANY - 4096)
     assert Path("x.h5").read_bytes() == whole.read_bytes()
@@ -92,7 +92,7 @@ def test_a_whole_file_is_verified_and_left() -> None:
 def test_a_damaged_file_is_healed_by_generating_it_again(key: str) -> None:
     path = generate_file(recipe(count=MANY), Path("x.h5")).path
     whole = path.read_bytes()
-    flip(path, DataFile(path).places[key].offset + 1)
+    flip(path, DataFile(path).extents[key].offset + 1)
     assert path.read_bytes() != whole
     assert generate_file(recipe(count=MANY), path).drawn == (MANY if key == "root" else 4096)
     assert path.read_bytes() == whole
@@ -291,7 +291,7 @@ def test_a_disk_that_fails_while_more_is_drawn_is_told(monkeypatch: pytest.Monke
 def test_blocks_that_a_disk_did_not_take_are_written_again_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate_file(recipe(count=MANY), Path("x.h5")).path
     whole = path.read_bytes()
-    flip(path, DataFile(path).places["images"].offset)
+    flip(path, DataFile(path).extents["images"].offset)
     sync = os.fsync
 
     def fail(handle: int) -> None:
@@ -328,10 +328,10 @@ def test_a_finished_file_without_its_root_digest_is_written_anew_whatever_its_bl
     path = generate_file(recipe(count=MANY), Path("x.h5")).path
     whole = path.read_bytes()
     file = DataFile(path)
-    flip(path, file.places["images"].offset)
+    flip(path, file.extents["images"].offset)
     digest = hashlib.sha256(b"".join(array.tobytes() for array in DataFile(path).read(0, 4096).values())).digest()
-    overwrite(path, file.places["digests"].offset, digest)
-    overwrite(path, file.places["root"].offset, bytes(32))
+    overwrite(path, file.extents["digests"].offset, digest)
+    overwrite(path, file.extents["root"].offset, bytes(32))
     with pytest.raises(DataFileError, match="root digest"):
         open_dataset(path)
     assert repair_file(path).drawn == MANY
@@ -376,10 +376,10 @@ def test_a_disk_that_fails_ends_the_run_at_once(monkeypatch: pytest.MonkeyPatch)
 def test_labels_forged_with_their_digests_are_refused() -> None:
     path = generate_file(recipe(), Path("x.h5")).path
     file = DataFile(path)
-    overwrite(path, file.places["labels"].offset, b"\xc8")
+    overwrite(path, file.extents["labels"].offset, b"\xc8")
     digest = hashlib.sha256(b"".join(array.tobytes() for array in DataFile(path).read(0, 100).values())).digest()
-    overwrite(path, file.places["digests"].offset, digest)
-    overwrite(path, file.places["root"].offset, hashlib.sha256(file.spec.to_json().encode() + digest).digest())
+    overwrite(path, file.extents["digests"].offset, digest)
+    overwrite(path, file.extents["root"].offset, hashlib.sha256(file.spec.to_json().encode() + digest).digest())
     with pytest.raises(DataFileError, match="a label is 200"):
         generate_file(recipe(), path)
 
@@ -396,6 +396,6 @@ def test_a_whole_file_in_a_folder_that_cannot_be_written_is_verified_and_left(mo
         assert generate_file(recipe(), path).kept == 100
         with pytest.raises(SpecMismatchError):
             generate_file(recipe(seed=1), path)
-        flip(path, DataFile(path).places["images"].offset)
+        flip(path, DataFile(path).extents["images"].offset)
         with pytest.raises(DataFileError, match="damaged in block 0"):
             generate_file(recipe(), path)

@@ -17,7 +17,8 @@ from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError, DigitsError, ParameterError, UnknownNameError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
-from capsbench.files.inspection import measure, preview
+from capsbench.files.inspection import measure
+from capsbench.files.preview import preview
 from capsbench.generators.crowded import Crowded, CrowdedSampler
 
 APART: dict[str, Any] = {"spacing": 28, "jitter": 0}
@@ -216,7 +217,7 @@ def test_a_file_holds_the_target_and_is_measured(digits: Digits) -> None:
 
 def test_a_forged_shift_is_told() -> None:
     file = made()
-    place = file.places["shift"]
+    place = file.extents["shift"]
     with file.path.open("r+b") as raw:
         raw.seek(place.offset)
         raw.write(b"\0\x7f")

@@ -139,7 +139,7 @@ def test_any_valid_spec_becomes_a_file_that_verifies_and_matches_the_reference(o
     assert len(file) == file.spec.count == one.count
     spec = file.spec
     assert (spec.generator, spec.split, spec.seed) == (one.name, one.options["split"], one.options["seed"])
-    assert spec.layers == one.options["layers"] == ("layers" in file.places)
+    assert spec.layers == one.options["layers"] == ("layers" in file.extents)
     assert {key: tuple(value) if isinstance(value, list) else value for key, value in spec.parameters.items()} == dict(
         one.parameters
     )

@@ -20,7 +20,7 @@ from scipy.io import savemat
 
 import capsbench
 from capsbench.contracts import ArrayBatch, UInt8Array
-from capsbench.data.digits import KNOWN, load_digits
+from capsbench.data.digits import load_digits
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import (
     DataFileError,
@@ -34,7 +34,7 @@ from capsbench.files.datafile import open_dataset
 from capsbench.files.generation import repair_file, wrong_samples
 from capsbench.files.sidecar import read_sidecar
 from capsbench.importing import affnist as importing
-from capsbench.importing.affnist import LABELS, import_affnist, recognise
+from capsbench.importing.affnist import import_affnist, recognise
 
 FULL = os.environ.get("CAPSBENCH_DIGITS")
 """Where full MNIST is, if the person who started the tests says so."""
@@ -173,7 +173,7 @@ def test_damage_is_mended_by_importing_again_and_nothing_else() -> None:
     import_affnist(write_mat(drawn()), OUT)
     before = OUT.read_bytes()
     damaged = bytearray(before)
-    damaged[open_dataset(OUT).places["images"].offset + 5] ^= 1
+    damaged[open_dataset(OUT).extents["images"].offset + 5] ^= 1
     OUT.write_bytes(damaged)
     with pytest.raises(DataFileError, match="damaged in block 0"):
         open_dataset(OUT)
@@ -205,21 +205,6 @@ def test_an_import_that_was_stopped_goes_on() -> None:
 def test_nobody_can_draw_affnist_itself() -> None:
     with pytest.raises(UsageError, match=r"capsbench import affnist FILE\.mat"):
         capsbench.generate("imported-affnist")
-
-
-@pytest.mark.parametrize(("digits", "labels"), [(digits, labels) for labels, (_, digits) in LABELS.items()])
-def test_the_table_of_labels_is_that_of_the_digits(digits: str, labels: str) -> None:
-    origin, split = KNOWN[digits]
-    if origin == "mnist" and FULL is None:
-        pytest.skip("full MNIST is needed: $CAPSBENCH_DIGITS names no folder")
-    known = load_digits(split, FULL if origin == "mnist" and FULL else "embedded")
-    assert known.sha256 == digits
-    assert LABELS[labels] == (len(known), digits)
-    assert hashlib.sha256(known.labels.tobytes()).hexdigest() == labels
-
-
-def test_every_known_set_of_digits_can_be_recognised() -> None:
-    assert {digits for _, digits in LABELS.values()} == set(KNOWN)
 
 
 @settings(max_examples=30)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from capsbench.contracts import ArrayBatch
+from capsbench.data.columns import columns
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile
 from capsbench.files.generation import generate_file
-from capsbench.files.layout import Outline, columns
+from capsbench.files.layout import Outline
 from capsbench.files.writing import write_file
 from capsbench.importing import agreement as calibration
 from capsbench.importing.affnist import Importing, MatSamples

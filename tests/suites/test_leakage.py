@@ -11,7 +11,7 @@ from capsbench.bench.planning import plan_run
 from capsbench.bench.running import run_plan
 from capsbench.contracts import Digits
 from capsbench.data.digits import load_digits
-from capsbench.data.loading import Samples
+from capsbench.data.samples import Samples
 from capsbench.registry import catalog, load
 from capsbench.training.config import Trained
 from capsbench.training.trainer import Trainer

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from capsbench.data.digits import auto_source
+from capsbench.data.places import auto_source
 from capsbench.files import published
 
 ROOT = Path(__file__).parents[2]

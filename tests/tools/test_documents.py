@@ -11,7 +11,7 @@ import pytest
 from capsbench.bench.planning import plan_run
 from capsbench.bench.running import run_plan
 from capsbench.cli import cli
-from capsbench.face import generate
+from capsbench.files.generation import generate
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -1,0 +1,104 @@
+"""Where source digits may lie: the folders that `auto` tries, in order, and what each of them holds."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from capsbench.data import embedded
+from capsbench.data.idx import FILES, locate, read_files, search
+from capsbench.errors import DigitsError
+
+VARIABLE = "CAPSBENCH_DIGITS"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place where digits may be, and what is there.
+
+    Attributes:
+        name: What the place is called.
+        path: The folder, or the file of the embedded digits; None for a variable that is not set.
+        state: ``"complete"``, ``"absent"``, ``"incomplete"`` (some of the four files) or ``"damaged"``.
+        detail: What is wrong where the state is ``"damaged"``, else empty.
+    """
+
+    name: str
+    path: Path | None
+    state: str
+    detail: str = ""
+
+
+def auto_source() -> Path | None:
+    """The folder that ``"auto"`` stands for: the first of `places` with all four files; None for the embedded digits.
+
+    The files are not read here: a damaged set is an error when it is loaded, never a reason to take other digits.
+
+    Raises:
+        DigitsError: $CAPSBENCH_DIGITS is set and does not lead to all four files.
+    """
+    for name, folder in places():
+        try:
+            locate(folder)
+        except DigitsError as error:
+            if name == f"${VARIABLE}":
+                raise DigitsError(f"${VARIABLE} is set: {error}") from None
+        else:
+            return folder
+    return None
+
+
+def places() -> list[tuple[str, Path]]:
+    """The names and folders of the places where ``"auto"`` looks for the full set, first come first served.
+
+    torchvision has no cache of its own, its callers choose. Its usual places are taken to be torch's cache
+    ($TORCH_HOME, else ~/.cache/torch) and ``data`` in the working folder, as torchvision's examples have it.
+    """
+    named = os.environ.get(VARIABLE)
+    torch_home = Path(os.environ.get("TORCH_HOME") or _user_caches() / "torch")
+    return [
+        *([(f"${VARIABLE}", Path(named))] if named else []),
+        ("cache", cache_folder()),
+        ("torch's cache", torch_home / "MNIST" / "raw"),
+        ("torchvision's data", Path("data", "MNIST", "raw").absolute()),
+    ]
+
+
+def cache_folder() -> Path:
+    """Where `capsbench data fetch` puts the full set: $XDG_CACHE_HOME, else ~/.cache, and there capsbench/mnist."""
+    return _user_caches() / "capsbench" / "mnist"
+
+
+def status() -> list[Place]:
+    """Every place with what is there, in the order of ``"auto"``; each file is read and checked."""
+    unset = [] if os.environ.get(VARIABLE) else [Place(f"${VARIABLE}", None, "absent")]
+    return [*unset, *(_inspect(name, folder) for name, folder in places()), _inspect_embedded()]
+
+
+def _inspect(name: str, folder: Path) -> Place:
+    try:
+        found = search(folder)
+        if len(found) < len(FILES):
+            return Place(name, folder, "incomplete" if found else "absent")
+        read_files(folder)
+    except DigitsError as error:
+        return Place(name, folder, "damaged", str(error).partition("\n")[0])
+    return Place(name, folder, "complete")
+
+
+def _inspect_embedded() -> Place:
+    try:
+        embedded.read_embedded()
+    except DigitsError as error:
+        return Place("embedded", embedded.FILE, "damaged", str(error).partition("\n")[0])
+    return Place("embedded", embedded.FILE, "complete")
+
+
+def _user_caches() -> Path:
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if named.is_absolute():  # its specification has relative ones ignored
+        return named
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # an account without a home, as in some containers
+        return Path(tempfile.gettempdir())

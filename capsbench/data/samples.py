@@ -1,0 +1,110 @@
+"""What a data file, a stream and a subset of either have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import ArrayBatch, IndexArray, UInt8Array
+from capsbench.spec import DataSpec
+
+
+class Samples(Protocol):
+    """What training and evaluation need of a data file (`capsbench.files.datafile`) or of a stream."""
+
+    @property
+    def spec(self) -> DataSpec:
+        """Everything that determines the samples."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]``."""
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone."""
+
+
+class SampleColumns(ABC):
+    """The columns beside the images, as a file and a stream both offer them."""
+
+    @abstractmethod
+    def _arrays(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The array of every sample, by column."""
+
+    @property
+    def labels(self) -> UInt8Array:
+        """``[N]`` or ``[N, 2]`` uint8. The first use of this or of the next three draws every sample of a stream."""
+        return self._arrays()["labels"]
+
+    @property
+    def source(self) -> npt.NDArray[np.int32]:
+        """``[N]`` or ``[N, 2]`` int32, the index of each digit in its split."""
+        return self._arrays()["source"]
+
+    @property
+    def shift(self) -> npt.NDArray[np.int8] | None:
+        """``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), where the generator shifts."""
+        return self._arrays().get("shift")
+
+    @property
+    def transform(self) -> npt.NDArray[np.float32] | None:
+        """``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), where the generator warps."""
+        return self._arrays().get("transform")
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some samples of a data set, with its face.
+
+    Attributes:
+        data: The whole.
+        rows: ``[n]`` int64, which of its samples.
+        layer: Which digit the images show, without the others; None shows the images as they are.
+    """
+
+    data: Samples
+    rows: IndexArray
+    layer: int | None = None
+
+    @property
+    def spec(self) -> DataSpec:
+        """That of the whole."""
+        return self.data.spec
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: IndexArray) -> ArrayBatch:
+        """Samples ``indices`` ``[n]`` of the subset."""
+        batch = self.data.batch(self.rows[indices])
+        return batch if self.layer is None else replace(batch, images=self.layers(indices)[:, self.layer])
+
+    def layers(self, indices: IndexArray) -> UInt8Array:
+        """``[n, k, H, W]`` uint8: each digit alone."""
+        return self.data.layers(self.rows[indices])
+
+
+def checked_indices(indices: Sequence[int] | IndexArray, count: int) -> IndexArray:
+    """Which samples were asked for, as an array ``[n]``; a file and a stream refuse the same.
+
+    Args:
+        indices: Whole numbers, in any order, twice where they come twice.
+        count: How many samples there are.
+
+    Raises:
+        TypeError: They are no list of whole numbers: a mask or a fraction would quietly give other samples.
+        IndexError: There are not as many samples; a negative index does not count from the end.
+    """
+    chosen = np.asarray(indices)
+    if chosen.size and chosen.dtype.kind not in "iu":  # an empty list is of float64
+        way_out = "; of a mask take np.flatnonzero(mask)" if chosen.dtype.kind == "b" else ""
+        raise TypeError(f"Samples are asked for by whole numbers; found {chosen.dtype}{way_out}.")
+    if chosen.ndim != 1:
+        raise TypeError(f"Samples are asked for by a list of whole numbers; found an array of shape {chosen.shape}.")
+    if chosen.size and not 0 <= int(chosen.min()) <= int(chosen.max()) < count:
+        raise IndexError(f"Samples {chosen.min()}..{chosen.max()} were asked for; there are 0..{count - 1}.")
+    return chosen.astype(np.int64)

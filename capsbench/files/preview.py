@@ -1,0 +1,81 @@
+"""A picture of a file's first samples."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from capsbench.contracts import IndexArray, UInt8Array
+from capsbench.errors import DataError, StorageError, UsageError
+from capsbench.files.datafile import DataFile
+from capsbench.system.disk import kind_of, same_file, write_atomically
+
+ORANGE, BLUE = (230, 159, 0), (86, 180, 233)  # Okabe and Ito's, which colour-blind readers tell apart
+
+
+def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> int:
+    """Draws a file's first samples with their labels, pairs with their two digits in two colours.
+
+    Args:
+        file: The file.
+        out: The PNG to write, not the file itself; its folder is made.
+        rows: Rows of samples.
+        columns: Samples a row; of strips three times as wide as high a third, in three times the rows.
+
+    Returns:
+        How many samples were drawn.
+
+    Raises:
+        UsageError: The PNG would be written over the file.
+        StorageError: The PNG cannot be written.
+    """
+    if same_file(out, file.path):
+        raise UsageError(f"The picture was to be written over {file.path} itself. Name a PNG with --out.")
+    if kind_of(out) == "folder":
+        raise StorageError(f"{out} cannot be written: a folder stands there. Name a PNG with --out.")
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"A picture {out} was asked for; it is a PNG, and its name ends in .png.")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    number = min(rows * columns, len(file))
+    height, width = file.images.shape[1:]
+    inches = max(1, width // height)  # of a sample's width
+    columns = max(1, columns // inches)
+    rows = -(-number // columns)
+    pixels, drawn = _coloured(file, np.arange(number))
+    size = columns * inches, rows * (inches * height / width + 0.25) + 0.5
+    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    title = f"{file.spec.generator}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
+    figure.suptitle(title, parse_math=False)
+    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.set_axis_off()
+        if index < number:
+            label = np.atleast_1d(file.labels[index])
+            axes.imshow(pixels[index], interpolation="nearest")
+            axes.set_title(" + ".join(map(str, label)), fontsize=9, pad=2)
+    picture = BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
+    write_atomically(out, picture.getvalue())
+    return number
+
+
+def _coloured(file: DataFile, indices: IndexArray) -> tuple[UInt8Array, str]:
+    """``[n, H, W, 3]`` uint8, and what the title says of the colours.
+
+    A pixel's brightness is the image's own and its hue that of the digits below it, by their shares.
+    """
+    images = file.images[indices]
+    grey = np.repeat(images[..., None], 3, 3)
+    if file.labels.ndim == 1:
+        return grey, ""
+    try:
+        layers = file.layers(indices).astype(np.float64)  # [n, 2, H, W]
+    except DataError:
+        return grey, " (in grey: its digits are not here)"
+    ink = layers.sum(1, keepdims=True)
+    shares = np.divide(layers, ink, out=np.zeros_like(layers), where=ink > 0)
+    hues = np.einsum("nkhw,kc->nhwc", shares, np.array([ORANGE, BLUE], np.float64))
+    hues[(ink == 0)[:, 0]] = 255
+    coloured: UInt8Array = (images[..., None] * hues / 255).astype(np.uint8)
+    return coloured, " (first digit orange, second blue)"
