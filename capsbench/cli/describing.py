@@ -8,8 +8,8 @@ from capsbench.files.datafile import DataFile
 from capsbench.files.inspection import classes, measure
 from capsbench.files.published import recognise
 from capsbench.files.shards import shard_name
-from capsbench.files.writing import Generated
-from capsbench.importing.agreement import calibrate, calibration_text
+from capsbench.files.writing import Written
+from capsbench.importing.agreement import agreement_text, measure_agreement
 from capsbench.spec import UNKNOWN
 from capsbench.system.disk import human_bytes
 
@@ -31,7 +31,7 @@ def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
     facts["measures"] = []
     try:
         if measured and file.spec.imported:
-            facts["calibration"] = calibrate(file).to_dict()
+            facts["calibration"] = measure_agreement(file).to_dict()
         elif measured:
             facts["measures"] = [vars(one) for one in measure(file)]
     except DataError as error:
@@ -53,7 +53,7 @@ def facts_text(facts: dict[str, Any]) -> str:
     if "kinds of pairs" in facts:
         lines.append(f"  pairs       {facts['kinds of pairs']} kinds, {facts['pairs of one class']} of one class")
     lines += [_measure_line(one) for one in facts["measures"]]
-    lines += calibration_text(facts["calibration"]) if "calibration" in facts else []
+    lines += agreement_text(facts["calibration"]) if "calibration" in facts else []
     if "not measured" in facts:
         lines.append(f"  measures    not measured: {facts['not measured'].splitlines()[0]}")
     lines += [f"  known as    {facts['known as']}"] if facts["known as"] else []
@@ -79,12 +79,12 @@ def _measure_line(one: dict[str, Any]) -> str:
     return f"  {one['name']:<22} mean {one['mean']:.2f}, 5 % {low:.2f}, median {middle:.2f}, 95 % {high:.2f}"
 
 
-def generated_text(generated: Generated, facts: dict[str, Any], *, done: str = "drawn") -> str:
+def generated_text(made: Written, facts: dict[str, Any], *, done: str = "drawn") -> str:
     """The same, and what it took to make the file; ``done`` says what was done to its samples."""
-    if not generated.drawn:
+    if not made.written:
         ending = "was whole already, verified and left"
     else:
-        rate = f"{generated.drawn / generated.seconds:,.0f} images/s, synced"
-        kept = f", {generated.kept:,} were there" if generated.kept else ""
-        ending = f"{generated.drawn:,} {done}{kept}, {generated.seconds:.2f} s, {rate}"
+        rate = f"{made.written / made.seconds:,.0f} images/s, synced"
+        kept = f", {made.reused:,} were there" if made.reused else ""
+        ending = f"{made.written:,} {done}{kept}, {made.seconds:.2f} s, {rate}"
     return f"{facts_text(facts)}\n  {ending}"

@@ -29,7 +29,15 @@ from capsbench.parameters import split_assignments
 @force_option
 @json_option
 def generate(
-    dataset: str, splits: Sequence[str], out: str, sets: tuple[str, ...], as_json: bool, **options: Any
+    dataset: str,
+    splits: Sequence[str],
+    sets: tuple[str, ...],
+    out: str,
+    shard: str | None,
+    workers: int,
+    force: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Make the HDF5 files of a data set.
 
@@ -44,21 +52,20 @@ def generate(
     """
     from capsbench.cli.describing import file_facts, generated_text
     from capsbench.cli.progress import progress
+    from capsbench.data.recipes import make_recipe
     from capsbench.files.datafile import DataFile
-    from capsbench.files.generation import DEFAULT_SPLITS, generate_splits
+    from capsbench.files.generation import DEFAULT_SPLITS, generate_files
 
-    made = generate_splits(
-        dataset,
-        Path(out),
-        splits or DEFAULT_SPLITS,
-        progress=progress,
-        parameters=split_assignments(sets),
-        **options,
-    )
-    files = [DataFile(generated.path, digits=options["digits"]) for generated in made]
+    parameters = split_assignments(sets)
+    recipes = [
+        make_recipe(dataset, split=split, parameters=parameters, **options)
+        for split in dict.fromkeys(splits or DEFAULT_SPLITS)
+    ]
+    made = generate_files(recipes, Path(out), shard=shard, workers=workers, force=force, progress=progress)
+    files = [DataFile(one.path, digits=options["digits"]) for one in made]
     _note_embedded(files)
     facts = [
-        file_facts(file) | {"seconds": one.seconds, "drawn": one.drawn} for file, one in zip(files, made, strict=True)
+        file_facts(file) | {"seconds": one.seconds, "drawn": one.written} for file, one in zip(files, made, strict=True)
     ]
     if as_json:
         click.echo(json.dumps(facts, indent=2))
@@ -96,7 +103,7 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
     if repair:
         with progress(f"repairing {file.name}") as report:
             repaired = repair_file(file, digits=digits, report=report)
-        click.echo(f"{file}: {repaired.drawn:,} samples drawn anew, {repaired.kept:,} were right.")
+        click.echo(f"{file}: {repaired.written:,} samples drawn anew, {repaired.reused:,} were right.")
     data.check()
     number = block_count(len(data))
     known = recognise(data.digest)
@@ -133,7 +140,7 @@ def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json
 
     with progress(out.name) as report:
         merged = merge_files(out, shards, force=force, report=report)
-    facts = file_facts(DataFile(out, digits=digits)) | {"seconds": merged.seconds, "written": merged.drawn}
+    facts = file_facts(DataFile(out, digits=digits)) | {"seconds": merged.seconds, "written": merged.written}
     click.echo(json.dumps(facts, indent=2) if as_json else generated_text(merged, facts, done="merged"))
 
 
@@ -201,8 +208,8 @@ def pack(file: Path, out: Path, undo: bool, force: bool) -> None:
             else pack_file(file, out, force=force, report=report)
         )
     sizes = f"{human_bytes(file.stat().st_size)} to {human_bytes(made.size)}"
-    ending = f"{made.seconds:.2f} s" if made.drawn else "was whole already, verified and left"
-    click.echo(f"{out}: {made.drawn + made.kept:,} samples, {sizes}, {ending}. Digest {made.digest}")
+    ending = f"{made.seconds:.2f} s" if made.written else "was whole already, verified and left"
+    click.echo(f"{out}: {made.written + made.reused:,} samples, {sizes}, {ending}. Digest {made.digest}")
 
 
 def _note_embedded(files: Sequence[Any]) -> None:

@@ -51,5 +51,5 @@ def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
             err=True,
         )
     text = generated_text(made, facts, done="imported")
-    told = facts | {"seconds": made.seconds, "drawn": made.drawn}
+    told = facts | {"seconds": made.seconds, "drawn": made.written}
     click.echo(json.dumps(told, indent=2) if as_json else text)

@@ -53,7 +53,7 @@ def make_recipe(
     preset: str | None = None,
     parameters: Mapping[str, Any] | None = None,
     layers: bool = False,
-    digits: str = "auto",
+    digits: str | Path = "auto",
 ) -> Recipe:
     """The recipe of a data set.
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -84,12 +85,33 @@ def stream(
     count: int | None = None,
     variants: int | None = None,
     preset: str | None = None,
-    digits: str = "auto",
+    digits: str | Path = "auto",
     **parameters: Any,
 ) -> Stream:
-    """A data set without a file; see `capsbench.data.recipes.make_recipe` for the arguments."""
-    chosen: Mapping[str, Any] = parameters
+    """A data set without a file.
+
+    Args:
+        name: The data set, such as ``"affnist"``.
+        split: One of `capsbench.spec.SPLITS`.
+        seed: 0..2**64-1.
+        count: Number of samples; by default the digits of the split times ``variants``.
+        variants: Samples a digit; by default 1, or what the preset says.
+        preset: A named set of parameters.
+        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        parameters: The data set's own parameters.
+
+    Raises:
+        UsageError: A name, a key or a value is not valid.
+        DigitsError: The digits are missing or damaged.
+    """
     recipe = make_recipe(
-        name, split=split, seed=seed, count=count, variants=variants, preset=preset, parameters=chosen, digits=digits
+        name,
+        split=split,
+        seed=seed,
+        count=count,
+        variants=variants,
+        preset=preset,
+        parameters=parameters,
+        digits=digits,
     )
     return Stream(recipe)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array, checked_output
-from capsbench.data.samples import Samples, Subset
 from capsbench.data.loading import to_tensors
+from capsbench.data.samples import Samples, Subset
 from capsbench.errors import ModelError, NotNumbersError
 from capsbench.evaluation.predictions import Predictions
 

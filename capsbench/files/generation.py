@@ -17,7 +17,7 @@ from capsbench.errors import ParameterError
 from capsbench.files.datafile import DataFile
 from capsbench.files.layout import Outline
 from capsbench.files.shards import shard_range
-from capsbench.files.writing import Generated, Report, generated, heal, silent, write_file
+from capsbench.files.writing import Report, Written, finished, repair, silent, write_file
 from capsbench.parameters import check_number, check_truth, convert, split_shard
 from capsbench.system.disk import lock
 
@@ -28,7 +28,7 @@ OTHER_ENDINGS = (".hdf", ".hdf5", ".he5", ".h5", ".json", ".npz", ".mat", ".txt"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class DrawnSamples:
     """The samples of a recipe as a source of a file.
 
     Attributes:
@@ -46,73 +46,102 @@ class Drawing:
 
 
 def generate(
-    name: str, *, out: str | Path = ".", split: str | Sequence[str] = DEFAULT_SPLITS, **options: Any
+    name: str,
+    *,
+    out: str | Path = ".",
+    split: str | Sequence[str] = DEFAULT_SPLITS,
+    seed: int = 0,
+    count: int | None = None,
+    variants: int | None = None,
+    preset: str | None = None,
+    digits: str | Path = "auto",
+    layers: bool = False,
+    shard: str | None = None,
+    workers: int = 1,
+    force: bool = False,
+    **parameters: Any,
 ) -> list[Path]:
-    """Makes the files of a data set; what is there and whole already is left.
+    """Makes the files of a data set, one for each split; a file that is whole already is left as it is.
 
     Args:
         name: The data set, such as ``"multimnist"``.
         out: A folder, or with one split a file ending in ``.h5``.
         split: One split or several.
-        options: ``seed``, ``count``, ``variants``, ``preset``, ``digits``, ``layers``, ``force``, ``workers``
-            (processes, 1 by default), ``shard`` (such as ``"0/4"``), and the data set's own parameters.
+        seed: 0..2**64-1.
+        count: Number of samples; by default the digits of the split times ``variants``.
+        variants: Samples a digit; by default 1, or what the preset says.
+        preset: A named set of parameters.
+        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        layers: Whether each digit alone is kept, too.
+        shard: Make only one shard of each split, such as ``"0/4"``, the first of four.
+        workers: Processes that draw and write.
+        force: Whether to start again where a file of another spec stands.
+        parameters: The data set's own parameters.
 
     Returns:
-        Where the files lie, one a split.
+        Where the files lie, in the order of the splits.
 
     Raises:
-        UsageError: A name, a key or a value makes no sense, or a file of another spec stands there.
+        UsageError: A name, a key or a value is not valid, or a file of another spec stands there.
         DataError: The digits are missing or damaged.
         StorageError: The files cannot be written.
     """
-    own = ("seed", "count", "variants", "preset", "digits", "layers")
-    recipe = {key: options.pop(key) for key in own if key in options}
-    how = {key: options.pop(key) for key in ("force", "workers", "shard") if key in options}
-    splits = list(split) if isinstance(split, Sequence) and not isinstance(split, str) else [split]
-    made = generate_splits(name, Path(out), splits, **how, **recipe, parameters=options)
-    return [generated.path for generated in made]
+    recipes = [
+        make_recipe(
+            name,
+            split=one,
+            seed=seed,
+            count=count,
+            variants=variants,
+            preset=preset,
+            parameters=parameters,
+            layers=layers,
+            digits=digits,
+        )
+        for one in ([split] if isinstance(split, str) else dict.fromkeys(split))
+    ]
+    return [one.path for one in generate_files(recipes, Path(out), shard=shard, workers=workers, force=force)]
 
 
-def generate_splits(
-    name: str,
+def generate_files(
+    recipes: Sequence[Recipe],
     out: Path,
-    splits: Sequence[str],
     *,
-    force: bool = False,
-    workers: int = 1,
     shard: str | None = None,
+    workers: int = 1,
+    force: bool = False,
     progress: Callable[[str], AbstractContextManager[Report]] = lambda description: nullcontext(silent),
-    **recipe: Any,
-) -> list[Generated]:
-    """Makes one file a split; every recipe is checked before the first file is begun.
+) -> list[Written]:
+    """Makes the files of the splits of one data set.
 
     Args:
-        name: The data set.
-        out: A folder, or with one split a file ending in ``.h5``.
-        splits: Which splits.
-        force: Whether to start anew where something else stands.
-        workers: Processes that draw and write.
+        recipes: One for each split.
+        out: A folder, or for one recipe a file ending in ``.h5``.
         shard: ``"I/N"``: of each split only the I-th of N shards, counted from 0; None for whole files.
-        progress: Makes what is told of a file's progress.
-        recipe: See `capsbench.data.recipes.make_recipe`.
+        workers: Processes that draw and write.
+        force: Whether to start again where a file of another spec stands.
+        progress: Makes the report of a file's progress from its name.
+
+    Raises:
+        UsageError: ``out``, ``shard`` or ``workers`` is not valid, or a file of another spec stands there.
+        StorageError: The files cannot be written.
     """
     single = out.suffix == ".h5"
     if out.suffix.lower() in OTHER_ENDINGS and not single and not out.is_dir():
         raise ParameterError(f"A file {out} was asked for; the name of a data file ends in .h5.")
-    if single and len(splits) != 1:
-        raise ParameterError(f"One file {out} was asked for, but {len(splits)} splits. Name a folder, or one --split.")
+    if single and len(recipes) != 1:
+        raise ParameterError(f"One file {out} was asked for, but {len(recipes)} splits. Name a folder, or one --split.")
     workers = convert("workers", workers, int)
     check_number("workers", workers, 1, MOST_WORKERS)
     check_truth("force", force)
     index, shards = (0, 1) if shard is None else split_shard(shard)
-    recipes = [make_recipe(name, split=split, **recipe) for split in dict.fromkeys(splits)]
-    parts = [shard_range(index, shards, one.spec.count) for one in recipes]
+    parts = [shard_range(index, shards, recipe.spec.count) for recipe in recipes]
     made = []
-    for one, part in zip(recipes, parts, strict=True):
+    for recipe, part in zip(recipes, parts, strict=True):
         suffix = "" if part is None else f"-{index}of{shards}"
-        path = out if single else out / f"{_file_stem(name)}-{one.spec.split}{suffix}.h5"
+        path = out if single else out / f"{_file_stem(recipe.name)}-{recipe.spec.split}{suffix}.h5"
         with progress(path.name) as report:
-            made.append(generate_file(one, path, shard=part, force=force, workers=workers, report=report))
+            made.append(generate_file(recipe, path, shard=part, workers=workers, force=force, report=report))
     return made
 
 
@@ -122,8 +151,15 @@ def _file_stem(name: str) -> str:
 
 
 def generate_file(
-    recipe: Recipe, path: Path, *, shard: range | None = None, workers: int = 1, report: Report = silent, **how: bool
-) -> Generated:
+    recipe: Recipe,
+    path: Path,
+    *,
+    shard: range | None = None,
+    workers: int = 1,
+    force: bool = False,
+    wait: bool = False,
+    report: Report = silent,
+) -> Written:
     """Makes the file of a recipe, or what is missing of it.
 
     Args:
@@ -131,8 +167,9 @@ def generate_file(
         path: The file; its folder is made if it is missing.
         shard: Which of its samples; all of them by default.
         workers: Processes that draw and write, this one included.
-        report: Is told of the progress.
-        how: ``force`` and ``wait``; see `capsbench.files.writing.write_file`.
+        force: Whether to start again where a file of another spec stands, or one that cannot be read.
+        wait: Whether to wait for another run that is writing the file.
+        report: Called with the progress.
 
     Raises:
         SpecMismatchError: A file of another spec, finished or partial, stands there, or something else where the
@@ -141,11 +178,11 @@ def generate_file(
         StorageError: The disk is full, a permission is missing, or another run is writing the file.
     """
     outline = Outline(recipe.spec, columns_of(recipe.generator, recipe.spec), shard)
-    source = Drawing(recipe, 0 if shard is None else shard.start)
-    return write_file(path, outline, source, workers=workers, report=report, **how)
+    source = DrawnSamples(recipe, 0 if shard is None else shard.start)
+    return write_file(path, outline, source, workers=workers, force=force, wait=wait, report=report)
 
 
-def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) -> Generated:
+def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) -> Written:
     """Draws the damaged blocks of a file anew, from its own spec.
 
     Args:
@@ -165,8 +202,8 @@ def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) ->
         file.check_writable()
         recipe = file.recipe()
         outline = Outline(recipe.spec, columns_of(recipe.generator, recipe.spec), file.shard)
-        drawn = heal(file, outline, Drawing(recipe, file.span.start), 1, report)
-    return generated(file, drawn, begun)
+        written = repair(file, outline, DrawnSamples(recipe, file.span.start), 1, report)
+    return finished(file, written, begun)
 
 
 def wrong_samples(file: DataFile, number: int, *, seed: int | None = None) -> list[int]:

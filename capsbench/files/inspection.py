@@ -1,17 +1,18 @@
-"""What a data file holds: its measures, its picture, and whether it is what its spec says."""
+"""What a data file holds: its classes, and its measures as its generator defines them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from capsbench.contracts import CLASSES, FloatArray
+from capsbench.contracts import CLASSES, ArrayBatch, IndexArray
+from capsbench.data.samples import Samples
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile
 
 MEASURED = 100_000  # samples at most; evenly spread where there are more
-CHUNK = 4096
+AT_ONCE = 4096  # samples that are read at a time
 MANY = 2**20  # labels at a time
 PERCENTILES = (5, 50, 95)
 
@@ -43,19 +44,28 @@ def measure(file: DataFile) -> list[Measure]:
     if file.transform is not None and not np.isfinite(file.transform).all():
         raise DataFileError(f"{file.path}: a transform in it is no number.")
     sampler = file.recipe().sampler
-    number = min(len(file), MEASURED)
-    chosen = np.arange(number) * len(file) // number
+    chosen = evenly_spread(len(file), MEASURED)
     try:
-        parts: list[Mapping[str, FloatArray]] = [
-            sampler.measures(file.batch(chosen[start : start + CHUNK])) for start in range(0, number, CHUNK)
-        ]
+        parts = [sampler.measures(batch) for batch in array_batches(file, chosen)]
     except IndexError:  # a digest can be forged with the data that it stands for
         raise DataFileError(f"{file.path}: its samples name digits or shifts that its spec does not draw.") from None
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return [
-        Measure(name, float(array.mean()), tuple(np.percentile(array, PERCENTILES).tolist()), number)
+        Measure(name, float(array.mean()), tuple(np.percentile(array, PERCENTILES).tolist()), len(chosen))
         for name, array in values.items()
     ]
+
+
+def evenly_spread(count: int, most: int) -> IndexArray:
+    """The indices of ``most`` of ``count`` samples, evenly spread; of all of them where there are no more."""
+    number = min(count, most)
+    return np.arange(number) * count // number
+
+
+def array_batches(data: Samples, indices: IndexArray) -> Iterator[ArrayBatch]:
+    """Samples ``indices`` ``[n]`` of a file or a stream, in their order, `AT_ONCE` at a time."""
+    for start in range(0, len(indices), AT_ONCE):
+        yield data.batch(indices[start : start + AT_ONCE])
 
 
 def classes(file: DataFile) -> dict[str, Any]:

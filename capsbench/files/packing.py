@@ -22,7 +22,7 @@ from capsbench.files.header import close, create_packed, interrupt_later
 from capsbench.files.layout import Outline
 from capsbench.files.packed import CHUNK, LARGEST_CHUNK, in_order
 from capsbench.files.sidecar import read_sidecar, sidecar_of
-from capsbench.files.writing import Generated, Report, check_apart, generated, silent, write_at, write_file
+from capsbench.files.writing import Report, Written, check_apart, finished, silent, write_at, write_file
 from capsbench.system.disk import flushing, kind_of, lock, make_folder, storage_errors, sync
 
 LEVEL = 6  # what the file states; with runs alone zlib makes the same bytes at every level
@@ -93,7 +93,7 @@ class Sink:
         """Nothing is held back."""
 
 
-def pack_file(path: Path, out: Path, *, force: bool = False, report: Report = silent) -> Generated:
+def pack_file(path: Path, out: Path, *, force: bool = False, report: Report = silent) -> Written:
     """Packs a contiguous file; every digest of it is checked.
 
     Args:
@@ -124,10 +124,10 @@ def pack_file(path: Path, out: Path, *, force: bool = False, report: Report = si
             _check_same(file, out)
         else:
             _pack(file, out, report)
-    return generated(DataFile(out), 0 if left else len(file), begun)
+    return finished(DataFile(out), 0 if left else len(file), begun)
 
 
-def unpack_file(path: Path, out: Path, *, force: bool = False, report: Report = silent) -> Generated:
+def unpack_file(path: Path, out: Path, *, force: bool = False, report: Report = silent) -> Written:
     """Makes the contiguous file of a packed one, byte for byte as it was; block by block, so that memory is no bound.
 
     Args:

@@ -1,4 +1,4 @@
-"""From a source of samples to a finished file: resumed after a kill, healed after damage.
+"""From a source of samples to a finished file: resumed after a kill, repaired after damage.
 
 A file is written as ``NAME.h5.partial`` and renamed when it is whole. Resuming and repairing are one thing: every block
 is held against its digest, and what does not match is written anew. Where the samples come from, a generator, shards,
@@ -56,21 +56,21 @@ def silent(done: int, total: int) -> None:
 
 
 @dataclass(frozen=True)
-class Generated:
-    """What became of a file.
+class Written:
+    """A finished file, and what it took to make it.
 
     Attributes:
-        path: The finished file.
-        drawn: How many samples were drawn for it; 0 if it was whole already.
-        kept: How many samples were there already, and right.
+        path: The file.
+        written: How many samples were written; 0 if it was whole already.
+        reused: How many samples were there already, and right.
         seconds: How long it took.
         size: Bytes of the file.
         digest: Its root digest, in hexadecimal.
     """
 
     path: Path
-    drawn: int
-    kept: int
+    written: int
+    reused: int
     seconds: float
     size: int
     digest: str
@@ -85,7 +85,7 @@ def write_file(
     wait: bool = False,
     workers: int = 1,
     report: Report = silent,
-) -> Generated:
+) -> Written:
     """Makes a file, or what is missing of it.
 
     Args:
@@ -112,10 +112,10 @@ def write_file(
     if path.exists() and not force and not os.access(path.parent, os.W_OK):
         file = _open_ours(path, outline)  # in a folder that others share there is nothing to be written
         file.check()
-        return generated(file, 0, begun)
+        return finished(file, 0, begun)
     with lock(path, wait=wait):
         if path.exists() and not force:
-            drawn = heal(_open_ours(path, outline), outline, source, workers, report)
+            written = repair(_open_ours(path, outline), outline, source, workers, report)
             told = read_sidecar(path)
             if told != (outline.spec, outline.shard) and (told is not None or not sidecar_of(path).exists()):
                 write_sidecar(outline, path)  # what is no sidecar is somebody's, and is left
@@ -126,12 +126,12 @@ def write_file(
                     "Add --force to write over it, or choose another place."
                 )
             partial = _open_partial(path, outline, force)
-            drawn = heal(partial, outline, source, workers, report)
+            written = repair(partial, outline, source, workers, report)
             write_sidecar(outline, path)
             with storage_errors(path):
                 partial.path.replace(path)
                 sync(path.parent)
-    return generated(DataFile(path), drawn, begun)
+    return finished(DataFile(path), written, begun)
 
 
 def check_name(path: Path) -> None:
@@ -166,7 +166,7 @@ def check_apart(out: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(f"{path} has a name that is needed while {out} is being made. Choose another name.")
 
 
-def heal(file: DataFile, outline: Outline, source: Source, workers: int, report: Report) -> int:
+def repair(file: DataFile, outline: Outline, source: Source, workers: int, report: Report) -> int:
     """Writes every block that does not match its digest, then sets the root digest; how many samples were written."""
     file.check_writable()
     file.check_fits(outline.columns)
@@ -264,12 +264,12 @@ def write_at(handle: int, content: memoryview, offset: int) -> None:
         content, offset = content[written:], offset + written
 
 
-def generated(file: DataFile, drawn: int, begun: float) -> Generated:
-    """What became of a file that is finished; ``begun`` is when the clock said so."""
-    return Generated(
+def finished(file: DataFile, written: int, begun: float) -> Written:
+    """A finished file of which so many samples were written since `time.perf_counter` said ``begun``."""
+    return Written(
         path=file.path,
-        drawn=drawn,
-        kept=len(file) - drawn,
+        written=written,
+        reused=len(file) - written,
         seconds=time.perf_counter() - begun,
         size=file.path.stat().st_size,
         digest=file.digest,

@@ -25,7 +25,7 @@ from capsbench.data.columns import columns
 from capsbench.data.digits import KNOWN
 from capsbench.errors import DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
 from capsbench.files.layout import Outline
-from capsbench.files.writing import Generated, Report, check_apart, silent, write_file
+from capsbench.files.writing import Report, Written, check_apart, silent, write_file
 from capsbench.importing.matfile import FACTORS, HEADER_BYTES, SAMPLE_BYTES, header_fault
 from capsbench.spec import IMPORTED, SPLITS, UNKNOWN, DataSpec
 from capsbench.system.disk import storage_errors
@@ -81,7 +81,7 @@ class Importing:
 
 def import_affnist(
     mat: Path, out: Path, *, split: str | None = None, force: bool = False, report: Report = silent
-) -> Generated:
+) -> Written:
     """Makes a data file of a MATLAB file of affNIST.
 
     Args:

@@ -18,7 +18,7 @@ from capsbench.data.digits import digits_by_hash
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import DataFileError, DigitsError
 from capsbench.files.datafile import DataFile
-from capsbench.files.inspection import CHUNK, MEASURED, PERCENTILES
+from capsbench.files.inspection import MEASURED, PERCENTILES, array_batches, evenly_spread
 from capsbench.geometry import WARP_CANVAS, WarpTable, inverse_coefficients
 
 REDRAWN = 300
@@ -49,7 +49,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FactorComparison:
     """One number in both data sets.
 
     Attributes:
@@ -85,7 +85,7 @@ class Redrawing:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Agreement:
     """An imported file held against our affnist.
 
     Attributes:
@@ -100,7 +100,7 @@ class Calibration:
     samples: int
     digits: str
     without_ink: int
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[FactorComparison, ...]
     redrawing: Redrawing | None
     not_redrawn: str = ""
 
@@ -109,7 +109,7 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(file: DataFile) -> Calibration:
+def measure_agreement(file: DataFile) -> Agreement:
     """Holds an imported file against affnist with its default ranges, of the same split, seed 0, and as many samples.
 
     Raises:
@@ -119,8 +119,8 @@ def calibrate(file: DataFile) -> Calibration:
     transform, shape = file.transform, (*file.labels.shape[1:], *file.images.shape[1:])
     if transform is None or shape != (WARP_CANVAS, WARP_CANVAS) or not np.isfinite(transform).all():
         raise DataFileError(f"{file.path}: its data sets are not those of an imported file.")
-    number = min(len(file), MEASURED)
-    chosen = np.arange(number) * len(file) // number
+    chosen = evenly_spread(len(file), MEASURED)
+    number = len(chosen)
     ours = stream("affnist", split=file.spec.split, count=number, digits=file.digits)
     theirs_seen, ours_seen = _seen(file, chosen), _seen(ours, np.arange(number))
     comparisons = [
@@ -130,7 +130,7 @@ def calibrate(file: DataFile) -> Calibration:
     ]
     redrawing = _redrawing(file)
     blank = number - len(theirs_seen[INK[0]])
-    return Calibration(
+    return Agreement(
         samples=number,
         digits=ours.recipe.digits.origin,
         without_ink=blank,
@@ -156,8 +156,7 @@ def ink_boxes(images: UInt8Array) -> FloatArray:
 def _seen(data: DataFile | Stream, chosen: IndexArray) -> Mapping[str, FloatArray]:
     """Every number of some samples, by its name."""
     boxes, transforms = [], []
-    for start in range(0, len(chosen), CHUNK):
-        batch = data.batch(chosen[start : start + CHUNK])
+    for batch in array_batches(data, chosen):
         assert batch.transform is not None
         boxes.append(ink_boxes(batch.images))
         transforms.append(batch.transform.astype(np.float64))
@@ -165,11 +164,11 @@ def _seen(data: DataFile | Stream, chosen: IndexArray) -> Mapping[str, FloatArra
     return dict(zip((*FACTORS, *INK), columns, strict=True))
 
 
-def _compared(name: str, imported: FloatArray, ours: FloatArray) -> Comparison:
+def _compared(name: str, imported: FloatArray, ours: FloatArray) -> FactorComparison:
     from scipy.stats import ks_2samp  # which takes half a second, and files are made without it
 
     distance = ks_2samp(imported, ours, method="asymp").statistic
-    return Comparison(name, _spread(imported), _spread(ours), float(distance))
+    return FactorComparison(name, _spread(imported), _spread(ours), float(distance))
 
 
 def _spread(values: FloatArray) -> Spread:
@@ -186,8 +185,7 @@ def _redrawing(file: DataFile) -> Redrawing | str:
         digits = digits_by_hash(file.spec.digits, file.spec.split, file.digits)
     except DigitsError as error:
         return str(error).split("\n")[0]
-    number = min(len(file), REDRAWN)
-    chosen = np.arange(number) * len(file) // number
+    chosen = evenly_spread(len(file), REDRAWN)
     source, transform = file.source[chosen].astype(np.int64), file.transform[chosen].astype(np.float64)
     drawable = (np.abs(transform) <= PLAUSIBLE).all(1) & (transform[:, 2:4] >= SMALLEST_SCALE).all(1)
     drawable &= (source >= 0) & (source < len(digits))
@@ -218,8 +216,8 @@ def _readings(transform: FloatArray) -> Iterator[tuple[str, FloatArray]]:
         yield ", ".join(other) or OURS, read
 
 
-def calibration_text(facts: Mapping[str, Any]) -> list[str]:
-    """What `Calibration.to_dict` says, in lines."""
+def agreement_text(facts: Mapping[str, Any]) -> list[str]:
+    """What `Agreement.to_dict` says, in lines."""
     rows = []
     for one in facts["comparisons"]:
         for name, data in ((one["name"], "imported"), ("", "ours")):

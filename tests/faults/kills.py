@@ -122,7 +122,7 @@ def run(recipe: Recipe, workers: int, force: bool, blow: Blow = NONE) -> str:
     except CapsbenchError as error:
         assert "\n" not in str(error)
         return f"{type(error).__name__}: {error}"
-    return f"made, {made.drawn} drawn"
+    return f"made, {made.written} drawn"
 
 
 def workers_of(pid: int) -> list[int]:

@@ -24,7 +24,7 @@ from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.importing import affnist as importing
 from capsbench.importing import matfile
 from capsbench.importing.affnist import import_affnist
-from capsbench.importing.agreement import calibrate
+from capsbench.importing.agreement import measure_agreement
 
 from .forked import forked
 from .mutation import Draw, bits, extremes, hole, swapped
@@ -83,7 +83,7 @@ class Mat:
         file = open_dataset(OUT)
         if draw.random() < 0.25:
             warnings.simplefilter("error")
-            json.dumps(calibrate(file).to_dict(), allow_nan=False)
+            json.dumps(measure_agreement(file).to_dict(), allow_nan=False)
         return AS_IT_IS if agrees(file, content) else "something else"
 
     def _inside(self, content: bytes, draw: Draw) -> bytes:

@@ -572,7 +572,7 @@ def test_a_file_of_code_that_the_user_names_is_made_and_mended_where_it_is_named
     path.write_bytes(whole[:5000] + b"\x55" + whole[5001:])
     with pytest.raises(DataFileError, match="damaged in block 0"):
         open_dataset(path)
-    assert generate_file(recipe("mine.py:Mine"), path).drawn == COUNT
+    assert generate_file(recipe("mine.py:Mine"), path).written == COUNT
     assert path.read_bytes() == whole
     with pytest.raises(DataFileError, match="code that a file names is not run"):
         wrong_samples(open_dataset(path), 3)

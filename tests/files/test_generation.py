@@ -97,7 +97,7 @@ def test_the_digests_are_those_of_the_contract(name: str, options: dict[str, Any
 def test_a_shorter_data_set_is_the_beginning_of_a_longer_one(count: int) -> None:
     longer = recipe(count=MANY + 1).sampler.batch(np.arange(MANY + 1))
     made = generate_file(recipe(count=count), Path("x.h5"))
-    assert (made.drawn, made.kept) == (count, 0)
+    assert (made.written, made.reused) == (count, 0)
     assert made.size == Path("x.h5").stat().st_size
     file = open_dataset("x.h5")
     assert len(file) == count
@@ -126,7 +126,7 @@ def test_repair_restores_a_file_byte_for_byte_wherever_it_is_flipped() -> None:
             open_dataset(path)
         repaired = repair_file(path, digits="embedded")
         size = MANY if key == "root" else min(4096, MANY - block * 4096)
-        assert (repaired.drawn, repaired.kept) == (size, MANY - size)
+        assert (repaired.written, repaired.reused) == (size, MANY - size)
         assert path.read_bytes() == whole, (key, offset)
     assert names() == ["x.h5", "x.json"]
 
@@ -151,7 +151,7 @@ def test_damage_in_several_blocks_is_told_and_mended_together() -> None:
 def test_repair_of_a_whole_file_changes_nothing() -> None:
     path = generate_file(recipe(), Path("x.h5")).path
     before = path.stat().st_mtime_ns
-    assert repair_file(path).drawn == 0
+    assert repair_file(path).written == 0
     assert path.stat().st_mtime_ns == before
 
 
@@ -197,7 +197,7 @@ def test_samples_forged_together_with_their_digests_are_found(key: str) -> None:
     seal(path)
     open_dataset(path)  # the digests hold
     assert wrong_samples(DataFile(path), 5000) == [17, 4500]
-    assert repair_file(path).drawn == 0
+    assert repair_file(path).written == 0
 
 
 def test_a_forged_sign_of_zero_is_found() -> None:

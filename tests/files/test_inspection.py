@@ -79,7 +79,7 @@ def test_the_measures_of_pairs_are_those_of_their_shifts() -> None:
 
 def test_of_a_large_file_evenly_spread_samples_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "MEASURED", 10)
-    monkeypatch.setattr(inspection, "CHUNK", 3)
+    monkeypatch.setattr(inspection, "AT_ONCE", 3)
     file = made("padded", count=95)
     assert file.shift is not None
     chosen = [0, 9, 19, 28, 38, 47, 57, 66, 76, 85]

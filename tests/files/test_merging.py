@@ -38,7 +38,7 @@ def test_shards_of_any_number_give_the_file_that_was_never_cut(shards: int) -> N
     whole = generate_file(one, Path("whole/x.h5")).path
     parts = cut(one, shards)
     merged = merge_files(Path("merged/x.h5"), parts[::-1])
-    assert (merged.drawn, merged.digest) == (COUNT, open_dataset(whole).digest)
+    assert (merged.written, merged.digest) == (COUNT, open_dataset(whole).digest)
     assert Path("merged/x.h5").read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in Path("merged").iterdir()) == ["x.h5", "x.json"]
 
@@ -70,7 +70,7 @@ def test_a_damaged_shard_is_healed_from_its_own_spec() -> None:
     damaged = bytearray(before)
     damaged[place.offset + 100] ^= 1
     path.write_bytes(damaged)
-    assert repair_file(path, digits="embedded").drawn == 4096
+    assert repair_file(path, digits="embedded").written == 4096
     assert path.read_bytes() == before
 
 
@@ -92,7 +92,7 @@ def test_a_merge_that_was_stopped_goes_on() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         merge_files(Path("x.h5"), parts, report=stop)
-    assert merge_files(Path("x.h5"), parts).kept == 4096
+    assert merge_files(Path("x.h5"), parts).reused == 4096
 
 
 def damage(path: Path) -> None:
@@ -168,7 +168,7 @@ def test_another_file_is_not_written_over_unless_forced() -> None:
     generate_file(recipe(seed=1), Path("x.h5"))
     with pytest.raises(SpecMismatchError, match="seed: asked 0, found 1"):
         merge_files(Path("x.h5"), parts)
-    assert merge_files(Path("x.h5"), parts, force=True).drawn == COUNT
+    assert merge_files(Path("x.h5"), parts, force=True).written == COUNT
 
 
 def test_a_whole_file_where_a_shard_is_to_go_is_refused() -> None:

@@ -48,12 +48,12 @@ def test_a_file_packed_and_unpacked_is_the_same_bytes(name: str, layers: bool) -
     path = plain(name, layers=layers)
     told: list[tuple[int, int]] = []
     made = pack_file(path, PACKED, report=lambda done, total: told.append((done, total)))
-    assert (made.path, made.drawn, made.kept, made.size) == (PACKED, COUNT, 0, PACKED.stat().st_size)
+    assert (made.path, made.written, made.reused, made.size) == (PACKED, COUNT, 0, PACKED.stat().st_size)
     assert made.digest == DataFile(path).digest and told == [(4096, COUNT), (COUNT, COUNT)]
     assert made.size < path.stat().st_size / 4.5
     back = unpack_file(PACKED, BACK)
     assert BACK.read_bytes() == path.read_bytes()
-    assert back.digest == made.digest and back.drawn == COUNT
+    assert back.digest == made.digest and back.written == COUNT
     assert read_sidecar(BACK) == (DataFile(path).spec, None)
     assert names() == ["back.h5", "back.json", "packed.h5", "plain.h5", "plain.json"]
 
@@ -165,7 +165,7 @@ def test_what_stands_where_the_packed_file_goes_is_left_or_refused() -> None:
     made = pack_file(path, PACKED, force=True)
     whole = PACKED.read_bytes()
     again = pack_file(path, PACKED)
-    assert (again.drawn, again.kept, again.digest, again.size) == (0, 50, made.digest, made.size)
+    assert (again.written, again.reused, again.digest, again.size) == (0, 50, made.digest, made.size)
     damaged = bytearray(whole)
     offset, size = DataFile(PACKED).extents["images"].chunks[0]
     damaged[offset + size // 2] ^= 1
@@ -252,12 +252,12 @@ def test_a_contiguous_file_is_mended_from_its_packed_copy() -> None:
     place = DataFile(path).extents["images"]
     overwrite(path, place.offset + 4100 * place.sample_bytes, b"\x55")
     made = unpack_file(PACKED, path)
-    assert (made.drawn, made.kept) == (904, 4096) and path.read_bytes() == whole
+    assert (made.written, made.reused) == (904, 4096) and path.read_bytes() == whole
     for key in ("digests", "root"):
         overwrite(path, DataFile(path).extents[key].offset, b"\x55")
-        assert unpack_file(PACKED, path).drawn == (4096 if key == "digests" else 5000)
+        assert unpack_file(PACKED, path).written == (4096 if key == "digests" else 5000)
         assert path.read_bytes() == whole
-    assert unpack_file(PACKED, path).drawn == 0
+    assert unpack_file(PACKED, path).written == 0
 
 
 def test_a_file_of_another_spec_is_not_unpacked_over() -> None:
@@ -307,7 +307,7 @@ def test_damage_and_forgery_of_a_packed_file_are_refused_before_there_is_a_file(
     assert not BACK.exists()
     PACKED.write_bytes(whole)  # got again: what was unpacked already is kept
     made = unpack_file(PACKED, BACK)
-    assert (made.drawn, made.kept) == (904, 4096) and BACK.read_bytes() == PLAIN.read_bytes()
+    assert (made.written, made.reused) == (904, 4096) and BACK.read_bytes() == PLAIN.read_bytes()
     BACK.unlink()
     overwrite(PACKED, DataFile(PACKED).extents["root"].offset, b"\0\0\0\0")
     with pytest.raises(DataFileError, match=r"root digest is not that of its blocks\. It is packed"):

@@ -52,7 +52,7 @@ def test_a_sidecar_that_does_not_tell_of_the_file_is_written_anew(damage: str) -
         shutil.copy("y.json", "x.json")
     else:
         Path("x.json").write_text(json.dumps(good | {"shard": [0, 50]}))
-    assert generate_file(recipe(), Path("x.h5")).drawn == 0
+    assert generate_file(recipe(), Path("x.h5")).written == 0
     found = json.loads(Path("x.json").read_text())
     assert found["spec"] == good["spec"] and "shard" not in found
 
@@ -61,7 +61,7 @@ def test_a_sidecar_that_does_not_tell_of_the_file_is_written_anew(damage: str) -
 def test_what_is_no_sidecar_beside_a_whole_file_is_left(content: str) -> None:
     generate_file(recipe(), Path("x.h5"))
     Path("x.json").write_text(content)
-    assert generate_file(recipe(), Path("x.h5")).drawn == 0
+    assert generate_file(recipe(), Path("x.h5")).written == 0
     assert Path("x.json").read_text() == content
 
 

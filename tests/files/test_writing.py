@@ -46,7 +46,7 @@ def test_an_interrupted_run_goes_on_where_it_was(done: int, missing: int) -> Non
     again = recipe(count=MANY)
     counter = counting(again)
     made = generate_file(again, Path("x.h5"))
-    assert (made.drawn, made.kept) == (MANY - missing, missing)
+    assert (made.written, made.reused) == (MANY - missing, missing)
     assert counter.drawn == list(range(missing, MANY))
     assert Path("x.h5").read_bytes() == whole
     assert names() == ["whole.h5", "whole.json", "x.h5", "x.json"]
@@ -58,7 +58,7 @@ def test_of_a_partial_file_only_what_is_not_right_is_drawn_anew() -> None:
         generate_file(recipe(count=MANY), Path("x.h5"), report=stop_after(MANY))
     flip(Path("x.h5.partial"), DataFile(whole).extents["images"].offset + 28 * 28 * 5000)
     made = generate_file(recipe(count=MANY), Path("x.h5"))
-    assert (made.drawn, made.kept) == (4096, MANY - 4096)
+    assert (made.written, made.reused) == (4096, MANY - 4096)
     assert Path("x.h5").read_bytes() == whole.read_bytes()
 
 
@@ -72,7 +72,7 @@ def test_a_partial_file_that_does_not_read_as_ours_is_started_anew(damage: str) 
         flip(partial, 100)
     else:
         partial.write_bytes({"cut": partial.read_bytes()[:50_000], "empty": b"", "garbage": b"x" * 9000}[damage])
-    assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
+    assert generate_file(recipe(count=MANY), Path("x.h5")).written == MANY
     assert Path("x.h5").read_bytes() == whole
 
 
@@ -82,7 +82,7 @@ def test_a_whole_file_is_verified_and_left() -> None:
     again = recipe()
     counter = counting(again)
     made = generate_file(again, Path("x.h5"))
-    assert (made.drawn, made.kept) == (0, 100)
+    assert (made.written, made.reused) == (0, 100)
     after = [Path(name).stat() for name in names()]
     assert [(one.st_ino, one.st_mtime_ns) for one in after] == [(one.st_ino, one.st_mtime_ns) for one in before]
     assert not counter.drawn
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_healed_by_generating_it_again(key: str) -> None:
     whole = path.read_bytes()
     flip(path, DataFile(path).extents[key].offset + 1)
     assert path.read_bytes() != whole
-    assert generate_file(recipe(count=MANY), path).drawn == (MANY if key == "root" else 4096)
+    assert generate_file(recipe(count=MANY), path).written == (MANY if key == "root" else 4096)
     assert path.read_bytes() == whole
 
 
@@ -123,7 +123,7 @@ def test_a_file_of_another_spec_is_refused_and_kept(change: dict[str, Any], diff
     assert difference in str(told.value) and "--force" in str(told.value)
     assert {name: Path(name).read_bytes() for name in names()} == there
     made = generate_file(other, Path("x.h5"), force=True)
-    assert made.drawn == other.spec.count
+    assert made.written == other.spec.count
     assert open_dataset("x.h5").spec == other.spec
     assert names() == ["x.h5", "x.json"]
     assert json.loads(Path("x.json").read_text())["spec"] == other.spec.to_dict()
@@ -149,12 +149,12 @@ def test_a_forced_run_that_was_stopped_goes_on() -> None:
     other = recipe(seed=1, count=MANY)
     with pytest.raises(KeyboardInterrupt):
         generate_file(other, Path("x.h5"), force=True, report=stop_after(4096))
-    assert generate_file(other, Path("x.h5"), force=True).kept == 4096
+    assert generate_file(other, Path("x.h5"), force=True).reused == 4096
 
 
 def test_force_draws_a_whole_file_anew() -> None:
     whole = generate_file(recipe(), Path("x.h5")).path.read_bytes()
-    assert generate_file(recipe(), Path("x.h5"), force=True).drawn == 100
+    assert generate_file(recipe(), Path("x.h5"), force=True).written == 100
     assert Path("x.h5").read_bytes() == whole
 
 
@@ -215,7 +215,7 @@ def test_a_file_is_synced_before_it_takes_its_name_even_when_another_run_wrote_i
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace_)
-    assert generate_file(recipe(), Path("x.h5")).drawn == 0
+    assert generate_file(recipe(), Path("x.h5")).written == 0
     file, folder = Path("x.h5").stat().st_ino, Path().stat().st_ino
     assert events.index(("sync", file)) < events.index(("rename", file))
     assert events[-1] == ("sync", folder)
@@ -253,7 +253,7 @@ def test_several_processes_make_the_same_bytes(workers: int) -> None:
         workers=workers,
         report=lambda done, total: seen.append(done),
     )
-    assert (made.drawn, made.kept) == (MANY, 0)
+    assert (made.written, made.reused) == (MANY, 0)
     assert Path("x.h5").read_bytes() == whole
     assert seen[0] == 0 and seen[-1] == MANY and seen == sorted(seen) and len(seen) == 4
 
@@ -285,7 +285,7 @@ def test_a_disk_that_fails_while_more_is_drawn_is_told(monkeypatch: pytest.Monke
             generate_file(recipe(count=MANY), Path("x.h5"), report=lambda done, total: time.sleep(0.05))
     assert names() == ["x.h5.partial"]
     # What the disk refused still shows in the system's cache, so that no block may count as written.
-    assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
+    assert generate_file(recipe(count=MANY), Path("x.h5")).written == MANY
 
 
 def test_blocks_that_a_disk_did_not_take_are_written_again_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +303,7 @@ def test_blocks_that_a_disk_did_not_take_are_written_again_and_no_others(monkeyp
         patch.setattr(os, "fsync", fail)
         with pytest.raises(StorageError, match="Input/output error"):
             generate_file(recipe(count=MANY), path)
-    assert generate_file(recipe(count=MANY), path).drawn == 4096
+    assert generate_file(recipe(count=MANY), path).written == 4096
     assert path.read_bytes() == whole
 
 
@@ -314,7 +314,7 @@ def test_a_file_system_that_cannot_sync_meanwhile_is_no_failure(monkeypatch: pyt
         raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
     monkeypatch.setattr(os, "fdatasync", refuse)
-    assert generate_file(recipe(count=MANY), Path("x.h5")).drawn == MANY
+    assert generate_file(recipe(count=MANY), Path("x.h5")).written == MANY
 
 
 @pytest.mark.parametrize("name", ["x.json", "x", "x.h5.partial", "below/x.hdf5"])
@@ -334,7 +334,7 @@ def test_a_finished_file_without_its_root_digest_is_written_anew_whatever_its_bl
     overwrite(path, file.extents["root"].offset, bytes(32))
     with pytest.raises(DataFileError, match="root digest"):
         open_dataset(path)
-    assert repair_file(path).drawn == MANY
+    assert repair_file(path).written == MANY
     assert path.read_bytes() == whole
 
 
@@ -393,7 +393,7 @@ def test_a_whole_file_in_a_folder_that_cannot_be_written_is_verified_and_left(mo
 
     with monkeypatch.context() as patch:
         patch.setattr(durability, "_open_locked", forbidden)
-        assert generate_file(recipe(), path).kept == 100
+        assert generate_file(recipe(), path).reused == 100
         with pytest.raises(SpecMismatchError):
             generate_file(recipe(seed=1), path)
         flip(path, DataFile(path).extents["images"].offset)

@@ -85,7 +85,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
 def test_what_the_file_holds_arrives(compressed: bool) -> None:
     batch = drawn()
     made = import_affnist(write_mat(batch, compressed=compressed), OUT)
-    assert (made.drawn, made.kept) == (1600, 0)
+    assert (made.written, made.reused) == (1600, 0)
     file = open_dataset(OUT)
     for name in ("images", "labels", "transform"):
         np.testing.assert_array_equal(getattr(file, name), getattr(batch, name))
@@ -145,7 +145,7 @@ def test_a_split_that_the_labels_contradict_is_refused() -> None:
     with pytest.raises(ParameterError, match=r"Split test was asked.*embedded's validation digits.*Leave --split out"):
         import_affnist(MAT, OUT, split="test")
     assert left() == ["x.mat"]
-    assert import_affnist(MAT, OUT, split="validation").drawn == 1600
+    assert import_affnist(MAT, OUT, split="validation").written == 1600
 
 
 def test_what_makes_no_sense_is_refused_before_anything_is_read() -> None:
@@ -160,12 +160,12 @@ def test_a_file_that_is_there_is_left_and_another_is_not_written_over() -> None:
     write_mat(drawn())
     import_affnist(MAT, OUT)
     before = OUT.read_bytes()
-    assert (import_affnist(MAT, OUT).drawn, OUT.read_bytes()) == (0, before)
+    assert (import_affnist(MAT, OUT).written, OUT.read_bytes()) == (0, before)
     other = write_mat(drawn(count=900), Path("y.mat"))
     with pytest.raises(SpecMismatchError, match="Add --force"):
         import_affnist(other, OUT)
     assert OUT.read_bytes() == before
-    assert import_affnist(other, OUT, force=True).drawn == 900
+    assert import_affnist(other, OUT, force=True).written == 900
     assert len(open_dataset(OUT)) == 900
 
 
@@ -180,7 +180,7 @@ def test_damage_is_mended_by_importing_again_and_nothing_else() -> None:
     with pytest.raises(DataFileError, match=r"cannot be drawn anew. Import it again: capsbench import affnist"):
         repair_file(OUT)
     assert OUT.read_bytes() == damaged
-    assert import_affnist(MAT, OUT).drawn == 1600
+    assert import_affnist(MAT, OUT).written == 1600
     assert OUT.read_bytes() == before
     with pytest.raises(DataFileError, match="Import it again"):
         wrong_samples(open_dataset(OUT), 5)
@@ -197,7 +197,7 @@ def test_an_import_that_was_stopped_goes_on() -> None:
         import_affnist(MAT, OUT, report=stop)
     assert left() == ["x.h5.partial", "x.mat"]
     made = import_affnist(MAT, OUT)
-    assert (made.drawn, made.kept) == (904, 4096)
+    assert (made.written, made.reused) == (904, 4096)
     import_affnist(MAT, Path("y.h5"))
     assert OUT.read_bytes() == Path("y.h5").read_bytes()
 

@@ -17,9 +17,16 @@ from capsbench.files.datafile import DataFile
 from capsbench.files.generation import generate_file
 from capsbench.files.layout import Outline
 from capsbench.files.writing import write_file
-from capsbench.importing import agreement as calibration
 from capsbench.importing.affnist import Importing, MatSamples
-from capsbench.importing.agreement import FACTORS, INK, Calibration, calibrate, calibration_text, ink_boxes
+from capsbench.importing.agreement import (
+    FACTORS,
+    INK,
+    Agreement,
+    FactorComparison,
+    agreement_text,
+    ink_boxes,
+    measure_agreement,
+)
 from capsbench.spec import DataSpec
 
 FULL = "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b"
@@ -54,7 +61,7 @@ def imported(batch: ArrayBatch, digits: str | None = None) -> DataFile:
     return DataFile(write_file(Path("x.h5"), outline, Importing(samples, source), force=True).path)
 
 
-def found(result: Calibration, name: str) -> calibration.Comparison:
+def found(result: Agreement, name: str) -> FactorComparison:
     (one,) = (one for one in result.comparisons if one.name == name)
     return one
 
@@ -71,7 +78,7 @@ def test_ink_boxes_are_those_that_can_be_counted() -> None:
 
 def test_our_own_samples_are_spread_as_ours_and_drawn_to_the_bit() -> None:
     batch = drawn()
-    result = calibrate(imported(batch))
+    result = measure_agreement(imported(batch))
     assert [one.name for one in result.comparisons] == [*FACTORS, *INK]
     assert (result.samples, result.digits, result.without_ink) == (COUNT, "embedded", 0)
     assert all(one.distance == 0 and one.imported == one.ours for one in result.comparisons)
@@ -86,11 +93,11 @@ def test_our_own_samples_are_spread_as_ours_and_drawn_to_the_bit() -> None:
 
 
 def test_other_ranges_are_told_by_their_distance() -> None:
-    result = calibrate(imported(drawn(rotation=(-10, 10), seed=3)))
+    result = measure_agreement(imported(drawn(rotation=(-10, 10), seed=3)))
     # Of U(-20, 20) a quarter lies below -10, where U(-10, 10) has nothing.
     assert found(result, "rotation (degrees)").distance == pytest.approx(0.25, abs=0.05)
     assert found(result, "shear").distance < 0.08
-    wide = calibrate(imported(drawn(scale=1.9)))
+    wide = measure_agreement(imported(drawn(scale=1.9)))
     assert found(wide, "ink: height").distance > 0.9
     assert found(wide, "ink: height").imported.mean > 1.5 * found(wide, "ink: height").ours.mean
     assert found(wide, "scale, vertical").distance == 1
@@ -113,7 +120,7 @@ def test_another_convention_is_recognised(reading: str) -> None:
     assert batch.transform is not None
     order, signs = READINGS[reading]
     other = batch.transform[:, order] * np.array(signs, np.float32)
-    redrawing = calibrate(imported(replace(batch, transform=other))).redrawing
+    redrawing = measure_agreement(imported(replace(batch, transform=other))).redrawing
     assert redrawing is not None
     assert redrawing.reading == reading and redrawing.nearest == 0
     assert redrawing.ours > 2
@@ -122,7 +129,7 @@ def test_another_convention_is_recognised(reading: str) -> None:
 def test_the_distance_of_redrawn_samples_is_in_grey_levels() -> None:
     batch = drawn()
     lighter = np.minimum(batch.images, 245) + np.uint8(10)
-    redrawing = calibrate(imported(replace(batch, images=lighter))).redrawing
+    redrawing = measure_agreement(imported(replace(batch, images=lighter))).redrawing
     assert redrawing is not None
     shown = np.arange(300) * COUNT // 300
     expected = np.abs(lighter[shown].astype(float) - batch.images[shown]).mean()
@@ -130,12 +137,12 @@ def test_the_distance_of_redrawn_samples_is_in_grey_levels() -> None:
 
 
 def test_of_a_large_file_evenly_spread_samples_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "MEASURED", 10)
-    monkeypatch.setattr(calibration, "REDRAWN", 7)
-    monkeypatch.setattr(calibration, "CHUNK", 3)
+    monkeypatch.setattr("capsbench.importing.agreement.MEASURED", 10)
+    monkeypatch.setattr("capsbench.importing.agreement.REDRAWN", 7)
+    monkeypatch.setattr("capsbench.files.inspection.AT_ONCE", 3)
     batch = drawn()
     assert batch.transform is not None
-    result = calibrate(imported(batch))
+    result = measure_agreement(imported(batch))
     assert found(result, "shear").imported.mean == pytest.approx(batch.transform[::100, 1].mean())
     assert (result.samples, result.redrawing and result.redrawing.samples) == (10, 7)
 
@@ -144,10 +151,10 @@ def test_of_a_large_file_evenly_spread_samples_are_seen(monkeypatch: pytest.Monk
     ("digits", "why"), [("unknown", "nothing says which"), (FULL, "Full MNIST's test digits are needed")]
 )
 def test_what_cannot_be_redrawn_is_said(digits: str, why: str) -> None:
-    result = calibrate(imported(drawn(), digits=digits))
+    result = measure_agreement(imported(drawn(), digits=digits))
     assert result.redrawing is None and result.not_redrawn.startswith(why)
     assert len(result.comparisons) == len(FACTORS) + len(INK)
-    assert f"redrawn     not: {result.not_redrawn}" in calibration_text(result.to_dict())[-1]
+    assert f"redrawn     not: {result.not_redrawn}" in agreement_text(result.to_dict())[-1]
 
 
 def test_transforms_that_nobody_draws_are_left_out() -> None:
@@ -156,11 +163,11 @@ def test_transforms_that_nobody_draws_are_left_out() -> None:
     odd = batch.transform.copy()
     odd[:, 2] = np.where(np.arange(COUNT) % 2, odd[:, 2], 0)  # a scale of nothing
     odd[7::10, 0] = 1e30
-    redrawing = calibrate(imported(replace(batch, transform=odd))).redrawing
+    redrawing = measure_agreement(imported(replace(batch, transform=odd))).redrawing
     shown = np.arange(300) * COUNT // 300
     assert redrawing is not None
     assert redrawing.samples == ((shown % 2 == 1) & (shown % 10 != 7)).sum() and redrawing.ours == 0
-    result = calibrate(imported(replace(batch, transform=odd * 0)))
+    result = measure_agreement(imported(replace(batch, transform=odd * 0)))
     assert result.redrawing is None and "no sample has a transform that can be drawn" in result.not_redrawn
 
 
@@ -168,17 +175,17 @@ def test_blank_images_have_no_box() -> None:
     batch = drawn()
     images = batch.images.copy()
     images[::4] = 0
-    result = calibrate(imported(replace(batch, images=images)))
+    result = measure_agreement(imported(replace(batch, images=images)))
     assert result.without_ink == 250
-    assert any("no ink      250 imported" in line for line in calibration_text(result.to_dict()))
-    result = calibrate(imported(replace(batch, images=images * 0)))
+    assert any("no ink      250 imported" in line for line in agreement_text(result.to_dict()))
+    result = measure_agreement(imported(replace(batch, images=images * 0)))
     assert [one.name for one in result.comparisons] == list(FACTORS) and result.without_ink == COUNT
 
 
 def test_what_is_found_is_plain_json_and_text() -> None:
-    facts = calibrate(imported(drawn(seed=1))).to_dict()
+    facts = measure_agreement(imported(drawn(seed=1))).to_dict()
     assert json.loads(json.dumps(facts, allow_nan=False))["comparisons"][0]["name"] == "rotation (degrees)"
-    lines = calibration_text(facts)
+    lines = agreement_text(facts)
     (row,) = (line for line in lines if "scale, vertical" in line)
     spread = facts["comparisons"][2]["imported"]
     assert f"{spread['mean']:.3f}" in row and f"{spread['percentiles'][1]:.3f}" in row
@@ -190,17 +197,17 @@ def test_what_is_found_is_plain_json_and_text() -> None:
 def test_a_file_that_only_says_that_it_was_imported_is_refused() -> None:
     pairs = generate_file(make_recipe("multimnist", split="test", digits="embedded", count=20), Path("y.h5"))
     with pytest.raises(DataFileError, match="not those of an imported file"):
-        calibrate(DataFile(pairs.path))
+        measure_agreement(DataFile(pairs.path))
     batch = drawn()
     assert batch.transform is not None
     broken = batch.transform.copy()
     broken[5, 5] = np.nan
     with pytest.raises(DataFileError, match="not those of an imported file"):
-        calibrate(imported(replace(batch, transform=broken)))
+        measure_agreement(imported(replace(batch, transform=broken)))
     one = imported(batch)
     pairs_of_maps = columns(image_shape=(40, 40), pairs=True, motion="transform", layers=False)
     twice = {name: np.stack([getattr(one, name)] * 2, 1) for name in ("labels", "source")}
     arrays = {"images": batch.images, "transform": batch.transform, **twice}
     made = write_file(Path("z.h5"), Outline(one.spec, pairs_of_maps), lambda start, stop: arrays)
     with pytest.raises(DataFileError, match="not those of an imported file"):
-        calibrate(DataFile(made.path))
+        measure_agreement(DataFile(made.path))
