@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from capsbench.contracts import FloatArray
 
 Interval = tuple[float, float]
 LEVEL = 0.95
 RESAMPLES = 2000  # the ends of a 95 % interval then vary by about a fiftieth of its width
+TOGETHER = 100  # resamples at a time: 8 MB of indices for 10,000 digits
 
 
 def digit_means(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> FloatArray:
@@ -34,25 +34,27 @@ def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
     means = digit_means(correct, source)
     if not np.isin(means, (0.0, 1.0)).all():
         return resampled_interval(means)
-    exact = stats.binomtest(int(means.sum()), len(means)).proportion_ci(LEVEL, "exact")
-    return float(exact.low), float(exact.high)
+    return exact_interval(int(means.sum()), len(means))
+
+
+def exact_interval(number: int, total: int) -> Interval:
+    """Clopper and Pearson's (1934) 95 % interval of a share, from ``number`` of ``total`` independent trials."""
+    from scipy import special  # takes a quarter of a second to import, and no report needs it
+
+    outside = (1 - LEVEL) / 2
+    low = special.betaincinv(number, total - number + 1, outside) if number else 0.0
+    high = special.betaincinv(number + 1, total - number, 1 - outside) if number < total else 1.0
+    return float(low), float(high)
 
 
 def resampled_interval(values: FloatArray) -> Interval:
     """The 95 % percentile bootstrap interval of the mean of ``[n]`` independent values; the same at every call."""
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=LEVEL,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),
-        batch=100,
-    )
-    low, high = result.confidence_interval
+    random = np.random.default_rng(0)
+    size = (TOGETHER, len(values))
+    means = [values[random.integers(0, len(values), size)].mean(1) for _ in range(RESAMPLES // TOGETHER)]
+    low, high = np.percentile(np.concatenate(means), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
 
@@ -98,4 +100,10 @@ def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> floa
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     disagreements = only_first + only_second
-    return float(stats.binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    ways = tail = (
+        1  # of the outcomes of so many coins, those with 0, 1, ... heads; whole numbers, so nothing is rounded
+    )
+    for heads in range(min(only_first, only_second)):
+        ways = ways * (disagreements - heads) // (heads + 1)
+        tail += ways
+    return float(min(1.0, 2 * tail / 2**disagreements))

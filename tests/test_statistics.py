@@ -8,6 +8,7 @@ from scipy import stats
 
 from capsbench.statistics import (
     digit_means,
+    exact_interval,
     mcnemar,
     mean_and_deviation,
     paired_interval,
@@ -147,3 +148,21 @@ def test_where_variants_of_a_digit_differ_digits_are_resampled() -> None:
     random = np.random.default_rng(3)
     correct, source = random.random(800) < 0.9, np.tile(np.arange(100, dtype=np.int32), 8)
     assert share_interval(correct, source) == resampled_interval(digit_means(correct, source))
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_exact_interval_and_mcnemar_are_those_of_scipy(first: int, second: int) -> None:
+    total = first + second
+    if total:
+        expected = stats.binomtest(first, total)
+        low, high = expected.proportion_ci(0.95, "exact")
+        assert exact_interval(first, total) == pytest.approx((low, high), abs=1e-9)
+        assert mcnemar(*answers(3, first, second, 4)) == pytest.approx(expected.pvalue, rel=1e-9)
+
+
+def test_the_bootstrap_is_that_of_scipy() -> None:
+    values = np.random.default_rng(3).choice([-1, 0, 0.25, 1], 333)
+    expected = stats.bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", batch=100, rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert resampled_interval(values) == pytest.approx(tuple(expected), abs=1e-12)

@@ -1,6 +1,9 @@
 """The command list: what there is."""
 
+import ast
 import json
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,7 +12,7 @@ from capsbench.cli.options import json_option
 from capsbench.errors import UsageError
 
 FITTED = ("image_size", "classes", "pairs")
-"""What a network is built with is the suite's to say."""
+"""Parameters of a network that the suite sets."""
 
 INDENT = " " * 17
 
@@ -29,7 +32,8 @@ def list_command(as_json: bool) -> None:
     from capsbench.parameters import as_text
 
     entries = {
-        family: [_entry(family, name) for name in sorted(registry.catalog(family))] for family in registry.FAMILIES
+        family: [_entry(family, name, place) for name, place in sorted(registry.catalog(family).items())]
+        for family in registry.FAMILIES
     }
     if as_json:
         click.echo(json.dumps(entries, indent=2))
@@ -44,20 +48,53 @@ def list_command(as_json: bool) -> None:
                 click.echo(click.wrap_text(settings, 100, INDENT, INDENT))
 
 
-def _entry(family: str, name: str) -> dict[str, Any]:
+def _entry(family: str, name: str, reference: str) -> dict[str, Any]:
+    """An entry of the list: name, summary, presets, and of a data set or a network its parameters."""
     from capsbench import registry
     from capsbench.parameters import defaults
 
-    try:
-        thing = registry.load(family, name)
-    except UsageError as error:  # a plug-in that fails must not hide the others
-        return {"name": name, "summary": f"cannot be loaded: {error}", "presets": []}
-    entry = {"name": name, "summary": summary(thing), "presets": sorted(getattr(thing, "presets", {}))}
+    if reference.startswith("capsbench."):  # what ships is read, not imported: torch alone takes seconds
+        summary, presets, parameters = read_class(reference)
+    else:
+        try:
+            thing = registry.load(family, name)
+        except UsageError as error:  # a plug-in that fails must not hide the others
+            return {"name": name, "summary": f"cannot be loaded: {error}", "presets": []}
+        summary, presets = first_line(thing.__doc__), sorted(getattr(thing, "presets", {}))
+        parameters = defaults(thing) if family != "suite" else {}
+    entry = {"name": name, "summary": summary, "presets": presets}
     if family == "suite":
         return entry
-    return entry | {"parameters": {key: value for key, value in defaults(thing).items() if key not in FITTED}}
+    return entry | {"parameters": {key: value for key, value in parameters.items() if key not in FITTED}}
 
 
-def summary(thing: Any) -> str:
-    """The first line of an object's docstring, without its full stop."""
-    return (thing.__doc__ or "").strip().partition("\n")[0].rstrip(".")
+def first_line(docstring: str | None) -> str:
+    """The first line of a docstring, without its full stop."""
+    return (docstring or "").strip().partition("\n")[0].rstrip(".")
+
+
+def read_class(reference: str) -> tuple[str, list[str], dict[str, Any]]:
+    """The summary, the presets' names and the parameters' defaults of a class, from its source.
+
+    Args:
+        reference: ``module:Class``. Its presets have literal names, and its parameters literal defaults: keywords of
+            its constructor, or the fields of a dataclass.
+    """
+    module, _, name = reference.partition(":")
+    found = find_spec(module)
+    assert found is not None and found.origin is not None
+    tree = ast.parse(Path(found.origin).read_bytes())
+    (node,) = (one for one in tree.body if isinstance(one, ast.ClassDef) and one.name == name)
+    fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+    (presets,) = (one.value for one in fields if ast.unparse(one.target) == "presets")
+    assert isinstance(presets, ast.Dict)
+    own = [one.args for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"]
+    defaults = {one.arg: value for given in own for one, value in zip(given.kwonlyargs, given.kw_defaults, strict=True)}
+    if not own:  # a dataclass
+        parameters = [one for one in fields if not ast.unparse(one.annotation).startswith("ClassVar")]
+        defaults = {ast.unparse(one.target): one.value for one in parameters}
+    return (
+        first_line(ast.get_docstring(node)),
+        sorted(ast.literal_eval(key) for key in presets.keys if key),
+        {key: ast.literal_eval(value) for key, value in defaults.items() if value},
+    )
