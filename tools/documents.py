@@ -1,9 +1,9 @@
-"""Writes the generated parts of the documents, or with --check tells which are behind; also checks their links.
+"""Writes the generated parts of the documents, or with --check says which are out of date; also checks their links.
 
-Generated are docs/cli.md, from the commands' own help, docs/results.md, from the result files (its charts are drawn by
-``make figures``), and in any document what stands between a line of these and
-``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder;
-``<!-- ratios: GROUP | GROUP -->``, what ``make bench`` found of these groups, and ``<!-- packed -->`` of packed files;
+It generates docs/cli.md from the commands' own help, docs/results.md from the result files (``make figures`` draws its
+charts), and in any document the lines between one of these and ``<!-- end -->``: ``<!-- results: FOLDER -->``, the
+tables of the result files in that folder; ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these
+groups, and ``<!-- packed -->`` for packed files;
 ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
 root digests, which tools/digests.py writes.
 """
@@ -34,8 +34,8 @@ PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
-EXIT_CODES = """Exit codes: 0 done; 2 what was asked for makes no sense; 3 bad or missing data; 4 storage (disk,
-permission, lock); 5 some cells or checks failed; 130 interrupted. Results go to stdout, everything else to stderr.
+EXIT_CODES = """Exit codes: 0 done; 2 wrong usage; 3 bad or missing data; 4 storage (disk, permission, lock); 5 some
+cells or checks failed; 130 interrupted. Results go to stdout, everything else to stderr.
 """
 
 
@@ -52,13 +52,13 @@ def commands(group: click.Group, name: str) -> Iterator[tuple[str, str]]:
 
 def command_page() -> str:
     """docs/cli.md."""
-    parts = ["# The commands\n\nMade by `make docs` from the commands' own help.\n", EXIT_CODES]
+    parts = ["# The commands\n\n`make docs` makes this page from the commands' own help.\n", EXIT_CODES]
     parts += [f"## {name}\n\n```text\n{help_text}\n```\n" for name, help_text in commands(cli, "capsbench")]
     return "\n".join(parts)
 
 
 def with_results(text: str) -> str:
-    """A document with its tables of results made anew."""
+    """A document with its tables of results up to date."""
 
     def table(match: re.Match[str]) -> str:
         return f"{match[1]}{render(load_results(ROOT / match[2]), 'github')}\n{match[3]}"
@@ -67,7 +67,7 @@ def with_results(text: str) -> str:
 
 
 def with_presets(text: str) -> str:
-    """A document with its tables of presets made anew."""
+    """A document with its tables of presets up to date."""
 
     def table(match: re.Match[str]) -> str:
         presets = registry.load("suite", match[2]).presets
@@ -81,7 +81,7 @@ def with_presets(text: str) -> str:
 
 
 def with_digests(text: str) -> str:
-    """A document with its table of root digests made anew."""
+    """A document with its table of root digests up to date."""
 
     def table(match: re.Match[str]) -> str:
         rows = ["| digits | data set | split | root digest |", "|---|---|---|---|"]
@@ -95,7 +95,7 @@ def with_digests(text: str) -> str:
 
 
 def measured() -> Iterator[tuple[str, dict[str, Any]]]:
-    """What ``make bench`` kept, each with a word on the machine."""
+    """The results that ``make bench`` kept, each with its machine."""
     for path in sorted((ROOT / "results" / "benchmarks").glob("*.json")):
         content = json.loads(path.read_text())
         for one in content["benchmarks"]:
@@ -103,21 +103,20 @@ def measured() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def with_ratios(text: str) -> str:
-    """A document with its tables of speeds made anew: minima of alternating runs, one against the other."""
+    """A document with its tables of speeds up to date: ratios of minima of alternating runs."""
 
     def table(match: re.Match[str]) -> str:
         groups = [group.strip() for group in match[2].split("|")]
         found = [(where, one) for where, one in measured() if one["group"] in groups and "ours" in one]
         found.sort(key=lambda one: groups.index(one[1]["group"]))
-        rows = ["| what | against | times as fast | asked for |", "|---|---|---|---|"]
+        rows = ["| what | compared with | times as fast | must be at least |", "|---|---|---|---|"]
         for _, one in found:
             for other, ratio in one["times as fast"].items():
-                asked = one["at least"].get(other)
-                rows.append(f"| {one['group']}: {one['ours']} | {other} | {ratio:.2f} | {asked or ''} |")
+                gate = one["at least"].get(other)
+                rows.append(f"| {one['group']}: {one['ours']} | {other} | {ratio:.2f} | {gate or ''} |")
             if "times the slower of the two" in one:
-                rows.append(
-                    f"| | the slower of the two, in its time | {one['times the slower of the two']:.2f} | 1.5 at most |"
-                )
+                times = one["times the slower of the two"]
+                rows.append(f"| | the slower of the two | {times:.2f} times as long | at most 1.5 |")
         rows += [f"\n{where}." for where in sorted({where for where, _ in found})]
         return "\n".join([match[1].rstrip(), *rows, match[3]])
 
@@ -125,7 +124,7 @@ def with_ratios(text: str) -> str:
 
 
 def with_packed(text: str) -> str:
-    """A document with its table of packed sizes made anew."""
+    """A document with its table of packed sizes up to date."""
 
     def table(match: re.Match[str]) -> str:
         rows = ["| samples of the embedded digits | contiguous | packed | times smaller |", "|---|---|---|---|"]
@@ -146,14 +145,14 @@ def documents() -> list[Path]:
 
 
 def broken_links(path: Path) -> Iterator[str]:
-    """Links of a document that lead to no file."""
+    """The links of a document whose file does not exist."""
     for match in LINK.finditer(path.read_text()):
         if "://" not in match[1] and not (path.parent / match[1]).exists():
-            yield f"{path.relative_to(ROOT)} links to {match[1]}, which is not there"
+            yield f"{path.relative_to(ROOT)} links to {match[1]}, which does not exist"
 
 
-def made_anew(text: str) -> str:
-    """A document with all that is generated in it."""
+def up_to_date(text: str) -> str:
+    """A document with all its generated parts."""
     for make in (with_results, with_ratios, with_packed, with_digests, with_presets):
         text = make(text)
     return text
@@ -161,7 +160,7 @@ def made_anew(text: str) -> str:
 
 def main() -> int:
     """Writes, or with --check compares; the exit code."""
-    wanted = {path: made_anew(path.read_text()) for path in documents()}
+    wanted = {path: up_to_date(path.read_text()) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
     wanted[ROOT / "docs" / "results.md"] = markdown_page(current(load_results(ROOT / "results"))[0], "images/results")
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
@@ -170,11 +169,11 @@ def main() -> int:
             path.write_text(wanted[path])
             print(f"written: {path.relative_to(ROOT)}")
         behind = []
-    faults = [f"{path.relative_to(ROOT)} is behind the code; run: make docs" for path in behind]
+    faults = [f"{path.relative_to(ROOT)} is out of date; run: make docs" for path in behind]
     faults += [fault for path in documents() for fault in broken_links(path)]
     if f"## {VERSION}" not in (ROOT / "CHANGELOG.md").read_text():
-        faults.append(f"CHANGELOG.md says nothing of version {VERSION}")
-    print("\n".join(faults) if faults else "documents: in step")
+        faults.append(f"CHANGELOG.md does not mention version {VERSION}")
+    print("\n".join(faults) if faults else "documents: up to date")
     return bool(faults)
 
 
