@@ -36,6 +36,12 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
+def first_line(error: BaseException) -> str:
+    """An error in one line: its class and the first line of its message, if it has one."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
 class CapsbenchError(Exception):
     """The root of the tree; catches everything that capsbench raises on purpose."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from capsbench.errors import UnknownNameError, UsageError
+from capsbench.errors import UnknownNameError, UsageError, first_line
 
 FAMILIES = {"data set": "capsbench.generators", "model": "capsbench.models", "suite": "capsbench.suites"}
 """What a family is called in messages, and the package and entry-point group where it lives."""
@@ -81,9 +81,8 @@ def _import_errors(family: str, place: str) -> Iterator[None]:
             f"The {family} {place!r} was asked for, but there is no module {error.name!r} to import."
         ) from None
     except (Exception, SystemExit) as error:
-        first = (str(error).splitlines() or ["no message"])[0]
         raise UsageError(
-            f"The {family} {place!r} was asked for, but importing it fails: {type(error).__name__}: {first}"
+            f"The {family} {place!r} was asked for, but importing it fails: {first_line(error)}"
         ) from error
 
 

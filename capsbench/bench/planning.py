@@ -14,6 +14,7 @@ from capsbench.errors import DataFileError, ParameterError, UnknownNameError, Us
 from capsbench.parameters import construct, literal
 from capsbench.randomness import check_seed
 from capsbench.results.result import Result, load_result
+from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard
 
 
@@ -103,7 +104,7 @@ def plan_run(
             seed=seed,
             settings=settings,
             digits=origin,
-            device=_device(device),
+            device=machine.device(device),
         )
         for name, label, parameters in networks
         for seed in seeds
@@ -184,13 +185,3 @@ def _named(name: str, changes: Mapping[str, Any]) -> str:
     """A name, with what was changed: ``small (epochs=5)``."""
     changed = ", ".join(f"{key}={value}" for key, value in changes.items())
     return f"{name} ({changed})" if changed else name
-
-
-def _device(name: str) -> str:
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise UnknownNameError("device", name, ["auto", "cpu", "cuda"])
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch sees no GPU here. Leave it out, or use --device cpu.")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"

@@ -10,8 +10,9 @@ from capsbench import registry
 from capsbench.bench.bench import Bench, Progress
 from capsbench.bench.cells import Cell
 from capsbench.bench.planning import Plan, plan_run
-from capsbench.errors import CapsbenchError, CellsFailedError, StorageError
-from capsbench.results.result import Result, environment, load_result, now, save_result
+from capsbench.errors import CapsbenchError, CellsFailedError, StorageError, first_line
+from capsbench.results.result import Result, load_result, now, save_result
+from capsbench.system import machine
 from capsbench.system.disk import lock, make_folder, write_atomically
 
 Report = Callable[[str], None]
@@ -159,7 +160,7 @@ def _measured(cell: Cell, plan: Plan, report: Report, progress: Progress | None)
         data=bench.data,
         metrics=metrics,
         seconds=perf_counter() - begun,
-        environment=environment(cell.device),
+        environment=machine.environment(cell.device),
         date=now(),
     )
     save_result(result, plan.path(cell))
@@ -171,7 +172,7 @@ def _explain(error: BaseException, path: Path) -> str:
     if isinstance(error, CapsbenchError):
         return str(error)
     log = path.with_suffix(".error.txt")
-    first = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+    first = first_line(error)
     try:
         write_atomically(log, "".join(traceback.format_exception(error)).encode())
     except StorageError:  # a full disk may be what stopped the cell: that must not hide why, nor the other cells

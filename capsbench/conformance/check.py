@@ -16,9 +16,9 @@ from capsbench.building import build
 from capsbench.conformance import network as network_checks
 from capsbench.conformance import routing as routing_checks
 from capsbench.conformance.network import Network
-from capsbench.conformance.routing import FaultError, one_line
+from capsbench.conformance.routing import FaultError
 from capsbench.contracts import Routing
-from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError, first_line
 
 CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str | None] | None]] = {
     "couplings": (routing_checks.couplings, None),
@@ -102,7 +102,7 @@ def _finding(name: str, routing: Routing | None, network: Network | None) -> Fin
         except FaultError as fault:
             return Finding(name, False, f"{prefix}{fault}")
         except (Exception, SystemExit) as error:  # a user's code can fail in any way
-            return Finding(name, False, f"{prefix}it raises {one_line(error)}")
+            return Finding(name, False, f"{prefix}it raises {first_line(error)}")
         told += [f"{prefix}{found}"] if found else []
     if told:
         return Finding(name, True, "; ".join(told))
@@ -135,7 +135,7 @@ def _subject(
     try:
         routing: Any = getattr(module, "routing", None)
     except Exception as error:  # a property of a user's can fail in any way
-        raise UsageError(f"The model {name!r} was asked for, but its routing fails: {one_line(error)}") from error
+        raise UsageError(f"The model {name!r} was asked for, but its routing fails: {first_line(error)}") from error
     offered = routing if _is_routing(routing) else None  # else it is something else of this name
     return offered, Network(module, sides, pairs, rebuilt, offered)
 
@@ -194,4 +194,4 @@ def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     except CapsbenchError:
         raise
     except (Exception, SystemExit) as error:  # a user's constructor can fail in any way
-        raise UsageError(f"The model {name!r} was asked for, but building it fails: {one_line(error)}") from error
+        raise UsageError(f"The model {name!r} was asked for, but building it fails: {first_line(error)}") from error

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from capsbench.contracts import Routing
+from capsbench.errors import first_line
 
 TOLERANCE = 1e-4
 """Of the largest value. Rounding in float32 comes to less than 1e-6, the mildest fault in the tests to 8e-4."""
@@ -131,11 +132,6 @@ def relative_error(found: Tensor, true: Tensor) -> float:
     return float(difference / largest.clamp(min=torch.finfo(torch.float64).tiny))
 
 
-def one_line(error: BaseException) -> str:
-    """An error of a user's code: its kind and the first line of its message."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
-
-
 def _capsules(inputs: int, outputs: int = 5) -> tuple[Tensor, Tensor]:
     """Input capsules ``[B, I, 4]`` and matrices ``[I, J, 6, 4]`` in float64, whose votes are some 1.5 long.
 
@@ -154,7 +150,7 @@ def _routed(routing: Routing, u: Tensor, weight: Tensor, iterations: int) -> Ten
     try:
         v: object = routing(u.clone(), weight.clone(), iterations)
     except (Exception, SystemExit) as error:  # a user's code can fail in any way
-        raise FaultError(f"for {asked} it raises {one_line(error)}") from error
+        raise FaultError(f"for {asked} it raises {first_line(error)}") from error
     expected = [len(u), *weight.shape[1:3]]
     if not isinstance(v, Tensor) or list(v.shape) != expected:
         found = list(v.shape) if isinstance(v, Tensor) else f"a {type(v).__name__}"

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from capsbench.contracts import CLASSES, IndexArray, UInt8Array, checked_output
 from capsbench.data.loading import to_tensors
 from capsbench.data.samples import Samples, Subset
-from capsbench.errors import ModelError, NotNumbersError
+from capsbench.errors import ModelError, NotNumbersError, first_line
 from capsbench.evaluation.predictions import Predictions
+from capsbench.system import memory
 
 EVALUATION_BATCH = 250  # past this nothing that was tried gets faster, and memory stays small
 
@@ -178,24 +179,12 @@ def _by_batch(model: nn.Module, compute: Callable[[IndexArray], T], count: int) 
                 start += len(rows)
                 continue
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not memory.is_out_of_memory(error):
                     raise
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
             # The tensors of the failed batch are freed only after the except block.
             if len(rows) == 1:
                 raise ModelError(f"Memory runs out at a single image. Try a smaller network. ({reason})")
             size = len(rows) // 2
-            release_memory()
+            memory.release()
     return done
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory ran out: a GPU's allocator has an exception of its own, the rest is told apart by its words."""
-    words = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in words)
-
-
-def release_memory() -> None:
-    """Gives what torch keeps of a GPU's memory for later back to whoever asks next."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -7,13 +7,11 @@ told how many bytes may come out of it.
 import math
 import os
 import zlib
-from collections import deque
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from collections.abc import Generator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import h5py
 import numpy as np
@@ -22,10 +20,9 @@ import numpy.typing as npt
 from capsbench.data.columns import BLOCK, DIGEST_BYTES, DTYPES, block_count, block_digest, block_range
 from capsbench.errors import DataFileError
 from capsbench.files.layout import Extent
+from capsbench.system import memory
 from capsbench.system.disk import human_bytes
-
-MEMORY = Path("/proc/meminfo")
-"""Where Linux tells how much memory is to be had; elsewhere nobody is asked."""
+from capsbench.system.processes import in_order
 
 CHUNK = 1024
 """Samples a chunk: a block has four."""
@@ -33,32 +30,6 @@ LARGEST_CHUNK = 2**24  # bytes of a packed chunk of 1,024 samples: an image of 1
 LARGEST_RATIO = 1040  # deflate cannot make more than 1,032 bytes of one
 
 AT_HAND = 2**26  # bytes of blocks that are in the making at once, where there are more threads than that takes
-
-Made = TypeVar("Made")
-
-
-def in_order(work: Callable[[int], Made], pieces: int, threads: int) -> Generator[Made, None, None]:
-    """What a function makes of 0, 1, 2 and so on, in this order; threads are a few pieces ahead of who takes it.
-
-    zlib and hashlib let other threads run while they are at work.
-
-    Args:
-        work: The function.
-        pieces: How many pieces there are.
-        threads: How many work at once.
-    """
-    pending: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for piece in range(pieces):
-                pending.append(pool.submit(work, piece))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for one in pending:
-                one.cancel()
 
 
 @dataclass(frozen=True)
@@ -134,8 +105,8 @@ class PackedSamples:
         Raises:
             DataFileError: A block is damaged, the file cannot be read, or does not fit the memory that is to be had.
         """
-        available = available_memory()
-        if available is not None and self.nbytes > available:
+        available = memory.available()
+        if self.nbytes > available:
             raise self._too_large(f"are {human_bytes(available)}")
         try:
             arrays = {name: np.empty(extent.shape, extent.dtype) for name, extent in self.extents.items()}
@@ -167,15 +138,6 @@ class PackedSamples:
             f"{self.path} is packed, and read into memory: {human_bytes(self.nbytes)}, available {available}. "
             "Unpack it on a disk: capsbench pack FILE OUT --undo"
         )
-
-
-def available_memory() -> int | None:
-    """Bytes that can be had without swapping; None where the system does not say."""
-    with suppress(OSError, ValueError, IndexError):
-        for line in MEMORY.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    return None
 
 
 def _inflated(handle: int, extent: Extent, chunk: int) -> npt.NDArray[Any]:

@@ -20,10 +20,11 @@ from capsbench.errors import DataFileError, StorageError, UsageError
 from capsbench.files.datafile import DataFile
 from capsbench.files.header import close, create_packed, interrupt_later
 from capsbench.files.layout import Outline
-from capsbench.files.packed import CHUNK, LARGEST_CHUNK, in_order
+from capsbench.files.packed import CHUNK, LARGEST_CHUNK
 from capsbench.files.sidecar import read_sidecar, sidecar_of
 from capsbench.files.writing import Report, Written, check_apart, finished, silent, write_at, write_file
 from capsbench.system.disk import flushing, kind_of, lock, make_folder, storage_errors, sync
+from capsbench.system.processes import in_order
 
 LEVEL = 6  # what the file states; with runs alone zlib makes the same bytes at every level
 MEMORY_LEVEL = 9  # zlib's largest

@@ -1,8 +1,6 @@
 """A result and its file: one JSON for each cell, with a schema version and where it was measured."""
 
 import json
-import os
-import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -11,7 +9,6 @@ from typing import Any, get_origin
 
 from capsbench.errors import DataFileError
 from capsbench.system.disk import kind_of, write_atomically
-from capsbench.version import VERSION
 
 SCHEMA_VERSION = 1
 
@@ -35,7 +32,7 @@ class Result:
         data: For each data set used: its spec, and the root digest of its file where it was one.
         metrics: What the suite reports.
         seconds: Time spent.
-        environment: Where it was measured; see `environment`.
+        environment: Where it was measured; see `capsbench.system.machine.environment`.
         date: When, UTC, ISO 8601.
     """
 
@@ -136,33 +133,3 @@ def _is_result(path: Path) -> bool:
             return b'"schema_version"' in file.read(256)
     except OSError:
         return False
-
-
-def environment(device: str) -> dict[str, Any]:
-    """Where something is measured: machine, processor, device, versions, threads."""
-    import h5py
-    import numpy
-    import torch
-
-    return {
-        "capsbench": VERSION,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "h5py": h5py.__version__,
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )

@@ -20,7 +20,7 @@ from capsbench.report.groups import ReportedValue, at_paper_size, by_network
 from capsbench.report.numbers import error_percent, seeds_note, seeds_of
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
-from capsbench.training.logs import duration
+from capsbench.system.timing import duration
 
 SELECTIONS = {"best": "best validation", "last": "last step"}
 """The checkpoints that are evaluated, and what a chart calls them."""

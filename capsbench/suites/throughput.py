@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import Preset
-from capsbench.errors import ModelError, UnknownNameError, UsageError
+from capsbench.errors import ModelError, UnknownNameError, UsageError, first_line
 from capsbench.models.routing.equality import Implementation as Routing
 from capsbench.models.routing.equality import worst_error
 from capsbench.models.routing.reference import route_reference
@@ -229,7 +229,7 @@ def _routing_rows(
                 compiled(*capsules(PROBE)[:1], weight, iterations, None, "exact")
                 routings[COMPILED] = compiled
             except Exception as error:  # most often there is no C++ compiler
-                report(f"torch.compile is not measured: {str(error).splitlines()[0]}")
+                report(f"torch.compile is not measured: {first_line(error)}")
         for gradient in ("", *GRADIENTS):
             yield from conditions.rows(
                 {name: partial(prepare, routing, iterations, gradient) for name, routing in routings.items()},

@@ -1,14 +1,14 @@
-"""Speed and memory: minima of alternating runs, peaks, and what the machine could do at best."""
+"""Speed: minima of alternating runs, what the machine could do at best, and durations in words."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from capsbench.system import memory
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_ROUNDS = 3  # a minimum of fewer is luck
 PROBE = 8  # images of which memory is measured before so many are tried that there might not be enough
@@ -68,7 +68,7 @@ def fit(
     """What is made ready, for how many images, and the bytes that it takes; halves the images until they fit."""
     if batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
         each = _tried(prepare, PROBE, device)[1] / PROBE
-        while batch > PROBE and each * batch > ENOUGH * available_memory(device):
+        while batch > PROBE and each * batch > ENOUGH * memory.available(device):
             batch //= 2
     while batch:
         run, taken = _tried(prepare, batch, device)
@@ -85,9 +85,9 @@ def _tried(
     try:
         run = prepare(batch)
         run()  # what is made once and kept, such as an optimizer's state, does not count
-        return run, peak_memory(run, device)
+        return run, memory.peak(run, device)
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not memory.is_out_of_memory(error):
             raise
     return None, float("inf")
 
@@ -127,50 +127,12 @@ def seconds_of(function: Callable[[], object], device: str) -> float:
 def finish(device: str) -> None:
     """Waits until the device has done all that it was given."""
     if device == "cuda":
+        import torch
+
         torch.cuda.synchronize()
 
 
-def peak_memory(function: Callable[[], object], device: str) -> int:
-    """Bytes that tensors take at most during a call, beyond those that are there before it.
-
-    What libraries below torch take for themselves is not counted.
-    """
-    if device == "cuda":
-        finish(device)
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        function()
-        finish(device)
-        return torch.cuda.max_memory_allocated() - before
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it logs to stderr that there is no GPU
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        function()
-    assert profile.profiler is not None and profile.profiler.kineto_results is not None
-    events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
-    taken = highest = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        taken += event.nbytes()
-        highest = max(highest, taken)
-    return highest
-
-
-def available_memory(device: str) -> int:
-    """Bytes that tensors can still take; on a CPU more than that is not refused, but ends the process."""
-    if device == "cuda":
-        free, _ = torch.cuda.mem_get_info()
-        return free + torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    with suppress(OSError, ValueError, IndexError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def machine_rates(device: str, dtype: torch.dtype, *, seconds: float = 1.0) -> Rates:
+def machine_rates(device: str, dtype: "torch.dtype", *, seconds: float = 1.0) -> Rates:
     """Measures what the machine reaches with the threads that torch has.
 
     Args:
@@ -178,14 +140,21 @@ def machine_rates(device: str, dtype: torch.dtype, *, seconds: float = 1.0) -> R
         dtype: Of the matrices; the copy is of bytes.
         seconds: How long to measure each of the two.
     """
+    import torch
+
     side = GEMM_SIDE[device]
     left, right, product = (torch.randn(side, side, device=device).to(dtype) for _ in range(3))
     source = torch.ones(SCRATCH_BYTES[device] // 8, dtype=torch.float64, device=device)
     target = torch.empty_like(source)
 
-    def multiply() -> Tensor:
-        return torch.mm(left, right, out=product)
-
-    gemm = minima({"gemm": multiply}, seconds=seconds, device=device)["gemm"]
+    gemm = minima({"gemm": lambda: torch.mm(left, right, out=product)}, seconds=seconds, device=device)["gemm"]
     copy = minima({"copy": lambda: target.copy_(source)}, seconds=seconds, device=device)["copy"]
     return Rates(flops=2 * side**3 / gemm, bytes=2 * source.nbytes / copy)
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from capsbench.errors import StorageError, TrainingError
+from capsbench.errors import StorageError, TrainingError, first_line
 from capsbench.system.disk import storage_errors, write_atomically
 
 CHECKPOINT_FORMAT = 2
@@ -50,7 +50,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     except pickle.UnpicklingError:  # the file names something that is neither a tensor nor a plain value
         return None
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise TrainingError(
             f"{path} is undamaged, but cannot be loaded: {reason}. Run again, or move it away."
         ) from None

@@ -10,6 +10,7 @@ from typing import Any
 
 from capsbench.errors import UsageError
 from capsbench.system.disk import make_folder, storage_errors, write_atomically
+from capsbench.system.timing import duration
 
 QUIET_SECONDS = 10.0  # at least, between two lines inside an epoch
 
@@ -115,14 +116,6 @@ class EpochLines:
 
 OWN_KEYS = ("step", "epoch", "loss", "accuracy")
 """The keys of every row; the others are accuracies on watched data sets."""
-
-
-def duration(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def check_tensorboard() -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.contracts import Batch, TensorBatch, checked_output
-from capsbench.errors import TrainingError
-from capsbench.evaluation.inference import is_out_of_memory, release_memory
+from capsbench.errors import TrainingError, first_line
+from capsbench.system import memory
 
 WARM_UP = 3  # steps before a capture, as torch's documentation advises: libraries set themselves up in them
 
@@ -79,9 +79,9 @@ class TrainingStep:
             try:
                 return self._captured(batch)
             except RuntimeError as error:
-                if not is_out_of_memory(error):
+                if not memory.is_out_of_memory(error):
                     raise
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
             # The tensors of the failed step are freed only after the except block.
             self._make_room(len(batch.images), reason)
 
@@ -100,9 +100,9 @@ class TrainingStep:
             try:
                 self._replay = capture(lambda: self._step(held))
             except RuntimeError as error:
-                if is_out_of_memory(error):
+                if memory.is_out_of_memory(error):
                     raise
-                reason = str(error).splitlines()[0]
+                reason = first_line(error)
         if self._replay is None:  # the tensors of the attempt are freed only after the except block
             self._graph, self._held = 0, None
             self._report(f"the step is not captured in a CUDA graph: {reason}")
@@ -134,7 +134,7 @@ class TrainingStep:
         # A graph holds on to the memory of its step for as long as it lives.
         self._replay, self._held, self._steps = None, None, 0
         self._optimizer.zero_grad(set_to_none=True)
-        release_memory()
+        memory.release()
         size = -(-images // self.micro_batches)
         self._report(f"memory ran out: batches of {images} are now computed {size} at a time, their gradients added up")
 

@@ -16,7 +16,7 @@ from capsbench.models import build
 from capsbench.models.routing import route
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import choose
-from capsbench.system.timing import peak_memory
+from capsbench.system import memory
 from capsbench.training.step import TrainingStep, adam
 
 Alternate = Callable[[Mapping[str, Callable[[int], object]]], dict[str, float]]
@@ -96,7 +96,7 @@ def test_routing(benchmark: Any, alternate: Alternate, contest: Contest) -> None
     minima = alternate(contestants)
     benchmark.extra_info["images_per_s"] = {name: round(contest.batch / seconds) for name, seconds in minima.items()}
     benchmark.extra_info["peak_bytes"] = peaks = {
-        name: peak_memory(lambda name=name: contestants[name](0), "cpu")  # type: ignore[misc]
+        name: memory.peak(lambda name=name: contestants[name](0), "cpu")  # type: ignore[misc]
         for name in ("auto", "reference")
     }
     if benchmark.enabled:

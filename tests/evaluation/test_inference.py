@@ -14,7 +14,7 @@ from capsbench.data.samples import Samples
 from capsbench.data.streaming import stream
 from capsbench.errors import ModelError
 from capsbench.evaluation.accuracy import accuracy
-from capsbench.evaluation.inference import STEPS, is_out_of_memory, move_poses, predict, reconstruct_bytes
+from capsbench.evaluation.inference import STEPS, move_poses, predict, reconstruct_bytes
 
 
 class Scripted(torch.nn.Module):
@@ -99,22 +99,8 @@ def test_where_memory_runs_out_batches_become_smaller(digits: Samples) -> None:
 def test_a_single_image_that_does_not_fit_is_an_error_with_a_way_out(digits: Samples) -> None:
     model = Tight(torch.zeros(len(digits), 10))
     model.room = 0
-    with pytest.raises(ModelError, match=r"single image. Try a smaller network. \(CUDA out of memory"):
+    with pytest.raises(ModelError, match=r"a single image. Try .* \(OutOfMemoryError: CUDA out of memory"):
         predict(model, digits)
-
-
-@pytest.mark.parametrize(
-    ("error", "is_one"),
-    [
-        (torch.OutOfMemoryError("any words"), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-    ],
-)
-def test_a_lack_of_memory_is_known_by_its_kind_or_its_words(error: RuntimeError, is_one: bool) -> None:
-    assert is_out_of_memory(error) is is_one
 
 
 class Writer(nn.Module):

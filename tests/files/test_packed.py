@@ -8,7 +8,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
-from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ import h5py
 import numpy as np
 import pytest
 
-import capsbench.files.packed
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, wrong_samples
 from capsbench.files.header import _extent, read_header
 from capsbench.files.inspection import classes, measure
-from capsbench.files.packed import in_order
 from capsbench.files.packing import pack_file
 from capsbench.files.preview import preview
+from capsbench.system import memory
 
 COUNT = 5000  # two blocks, five chunks
 PLAIN, PACKED = Path("plain.h5"), Path("packed.h5")
@@ -101,28 +99,28 @@ def test_digests_are_checked_whatever_is_asked() -> None:
 
 def test_a_check_without_the_samples_in_memory_reads_them_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     path = made()
-    monkeypatch.setattr(capsbench.files.packed, "available_memory", lambda: 0)
+    monkeypatch.setattr(memory, "available", lambda: 0)
     file = DataFile(path)
     file.check()
     with pytest.raises(DataFileError, match=r"read into memory: 4\.0 MB, available are 0 B.*OUT --undo"):
         _ = file.images
 
 
-def memory(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def available(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("meminfo").write_text(text)
-    monkeypatch.setattr(capsbench.files.packed, "MEMORY", Path("meminfo"))
+    monkeypatch.setattr(memory, "MEMINFO", Path("meminfo"))
 
 
 def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     path = made()
     total = sum(column.sample_bytes for column in DataFile(path).columns) * COUNT
-    memory(f"MemTotal: 9 kB\nMemAvailable:   {total // 1024} kB\n", monkeypatch)
+    available(f"MemTotal: 9 kB\nMemAvailable:   {total // 1024} kB\n", monkeypatch)
     with pytest.raises(DataFileError, match=r"Unpack it on a disk: capsbench pack FILE OUT --undo"):
         open_dataset(path)
-    memory(f"MemTotal: 9 kB\nMemAvailable:   {total // 1024 + 1} kB\n", monkeypatch)
+    available(f"MemTotal: 9 kB\nMemAvailable:   {total // 1024 + 1} kB\n", monkeypatch)
     open_dataset(path)
-    for text in ("", "MemAvailable:", "MemAvailable: much"):  # where nobody tells, it is tried
-        memory(text, monkeypatch)
+    for text in ("", "MemAvailable:", "MemAvailable: much"):  # what the system does not say is guessed
+        available(text, monkeypatch)
         open_dataset(path)
 
     def little(shape: Any, dtype: Any = float) -> Any:
@@ -133,22 +131,6 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(np, "empty", little)
     with pytest.raises(DataFileError, match="available is less"):
         open_dataset(path)
-
-
-def test_work_is_handed_over_in_order_and_what_nobody_takes_is_not_begun() -> None:
-    begun = []
-
-    def work(piece: int) -> int:
-        begun.append(piece)
-        time.sleep(0.002 * (piece % 3))
-        return piece * piece
-
-    assert list(in_order(work, 50, 4)) == [piece * piece for piece in range(50)]
-    begun.clear()
-    with closing(in_order(work, 10**9, 4)) as made:
-        assert next(made) == 0
-    assert len(begun) <= 2 * 4 + 1
-    assert list(in_order(work, 0, 4)) == []
 
 
 def test_samples_that_are_no_block_are_not_given() -> None:

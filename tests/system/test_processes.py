@@ -6,12 +6,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from capsbench.system.processes import interpreter, share_out, surroundings
+from capsbench.system.processes import in_order, interpreter, share_out, surroundings
 from capsbench.version import VERSION
 
 assert VERSION  # a worker finds capsbench where this process does
@@ -36,7 +37,7 @@ class Signing:
 SCRIPT = """
 import sys
 sys.path.append({folder!r})
-from test_crew import Signing
+from test_processes import Signing
 from capsbench.system.processes import share_out
 import os
 job = Signing({seconds}, {deadly}, os.getpid())
@@ -133,3 +134,19 @@ def test_modules_that_lie_about_are_not_run() -> None:
         Path(name).write_text("raise SystemExit(open('run', 'w').close())")
     found = subprocess.run([*interpreter(), "import json, subprocess, numpy"], env=surroundings(), check=False)
     assert found.returncode == 0 and not Path("run").exists()
+
+
+def test_work_is_handed_over_in_order_and_what_nobody_takes_is_not_begun() -> None:
+    begun = []
+
+    def work(piece: int) -> int:
+        begun.append(piece)
+        time.sleep(0.002 * (piece % 3))
+        return piece * piece
+
+    assert list(in_order(work, 50, 4)) == [piece * piece for piece in range(50)]
+    begun.clear()
+    with closing(in_order(work, 10**9, 4)) as made:
+        assert next(made) == 0
+    assert len(begun) <= 2 * 4 + 1
+    assert list(in_order(work, 0, 4)) == []

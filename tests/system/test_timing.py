@@ -7,19 +7,8 @@ from functools import partial
 import pytest
 import torch
 
-from capsbench.system import timing as measuring
-from capsbench.system.timing import (
-    MIN_ROUNDS,
-    PROBE,
-    Timed,
-    available_memory,
-    contest,
-    fit,
-    is_out_of_memory,
-    machine_rates,
-    minima,
-    peak_memory,
-)
+from capsbench.system import memory
+from capsbench.system.timing import MIN_ROUNDS, PROBE, Timed, contest, duration, fit, machine_rates, minima
 
 
 def test_minima_are_of_turns_that_alternate() -> None:
@@ -49,39 +38,10 @@ def test_rounds_end_with_the_time_or_their_number() -> None:
     assert MIN_ROUNDS < len(calls) <= 12
 
 
-def test_peak_memory_is_the_most_at_any_time() -> None:
-    kept = torch.ones(1 << 20)  # was there before
-
-    def function() -> object:
-        first = kept + 1  # 4 MiB
-        second = first.repeat(2)  # 8 MiB beside it
-        del first
-        return second[: 1 << 20].clone()  # 4 MiB beside that
-
-    assert 0 <= peak_memory(function, "cpu") - (12 << 20) < 1024
-
-
 def test_rates_are_those_of_a_machine() -> None:
     rates = machine_rates("cpu", torch.float32, seconds=0.01)
     assert 1e9 < rates.flops < 1e14
     assert 1e8 < rates.bytes < 1e12
-
-
-def test_memory_is_there() -> None:
-    assert 1 << 26 < available_memory("cpu") < 1 << 50
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
-        (MemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
-        (RuntimeError("shapes cannot be multiplied"), False),
-    ],
-)
-def test_which_errors_say_that_memory_ran_out(error: Exception, expected: bool) -> None:
-    assert is_out_of_memory(error) is expected
 
 
 class Hungry:
@@ -159,7 +119,7 @@ class Eater:
 def test_more_than_there_is_memory_for_is_not_even_tried(
     monkeypatch: pytest.MonkeyPatch, kibibytes: float, tried: list[int]
 ) -> None:
-    monkeypatch.setattr(measuring, "available_memory", lambda device: kibibytes * 1024)
+    monkeypatch.setattr(memory, "available", lambda device: kibibytes * 1024)
     eater = Eater()
     run, batch, peak = fit(eater, 128, "cpu")
     assert run is not None and eater.asked == tried and batch == tried[-1]
@@ -186,3 +146,10 @@ def test_contestants_take_turns_with_what_was_made_ready() -> None:
     assert turns[-2 * MIN_ROUNDS :] == [("short", 4), ("long", 4)] * MIN_ROUNDS
     assert 0.002 <= short.seconds < 0.05 <= long.seconds
     assert short.batch == long.batch == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5300, "88 min"), (5400, "1 h 30 min")]
+)
+def test_durations_are_one_or_two_words(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

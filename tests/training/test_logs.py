@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from capsbench.errors import StorageError, UsageError
-from capsbench.training.logs import EpochLines, MetricsLog, check_tensorboard, duration
+from capsbench.training.logs import EpochLines, MetricsLog, check_tensorboard
 
 
 def steps_in(path: Path) -> list[int]:
@@ -106,10 +106,3 @@ def test_steps_of_an_earlier_run_do_not_shorten_the_time_left(monkeypatch: pytes
     row = {"step": 350, "epoch": 3.5, "loss": 0.5, "accuracy": 0.9}
     EpochLines(lines.append, steps=400, epochs=4, done=300)(row, images=3500, seconds=10.0)
     assert lines[0].endswith("10 s left")
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5300, "88 min"), (5400, "1 h 30 min")]
-)
-def test_durations_are_one_or_two_words(seconds: float, text: str) -> None:
-    assert duration(seconds) == text

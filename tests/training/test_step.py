@@ -126,7 +126,8 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
     for _ in range(WARM_UP + 3):
         step(batch(1))
     assert model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 3))
-    assert lines == ["the step is not captured in a CUDA graph: operation not permitted when stream is capturing"]
+    assert len(lines) == 1
+    assert lines[0].endswith("CUDA graph: RuntimeError: operation not permitted when stream is capturing")
 
 
 class Hungry(Line):
@@ -162,7 +163,7 @@ def test_a_batch_that_does_not_fit_is_cut_and_its_gradients_added(
 
 def test_an_image_that_does_not_fit_alone_ends_the_training() -> None:
     model = Hungry(0)
-    with pytest.raises(TrainingError, match=r"single image. Try a smaller network. \(CUDA out of memory"):
+    with pytest.raises(TrainingError, match=r"a single image. Try .* \(OutOfMemoryError: CUDA out of memory"):
         TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
 
 
