@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import Preset
 from capsbench.errors import ModelError, UnknownNameError, UsageError, first_line
-from capsbench.models.routing.equality import Implementation as Routing
-from capsbench.models.routing.equality import worst_error
+from capsbench.models.routing.accuracy import Implementation as Routing
+from capsbench.models.routing.accuracy import worst_error
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, able
 from capsbench.parameters import check_number, construct

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from capsbench.models.routing.derivative import HandWritten
+from capsbench.models.routing.autograd import HandWritten
 from capsbench.models.routing.squash import squash, squash_gradient
 
 CPU_BLOCK = 3 << 19

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from capsbench.models.routing.derivative import HandWritten
+from capsbench.models.routing.autograd import HandWritten
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from capsbench.errors import ParameterError, UnknownNameError, UsageError
 from capsbench.models.checks import whole
 from capsbench.models.routing import fused
 from capsbench.models.routing.blocked import route_blocked
-from capsbench.models.routing.equality import Implementation
+from capsbench.models.routing.accuracy import Implementation
 from capsbench.models.routing.reference import route_reference
 
 IMPLEMENTATIONS: dict[str, Implementation] = {

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from capsbench.errors import UsageError
 from capsbench.models.routing import fused
-from capsbench.models.routing.equality import worst_error
+from capsbench.models.routing.accuracy import worst_error
 from capsbench.models.routing.reference import route_reference
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from capsbench.models.routing.equality import worst_error
+from capsbench.models.routing.accuracy import worst_error
 from capsbench.models.routing.reference import route_reference
 
 SIZES = (3, 20, 4, 5, 6)
