@@ -15,7 +15,7 @@ from capsbench.errors import ModelError, UnknownNameError, UsageError, first_lin
 from capsbench.models.routing.accuracy import Implementation as Routing
 from capsbench.models.routing.accuracy import worst_error
 from capsbench.models.routing.reference import route_reference
-from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, able
+from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, available
 from capsbench.parameters import check_number, construct
 from capsbench.report.charts import Chart
 from capsbench.report.groups import by_network
@@ -221,7 +221,7 @@ def _routing_rows(
         return both if gradient else forward
 
     for iterations in settings.iterations:
-        routings: dict[str, Routing] = {name: IMPLEMENTATIONS[name] for name in able(capsules(PROBE)[0], weight)}
+        routings: dict[str, Routing] = {name: IMPLEMENTATIONS[name] for name in available(capsules(PROBE)[0], weight)}
         if settings.compiled and iterations == USUAL_ITERATIONS:
             torch.compiler.reset()  # sizes of before would count against the limit of recompilations
             compiled = torch.compile(route_reference, dynamic=False)
@@ -255,7 +255,8 @@ def _equality(model: Any, settings: ThroughputSettings, device: str) -> dict[str
     found = {}
     for precision in settings.precisions:
         dtype = DTYPES[precision]
-        names = able(torch.empty(1, *sizes[1::3], device=device, dtype=dtype), model.weight.detach().to(device, dtype))
+        weight = model.weight.detach().to(device, dtype)
+        names = available(torch.empty(1, *sizes[1::3], device=device, dtype=dtype), weight)
         for name in names:
             for gradient in GRADIENTS:
                 iterations = max(settings.iterations)

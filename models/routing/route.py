@@ -6,8 +6,8 @@ from torch import Tensor
 from capsbench.errors import ParameterError, UnknownNameError, UsageError
 from capsbench.models.checks import whole
 from capsbench.models.routing import fused
-from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.accuracy import Implementation
+from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.reference import route_reference
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
@@ -99,7 +99,7 @@ def choose(u: Tensor, weight: Tensor) -> str:
     return "reference" if len(u) < FEW_IMAGES else "blocked"
 
 
-def able(u: Tensor, weight: Tensor) -> list[str]:
+def available(u: Tensor, weight: Tensor) -> list[str]:
     """The implementations that can route such capsules here."""
     return [name for name in IMPLEMENTATIONS if name != "fused" or fused.refusal(u, weight) is None]
 

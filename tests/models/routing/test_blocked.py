@@ -7,8 +7,8 @@ import torch
 
 from capsbench.errors import UsageError
 from capsbench.models.routing import blocked, route
-from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.accuracy import worst_error
+from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.reference import route_reference
 
 SIZES = [(1, 1, 1, 1, 1), (1, 37, 3, 5, 2), (3, 100, 10, 16, 8), (17, 33, 2, 7, 3), (5, 257, 11, 4, 8)]

@@ -8,7 +8,7 @@ import torch
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError
 from capsbench.models.routing import fused, route
 from capsbench.models.routing.reference import route_reference
-from capsbench.models.routing.route import IMPLEMENTATIONS, able, choose
+from capsbench.models.routing.route import IMPLEMENTATIONS, available, choose
 
 GENERATOR = torch.Generator().manual_seed(0)
 U = torch.randn(2, 6, 3, generator=GENERATOR)
@@ -93,7 +93,7 @@ def test_choice_on_a_gpu_is_fused_where_it_can_run(monkeypatch: pytest.MonkeyPat
 
 def test_fused_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert able(U, WEIGHT) == ["reference", "blocked"]
+    assert available(U, WEIGHT) == ["reference", "blocked"]
     with pytest.raises(UsageError, match=r"'fused' was asked for, but it cannot: it needs a CUDA device"):
         route(U, WEIGHT, implementation="fused")
 
