@@ -7,6 +7,7 @@ of digits in an image (1 or 2; where it is 1 the axis is left out).
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -23,6 +24,24 @@ CLASSES = 10
 UInt8Array = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+
+Say = Callable[[str], None]
+"""Gets a line that says what is going on."""
+
+Progress = Callable[[int, int], None]
+"""Gets how much is done, and how much there is to do in all."""
+
+ProgressBar = Callable[[str], AbstractContextManager[Progress]]
+"""Shows what is going on under a description, for as long as its context lasts."""
+
+
+def silent(*_: object) -> None:
+    """Says nothing and shows no progress."""
+
+
+def no_bar(description: str) -> AbstractContextManager[Progress]:
+    """Shows nothing."""
+    return nullcontext(silent)
 
 
 @dataclass(frozen=True)

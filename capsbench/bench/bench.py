@@ -1,7 +1,6 @@
 """What a suite is handed: one cell to measure, and a bench that has the data, the device and the model ready."""
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 
 from capsbench.bench.cells import Cell, file_name
 from capsbench.building import build
-from capsbench.contracts import CLASSES, Digits
+from capsbench.contracts import CLASSES, Digits, ProgressBar, Say, no_bar
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.data.samples import Samples
@@ -21,9 +20,6 @@ from capsbench.files.generation import generate_file
 from capsbench.training.config import TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
 from capsbench.training.trainer import Trainer
-
-Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""From what is going on to something that is told how much of it is done."""
 
 
 @dataclass
@@ -43,8 +39,8 @@ class Bench:
     cell: Cell
     folder: Path
     digits: str
-    report: Callable[[str], None]
-    progress: Progress = lambda description: nullcontext(lambda done, total: None)
+    report: Say
+    progress: ProgressBar = no_bar
     tensorboard: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 

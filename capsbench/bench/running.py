@@ -1,21 +1,20 @@
 """Running cells: what is finished is never done again, and a cell that fails does not stop the others."""
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
 from capsbench import registry
-from capsbench.bench.bench import Bench, Progress
+from capsbench.bench.bench import Bench
 from capsbench.bench.cells import Cell
 from capsbench.bench.planning import Plan, plan_run
+from capsbench.contracts import ProgressBar, Say, no_bar, silent
 from capsbench.errors import CapsbenchError, CellsFailedError, StorageError, first_line
 from capsbench.results.result import Result, load_result, now, save_result
 from capsbench.system import machine
 from capsbench.system.disk import lock, make_folder, write_atomically
-
-Report = Callable[[str], None]
 
 
 @dataclass
@@ -84,7 +83,7 @@ def run(
     return outcome.results
 
 
-def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress | None = None) -> Outcome:
+def run_plan(plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -> Outcome:
     """Runs the cells of a plan that are not finished; a cell that fails does not stop the others.
 
     Args:
@@ -115,12 +114,12 @@ def run_plan(plan: Plan, report: Report = lambda line: None, progress: Progress 
     return outcome
 
 
-def _labelled(report: Report, label: str) -> Report:
+def _labelled(report: Say, label: str) -> Say:
     """Puts the cell's label before each line."""
     return lambda line: report(f"{label}: {line}")
 
 
-def run_cell(cell: Cell, plan: Plan, report: Report = lambda line: None, progress: Progress | None = None) -> Result:
+def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -> Result:
     """Measures one cell and saves its result, under a lock: of two runs, one measures it and the other is refused.
 
     Cells and plans can be pickled, so any process on any machine that shares the folder can run one.
@@ -139,11 +138,9 @@ def run_cell(cell: Cell, plan: Plan, report: Report = lambda line: None, progres
         return plan.finished(cell) or _measured(cell, plan, report, progress)  # another run may just have done it
 
 
-def _measured(cell: Cell, plan: Plan, report: Report, progress: Progress | None) -> Result:
+def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Result:
     begun = perf_counter()
-    bench = Bench(cell, plan.folder, plan.digits, report, tensorboard=plan.tensorboard)
-    if progress:
-        bench.progress = progress
+    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard)
     metrics = registry.load("suite", cell.suite)().run(bench)
     result = Result(
         suite=cell.suite,

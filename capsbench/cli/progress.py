@@ -2,14 +2,16 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from capsbench.contracts import Progress, silent
 
 PLAIN_SECONDS = 10.0  # between plain lines, so that a log stays short
 
 
 @contextmanager
-def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Callable[[int, int], None]]:
+def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Progress]:
     """A function to be told how much is done, and of how much; a short job prints no plain line.
 
     Args:
@@ -17,7 +19,7 @@ def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Callabl
         every: Seconds between plain lines.
     """
     if sys.stderr is None:  # closed by who started us
-        yield lambda done, total: None
+        yield silent
     elif sys.stderr.isatty():
         with _bar(description) as report:
             yield report
@@ -26,7 +28,7 @@ def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Callabl
 
 
 @contextmanager
-def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
+def _bar(description: str) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -36,7 +38,7 @@ def _bar(description: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _plain(description: str, every: float) -> Callable[[int, int], None]:
+def _plain(description: str, every: float) -> Progress:
     last = time.monotonic()
 
     def report(done: int, total: int) -> None:

@@ -8,9 +8,9 @@ import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 
+from capsbench.contracts import Say, silent
 from capsbench.data.idx import FILES, read_files
 from capsbench.data.places import cache_folder
 from capsbench.errors import DigitsError, StorageError
@@ -34,7 +34,7 @@ NEEDED = 150_000_000
 """Bytes on disk at the worst moment: two sources' downloads of 12 MB, inflated to 55 MB, and the last copy of 55 MB."""
 
 
-def fetch(destination: Path | None = None, *, report: Callable[[str], None] = lambda line: None) -> Path:
+def fetch(destination: Path | None = None, *, report: Say = silent) -> Path:
     """Puts the four files of full MNIST into a folder, each checked and then renamed into place.
 
     Where they are there and good, nothing is done; damaged ones are replaced.
@@ -79,7 +79,7 @@ def _has_all(folder: Path) -> bool:
     return True
 
 
-def _download(folder: Path, report: Callable[[str], None]) -> dict[str, bytes]:
+def _download(folder: Path, report: Say) -> dict[str, bytes]:
     """The four checked files from the first source that gives them."""
     failures = []
     for number, (name, source) in enumerate(SOURCES.items()):

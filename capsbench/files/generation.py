@@ -1,8 +1,7 @@
 """From a recipe to a finished file, by this process or several; and a file held against its recipe."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import UInt8Array
+from capsbench.contracts import Progress, ProgressBar, UInt8Array, no_bar, silent
 from capsbench.data.columns import BLOCK, columns_of, stored_arrays
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import ParameterError
 from capsbench.files.datafile import DataFile
 from capsbench.files.layout import Outline
 from capsbench.files.shards import shard_range
-from capsbench.files.writing import Report, Written, finished, repair, silent, write_file
+from capsbench.files.writing import Written, finished, repair, write_file
 from capsbench.parameters import check_number, check_truth, convert, split_shard
 from capsbench.system.disk import lock
 
@@ -110,7 +109,7 @@ def generate_files(
     shard: str | None = None,
     workers: int = 1,
     force: bool = False,
-    progress: Callable[[str], AbstractContextManager[Report]] = lambda description: nullcontext(silent),
+    progress: ProgressBar = no_bar,
 ) -> list[Written]:
     """Makes the files of the splits of one data set.
 
@@ -158,7 +157,7 @@ def generate_file(
     workers: int = 1,
     force: bool = False,
     wait: bool = False,
-    report: Report = silent,
+    report: Progress = silent,
 ) -> Written:
     """Makes the file of a recipe, or what is missing of it.
 
@@ -182,7 +181,7 @@ def generate_file(
     return write_file(path, outline, source, workers=workers, force=force, wait=wait, report=report)
 
 
-def repair_file(path: Path, *, digits: str = "auto", report: Report = silent) -> Written:
+def repair_file(path: Path, *, digits: str = "auto", report: Progress = silent) -> Written:
     """Draws the damaged blocks of a file anew, from its own spec.
 
     Args:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from capsbench.contracts import Progress, silent
 from capsbench.data.recipes import spec_difference
 from capsbench.errors import DataFileError, UsageError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.layout import Outline
 from capsbench.files.shards import shard_counts, shard_range
 from capsbench.files.sidecar import generate_command
-from capsbench.files.writing import Report, Written, check_apart, silent, write_file
+from capsbench.files.writing import Written, check_apart, write_file
 from capsbench.system.disk import kind_of
 
 MOST_NAMED = 5  # shards in a message
@@ -40,7 +41,7 @@ class Joined:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, report: Report = silent) -> Written:
+def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, report: Progress = silent) -> Written:
     """Makes the file of a spec from its shards.
 
     Args:

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from capsbench.contracts import Progress, silent
 from capsbench.data.columns import block_count, block_range
 from capsbench.errors import DataFileError, StorageError, UsageError
 from capsbench.files.datafile import DataFile
@@ -22,7 +23,7 @@ from capsbench.files.header import close, create_packed, interrupt_later
 from capsbench.files.layout import Outline
 from capsbench.files.packed import CHUNK, LARGEST_CHUNK
 from capsbench.files.sidecar import read_sidecar, sidecar_of
-from capsbench.files.writing import Report, Written, check_apart, finished, silent, write_at, write_file
+from capsbench.files.writing import Written, check_apart, finished, write_at, write_file
 from capsbench.system.disk import flushing, kind_of, lock, make_folder, storage_errors, sync
 from capsbench.system.processes import in_order
 
@@ -94,7 +95,7 @@ class Sink:
         """Nothing is held back."""
 
 
-def pack_file(path: Path, out: Path, *, force: bool = False, report: Report = silent) -> Written:
+def pack_file(path: Path, out: Path, *, force: bool = False, report: Progress = silent) -> Written:
     """Packs a contiguous file; every digest of it is checked.
 
     Args:
@@ -128,7 +129,7 @@ def pack_file(path: Path, out: Path, *, force: bool = False, report: Report = si
     return finished(DataFile(out), 0 if left else len(file), begun)
 
 
-def unpack_file(path: Path, out: Path, *, force: bool = False, report: Report = silent) -> Written:
+def unpack_file(path: Path, out: Path, *, force: bool = False, report: Progress = silent) -> Written:
     """Makes the contiguous file of a packed one, byte for byte as it was; block by block, so that memory is no bound.
 
     Args:
@@ -191,7 +192,7 @@ def _check_beginning(file: DataFile, place: Path) -> None:
         )
 
 
-def _pack(file: DataFile, out: Path, report: Report) -> None:
+def _pack(file: DataFile, out: Path, report: Progress) -> None:
     fresh = out.with_name(out.name + ".new")
     with storage_errors(out):
         try:
@@ -212,7 +213,7 @@ def _pack(file: DataFile, out: Path, report: Report) -> None:
         sync(out.parent)
 
 
-def _write(file: DataFile, handle: int, report: Report) -> None:
+def _write(file: DataFile, handle: int, report: Progress) -> None:
     """Writes a packed file.
 
     Raises:

@@ -8,7 +8,7 @@ a packed copy, is the source's affair.
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from capsbench.contracts import Progress, silent
 from capsbench.data.columns import DIGEST_BYTES, block_count, block_digest, block_range
 from capsbench.data.recipes import spec_difference
 from capsbench.errors import DataFileError, SpecMismatchError, StorageError, UsageError
@@ -38,7 +39,6 @@ from capsbench.system.disk import (
 )
 from capsbench.system.processes import share_out
 
-Report = Callable[[int, int], None]
 """Is told how many samples are done, and of how many."""
 
 HEADER_BYTES = 65536  # an upper bound, for the question whether a file will fit the disk
@@ -49,10 +49,6 @@ class Source(Protocol):
 
     def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` of the file as they are stored: contiguous, of the stored types, by column."""
-
-
-def silent(done: int, total: int) -> None:
-    """A report that tells nobody."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def write_file(
     force: bool = False,
     wait: bool = False,
     workers: int = 1,
-    report: Report = silent,
+    report: Progress = silent,
 ) -> Written:
     """Makes a file, or what is missing of it.
 
@@ -166,7 +162,7 @@ def check_apart(out: Path, inputs: Iterable[Path]) -> None:
             raise UsageError(f"{path} has a name that is needed while {out} is being made. Choose another name.")
 
 
-def repair(file: DataFile, outline: Outline, source: Source, workers: int, report: Report) -> int:
+def repair(file: DataFile, outline: Outline, source: Source, workers: int, report: Progress) -> int:
     """Writes every block that does not match its digest, then sets the root digest; how many samples were written."""
     file.check_writable()
     file.check_fits(outline.columns)
@@ -207,7 +203,7 @@ def _write_root(file: DataFile) -> None:
         os.close(handle)
 
 
-def _write_blocks(file: DataFile, blocks: Sequence[int], job: "Writing", workers: int, report: Report) -> None:
+def _write_blocks(file: DataFile, blocks: Sequence[int], job: "Writing", workers: int, report: Progress) -> None:
     done = job.count - _samples(blocks, job.count)
     handle = os.open(file.path, os.O_WRONLY)
     try:

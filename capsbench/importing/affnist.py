@@ -20,12 +20,12 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import CLASSES, FloatArray, UInt8Array
+from capsbench.contracts import CLASSES, FloatArray, Progress, UInt8Array, silent
 from capsbench.data.columns import columns
 from capsbench.data.digits import KNOWN
 from capsbench.errors import DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
 from capsbench.files.layout import Outline
-from capsbench.files.writing import Report, Written, check_apart, silent, write_file
+from capsbench.files.writing import Written, check_apart, write_file
 from capsbench.importing.matfile import FACTORS, HEADER_BYTES, SAMPLE_BYTES, header_fault
 from capsbench.spec import IMPORTED, SPLITS, UNKNOWN, DataSpec
 from capsbench.system.disk import storage_errors
@@ -80,7 +80,7 @@ class Importing:
 
 
 def import_affnist(
-    mat: Path, out: Path, *, split: str | None = None, force: bool = False, report: Report = silent
+    mat: Path, out: Path, *, split: str | None = None, force: bool = False, report: Progress = silent
 ) -> Written:
     """Makes a data file of a MATLAB file of affNIST.
 

@@ -1,6 +1,6 @@
 """How fast networks are: routing alone, each part of a network, and the whole training step."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import Preset
+from capsbench.contracts import Say
 from capsbench.errors import ModelError, UnknownNameError, UsageError, first_line
 from capsbench.models.routing.accuracy import Implementation as Routing
 from capsbench.models.routing.accuracy import worst_error
@@ -190,9 +191,7 @@ def _routes(model: Any) -> bool:
     return False
 
 
-def _routing_rows(
-    model: Any, settings: ThroughputSettings, conditions: Conditions, report: Callable[[str], None]
-) -> Iterator[Row]:
+def _routing_rows(model: Any, settings: ThroughputSettings, conditions: Conditions, report: Say) -> Iterator[Row]:
     dtype = DTYPES[conditions.precision]
     weight = model.weight.detach().to(dtype).requires_grad_()
     inputs, outputs, output_dim, input_dim = weight.shape

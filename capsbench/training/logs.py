@@ -4,10 +4,11 @@ import importlib.util
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from capsbench.contracts import Say
 from capsbench.errors import UsageError
 from capsbench.system.disk import make_folder, storage_errors, write_atomically
 from capsbench.system.timing import duration
@@ -80,7 +81,7 @@ class EpochLines:
         done: Number of steps that an earlier run did.
     """
 
-    def __init__(self, report: Callable[[str], None], *, steps: int, epochs: int, done: int = 0) -> None:
+    def __init__(self, report: Say, *, steps: int, epochs: int, done: int = 0) -> None:
         self._report = report
         self._steps = steps
         self._epochs = epochs

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsbench.contracts import Batch, TensorBatch, checked_output
+from capsbench.contracts import Batch, Say, TensorBatch, checked_output, silent
 from capsbench.errors import TrainingError, first_line
 from capsbench.system import memory
 
@@ -53,7 +53,7 @@ class TrainingStep:
         device: str = "cpu",
         graph: int = 0,
         micro_batches: int = 1,
-        report: Callable[[str], None] = lambda line: None,
+        report: Say = silent,
     ) -> None:
         self._model = model
         self._optimizer = optimizer

@@ -4,14 +4,14 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from capsbench.contracts import IndexArray
+from capsbench.contracts import IndexArray, Progress, Say, silent
 from capsbench.data.loading import batches
 from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
@@ -25,9 +25,6 @@ from capsbench.training.step import TrainingStep, adam
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
 SAVING_SHARE = 1 / 20  # of the time, at most, goes into checkpoints
-
-Tell = Callable[[str], None]
-Count = Callable[[int, int], None]
 
 
 class Trainer:
@@ -84,7 +81,7 @@ class Trainer:
         what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
         self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
-    def run(self, report: Tell = lambda line: None, progress: Count = lambda done, total: None) -> Trained:
+    def run(self, report: Say = silent, progress: Progress = silent) -> Trained:
         """Trains what is left of the steps.
 
         Args:
@@ -119,7 +116,7 @@ class Trainer:
                 self._log.close()
         return self.trained
 
-    def _train(self, step: TrainingStep, progress: Count) -> None:
+    def _train(self, step: TrainingStep, progress: Progress) -> None:
         """Trains up to the next validation."""
         trained = self.trained
         begun, checked = time.perf_counter(), time.perf_counter()
@@ -236,7 +233,7 @@ class Trainer:
         self._saved_at = time.perf_counter()
         self._saving = self._saved_at - begun
 
-    def _resume(self, report: Tell) -> None:
+    def _resume(self, report: Say) -> None:
         folder = self._checkpoints
         if folder is None:
             return
