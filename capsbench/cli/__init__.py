@@ -1,6 +1,6 @@
 """The command line: a command parses, calls one function, and prints.
 
-Nothing heavy is imported before a command needs it: ``capsbench --help`` answers at once.
+Commands import what they need when they run, so that ``capsbench --help`` answers at once.
 """
 
 import io
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # beside a busy process 420 (some 100 where it spins for long, 800 if it never does).
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler warns of what is not our user's concern
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler logs warnings that mean nothing to our users
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # a file's name need not be Unicode

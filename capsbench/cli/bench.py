@@ -12,27 +12,31 @@ from capsbench.parameters import split_assignments
 
 
 @click.command()
-@click.option("--suite", required=True, help="Which experiment; see `capsbench list`.")
-@click.option("--model", "models", multiple=True, help="A name, package.module:attr or file.py:attr; may be repeated.")
+@click.option("--suite", required=True, help="The experiment; see `capsbench list`.")
+@click.option(
+    "--model", "models", multiple=True, help="A network: a name, package.module:attr or file.py:attr; may be repeated."
+)
 @click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small or paper.")
 @click.option(
     "--set",
     "sets",
     multiple=True,
     metavar="K=V",
-    help="Set one thing of the preset, or MODEL.K=V of a model; may be repeated.",
+    help="Change a setting of the preset, or with MODEL.K=V a parameter of a network; may be repeated.",
 )
-@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="One run for each, such as 0,1,2.")
+@click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Run once for each seed, such as 0,1,2.")
 @digits_option
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="Where to train.")
-@click.option("--out", default="runs", show_default=True, metavar="DIR", help="Where results, data and checkpoints go.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="The device to train on.")
+@click.option(
+    "--out", default="runs", show_default=True, metavar="DIR", help="The folder of results, data and checkpoints."
+)
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be run.")
 @json_option
 def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Run a suite: train, test, and print the table. Finished cells are not run again.
 
-    A model of your own is code that is run; use only what you trust.
+    A network of your own is code that is run; use only code that you trust.
 
     \b
     Example:
@@ -58,7 +62,7 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
         click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
         return
-    rare = partial(progress, every=60.0)  # beside the lines that each epoch has
+    rare = partial(progress, every=60.0)  # each epoch also prints a line
     outcome = run_plan(plan, lambda line: click.echo(line, err=True), rare)
     if as_json:
         click.echo(render(outcome.results, "json"))
@@ -66,7 +70,7 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         click.echo(render(outcome.results))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
         folder = outcome.paths[0].parent
-        # Of all that was measured alike, or a run of one network more would replace the others' charts by its own.
+        # From all results that belong together: a run of one more network must not replace the charts of the others.
         for chart in charts(alike(outcome.results, load_results(folder))):
             click.echo(f"chart: {chart.save(folder)[0]}")
     if outcome.failed:

@@ -16,7 +16,7 @@ def check(model: str, sets: tuple[str, ...], as_json: bool) -> None:
     """Check a capsule layer against the paper, or a network with its capsules.
 
     MODEL is a name, package.module:attr or file.py:attr: a network, or a function routing(u, weight, iterations). It is
-    code that is run; use only what you trust. See docs/conformance.md.
+    code that is run; use only code that you trust. See docs/conformance.md.
 
     \b
     Example:

@@ -9,7 +9,7 @@ from capsbench.cli.options import json_option
 
 @click.group()
 def data() -> None:
-    """Fetch the source digits, or see which are here.
+    """Fetch the source digits, or show which are here.
 
     \b
     Example:
@@ -28,13 +28,13 @@ def fetch() -> None:
     from capsbench.data.fetching import fetch as fetch_digits
 
     folder = fetch_digits(report=lambda line: click.echo(line, err=True))
-    click.echo(f"{folder}: full MNIST, four files, MD5 right.")
+    click.echo(f"{folder}: full MNIST, four files with the right MD5.")
 
 
 @data.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Tell which source digits are here, in the order in which `--digits auto` looks.
+    """Show which source digits are here, in the order in which `--digits auto` tries them.
 
     \b
     Example:

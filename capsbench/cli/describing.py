@@ -1,4 +1,4 @@
-"""What a data file holds, put into words: the output of `generate` and `info`."""
+"""The contents of a data file in words: the output of `generate` and `info`."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from capsbench.system.disk import human_bytes
 
 
 def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
-    """Spec, counts and digest, as plain JSON types; and its measures, or an imported file held against ours."""
+    """Spec, counts and digest, as plain JSON types; its measures, or a comparison of an imported file with ours."""
     facts = {
         "file": str(file.path),
         "spec": file.spec.to_dict(),
@@ -40,7 +40,7 @@ def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
 
 
 def facts_text(facts: dict[str, Any]) -> str:
-    """The same in some ten lines."""
+    """The facts in about ten lines."""
     spec = facts["spec"]
     parameters = ", ".join(f"{key} {value}" for key, value in spec["parameters"].items())
     lines = [
@@ -61,7 +61,7 @@ def facts_text(facts: dict[str, Any]) -> str:
 
 
 def _shard_text(facts: dict[str, Any]) -> str:
-    """Which samples of its spec a shard holds."""
+    """The samples of its spec that a shard holds."""
     if "shard" not in facts:
         return ""
     start, stop = facts["shard"]
@@ -80,7 +80,7 @@ def _measure_line(one: dict[str, Any]) -> str:
 
 
 def generated_text(made: Written, facts: dict[str, Any], *, done: str = "drawn") -> str:
-    """The same, and what it took to make the file; ``done`` says what was done to its samples."""
+    """The facts, and the time it took to make the file; ``done`` is the verb for its samples."""
     if not made.written:
         ending = "was whole already, verified and left"
     else:

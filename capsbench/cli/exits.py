@@ -1,4 +1,4 @@
-"""How a command ends: the one place where errors become lines and exit codes."""
+"""How a command ends: errors become lines on stderr and exit codes here, and nowhere else."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 
 def exit_code(command: Callable[[], Any]) -> int:
-    """Runs a command; what goes wrong becomes a line on stderr and the exit code that is returned."""
+    """Runs a command and returns its exit code; an error becomes a line on stderr."""
     try:
         command()
         if sys.stdout is not None:  # it may have been closed before we began
@@ -29,9 +29,9 @@ def exit_code(command: Callable[[], Any]) -> int:
         place = error.ctx.command_path if error.ctx else "capsbench"
         return _complain(f"{error.format_message()}\nTry '{place} --help'.", error.exit_code)
     except (KeyboardInterrupt, click.exceptions.Abort):
-        click.echo("Interrupted. What is done is kept: run the same command again to go on.", err=True)
+        click.echo("Interrupted. Finished work is kept: run the same command again to continue.", err=True)
         return INTERRUPTED
-    except OSError as error:  # every other file's has been explained by now: this is the output's
+    except OSError as error:  # errors of other files have been explained already: this one is the output's
         _silence_output()
         if isinstance(error, BrokenPipeError):  # the reader of our output went away, as `head` does
             return 0
@@ -45,7 +45,7 @@ def _complain(message: str, code: int) -> int:
 
 
 def _silence_output() -> None:
-    """What is still in the buffer must not be tried again when the interpreter ends."""
+    """Python would try to write what is still in the buffer when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

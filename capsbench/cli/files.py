@@ -22,10 +22,10 @@ from capsbench.parameters import split_assignments
 @click.option("--seed", default=0, show_default=True, help="0..2**64-1.")
 @click.option("--count", type=int, help="Number of samples; by default one for each digit of the split.")
 @digits_option
-@click.option("--layers", is_flag=True, help="Keep each digit alone, too.")
-@click.option("--out", default=".", metavar="DIR|FILE.h5", show_default=True, help="Where the files go.")
-@click.option("--shard", metavar="I/N", help="Only the I-th of N shards, counted from 0; `capsbench merge` joins them.")
-@click.option("--workers", default=1, show_default=True, help="Processes that draw and write.")
+@click.option("--layers", is_flag=True, help="Also keep each digit alone.")
+@click.option("--out", default=".", metavar="DIR|FILE.h5", show_default=True, help="A folder, or one file.")
+@click.option("--shard", metavar="I/N", help="Make only shard I of N, counted from 0; `capsbench merge` joins them.")
+@click.option("--workers", default=1, show_default=True, help="Number of processes.")
 @force_option
 @json_option
 def generate(
@@ -41,7 +41,7 @@ def generate(
 ) -> None:
     """Make the HDF5 files of a data set.
 
-    A run that was stopped goes on where it was; a file that is whole is verified and left.
+    A stopped run continues where it was; a file that is complete already is verified and kept.
 
     \b
     Example:
@@ -75,8 +75,8 @@ def generate(
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--repair", is_flag=True, help="Draw damaged blocks anew from the file's spec.")
-@click.option("--sample", default=0, metavar="N", help="Also draw N random samples anew and compare their bytes.")
+@click.option("--repair", is_flag=True, help="Generate damaged blocks again from the file's spec.")
+@click.option("--sample", default=0, metavar="N", help="Also generate N random samples again and compare their bytes.")
 @digits_option
 def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
     """Check every block of a file against its digest.
@@ -99,11 +99,11 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
         data = DataFile(file, digits=digits)
     except DataFileError as error:
         command = remake_command(file)
-        raise DataFileError(f"{error} Make it anew with: {command}" if command else str(error)) from None
+        raise DataFileError(f"{error} Generate it again with: {command}" if command else str(error)) from None
     if repair:
         with progress(f"repairing {file.name}") as report:
             repaired = repair_file(file, digits=digits, report=report)
-        click.echo(f"{file}: {repaired.written:,} samples drawn anew, {repaired.reused:,} were right.")
+        click.echo(f"{file}: {repaired.written:,} samples generated again, {repaired.reused:,} were right.")
     data.check()
     number = block_count(len(data))
     known = recognise(data.digest)
@@ -115,9 +115,9 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
         wrong = wrong_samples(data, sample)
         if wrong:
             raise DataFileError(
-                f"{file}: {len(wrong)} of {min(sample, len(data))} samples are not what its spec draws: {wrong[:3]}."
+                f"{file}: {len(wrong)} of {min(sample, len(data))} samples differ from their spec: {wrong[:3]}."
             )
-        click.echo(f"{file}: {min(sample, len(data)):,} random samples drawn anew from the spec are the same bytes.")
+        click.echo(f"{file}: {min(sample, len(data)):,} random samples have the same bytes when generated again.")
 
 
 @click.command()
@@ -127,7 +127,7 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
 @force_option
 @json_option
 def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json: bool) -> None:
-    """Join the shards of one spec into one file; what is missing, doubled, damaged or foreign is named.
+    """Join the shards of one spec into one file; missing, repeated, damaged and foreign shards are named.
 
     \b
     Example:
@@ -149,7 +149,7 @@ def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json
 @digits_option
 @json_option
 def info(file: Path, digits: str, as_json: bool) -> None:
-    """Tell what a file holds: spec, counts, digest, and measures such as overlap.
+    """Show what a file holds: spec, counts, digest, and measures such as overlap.
 
     \b
     Example:
@@ -165,10 +165,10 @@ def info(file: Path, digits: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The PNG; beside the file by default.")
+@click.option("--out", type=click.Path(path_type=Path), help="The PNG to write; by default beside the file.")
 @digits_option
 def preview(file: Path, out: Path | None, digits: str) -> None:
-    """Draw the first samples of a file with their labels, pairs in two colours.
+    """Write a picture of the first samples of a file with their labels, pairs in two colours.
 
     \b
     Example:
@@ -190,7 +190,7 @@ def preview(file: Path, out: Path | None, digits: str) -> None:
 def pack(file: Path, out: Path, undo: bool, force: bool) -> None:
     """Pack a file for sending: the same data set, smaller, with the same digest.
 
-    Every HDF5 tool reads a packed file, and so does every command here, into memory; it cannot be written in place.
+    HDF5 tools and all commands here can read a packed file; here it is read into memory. To change it, unpack it first.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Commands on data of others: import affnist."""
+"""Commands on data sets of other people: import affnist."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from capsbench.cli.options import force_option, json_option
 
 @click.group("import")
 def import_group() -> None:
-    """Make a file of ours of a data set of others.
+    """Convert data sets of other people to data files.
 
     \b
     Example:
@@ -21,14 +21,14 @@ def import_group() -> None:
 
 @import_group.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE.mat")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.h5", help="The file to make.")
-@click.option("--split", metavar="SPLIT", help="Which split it shows, if its labels do not say; test by default.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.h5", help="The file to write.")
+@click.option("--split", metavar="SPLIT", help="The split, where its labels do not show it; by default test.")
 @force_option
 @json_option
 def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Import a file of the real affNIST (Tieleman 2013).
 
-    It is read by a child process of limited memory and time. `capsbench info` then holds it against our affnist.
+    A child process with limited memory and time reads it. `capsbench info` then compares it with our affnist.
 
     \b
     Example:
@@ -46,8 +46,8 @@ def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     facts = file_facts(DataFile(made.path), measured=False)
     if facts["digits"] == UNKNOWN:
         click.echo(
-            f"Note: the labels are in the order of no split of known digits; split {facts['spec']['split']} is what "
-            f"{'--split says' if options['split'] else 'is taken without --split'}. Sources are -1.",
+            f"Note: the labels match no split of known digits; split {facts['spec']['split']} is "
+            f"{'what --split says' if options['split'] else 'the default'}. Sources are -1.",
             err=True,
         )
     text = generated_text(made, facts, done="imported")

@@ -1,4 +1,4 @@
-"""The command list: what there is."""
+"""The command list: data sets, networks and suites, with a line each."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ INDENT = " " * 17
 def list_command(as_json: bool) -> None:
     """List data sets, models and suites with their presets and parameters, plug-ins included.
 
-    What a suite may set depends on its preset: `capsbench run --suite S --dry-run` tells.
+    The settings of a suite are in its page under docs/.
 
     \b
     Example:

@@ -12,13 +12,13 @@ PLAIN_SECONDS = 10.0  # between plain lines, so that a log stays short
 
 @contextmanager
 def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Progress]:
-    """A function to be told how much is done, and of how much; a short job prints no plain line.
+    """Yields a function that takes how much is done, and of how much; a short job prints no plain line.
 
     Args:
-        description: What is going on, and what is counted.
+        description: The job, and the unit that is counted.
         every: Seconds between plain lines.
     """
-    if sys.stderr is None:  # closed by who started us
+    if sys.stderr is None:  # the parent process closed it
         yield silent
     elif sys.stderr.isatty():
         with _bar(description) as report:

@@ -14,7 +14,7 @@ from capsbench.cli.options import json_option
 @click.option(
     "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
 )
-@click.option("--charts", "pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also draw charts there.")
+@click.option("--charts", "pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also write charts there.")
 @click.option(
     "--markdown",
     type=click.Path(path_type=Path),
@@ -25,9 +25,9 @@ from capsbench.cli.options import json_option
 def report(
     folders: Sequence[Path], style: str, pictures: Path | None, markdown: Path | None, html: Path | None
 ) -> None:
-    """Make tables from results, and with --charts pictures with their data as CSV.
+    """Print tables of results; with --charts also write charts and pictures, with their data as CSV.
 
-    A page (--markdown, --html) has the paper's figures with ours beside them, every table, and the charts.
+    A page (--markdown, --html) has the paper's values with ours beside them, every table, and the charts.
 
     \b
     Example:
@@ -69,8 +69,8 @@ def report(
 def compare(first: Path, second: Path, style: str, as_json: bool) -> None:
     """Compare results of one suite on the same images: how B differs from A, with paired tests.
 
-    A and B are results' files or folders of them. Of folders, results of one suite, preset and seed are partners;
-    where there are several of those, the ones of the same model.
+    A and B are result files, or folders of them. In folders, results of the same suite, preset and seed are partners;
+    where there are several, those of the same network.
 
     \b
     Example:
@@ -83,4 +83,4 @@ def compare(first: Path, second: Path, style: str, as_json: bool) -> None:
     found = compare_places(first, second)
     click.echo(render_comparisons(found, "json" if as_json else style))
     for name in found.alone:
-        click.echo(f"Note: without a partner: {name}", err=True)
+        click.echo(f"Note: no partner for {name}", err=True)

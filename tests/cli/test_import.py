@@ -60,12 +60,12 @@ def test_import_tells_what_it_made(capsys: Capture) -> None:
     assert (facts["drawn"], facts["spec"]["split"], facts["digest"]) == (1000, "test", open_dataset("x.h5").digest)
 
 
-@pytest.mark.parametrize(("split", "said"), [((), "taken without --split"), (("--split", "train"), "--split says")])
+@pytest.mark.parametrize(("split", "said"), [((), "is the default"), (("--split", "train"), "--split says")])
 def test_a_note_says_that_labels_tell_nothing(split: tuple[str, ...], said: str, capsys: Capture) -> None:
     write_mat(count=999)
     assert run("import", "affnist", "x.mat", "--out", "x.h5", *split) == 0
     out, err = capsys.readouterr()
-    assert err.startswith("Note: the labels are in the order of no split") and said in err and err.count("\n") == 1
+    assert err.startswith("Note: the labels match no split") and said in err and err.count("\n") == 1
     assert f", {split[1] if split else 'test'}, seed 0" in out and "digits      unknown\n" in out
 
 

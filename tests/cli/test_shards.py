@@ -65,7 +65,7 @@ def test_the_header_of_a_shard_can_be_made_anew(capsys: Capture) -> None:
     path.write_bytes(b"broken" + before[6:])
     capsys.readouterr()
     assert run("verify", str(path)) == 3
-    command = capsys.readouterr().err.partition("Make it anew with: ")[2]
+    command = capsys.readouterr().err.partition("Generate it again with: ")[2]
     assert "--shard 1/3" in command and run(*command.split()[1:]) == 0
     assert path.read_bytes() == before
 

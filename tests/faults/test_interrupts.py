@@ -57,7 +57,7 @@ def test_an_interrupted_command_ends_with_130_and_how_to_go_on(
     assert process.returncode == 130
     assert out == ""
     (line,) = err.split("\n")[1:-1]  # after an empty one, past the terminal's ^C
-    assert line == "Interrupted. What is done is kept: run the same command again to go on."
+    assert line == "Interrupted. Finished work is kept: run the same command again to continue."
     assert names("d") == ["padded-test.h5.partial"]
     with pytest.raises(SystemExit) as stop:
         main(COMMAND)
