@@ -316,7 +316,7 @@ def _time_step(case: Case) -> Found:
     batch = Batch(images=images, labels=torch.stack([labels, (labels + 1) % 10], 1) if pairs else labels, layers=layers)
     told: list[str] = []
     step = TrainingStep(
-        network, adam(network, 1e-3, DEVICE), precision=case.precision, device=DEVICE,
+        network, adam(network, 1e-3), precision=case.precision, device=DEVICE,
         graph=case.batch if case.graph and DEVICE == "cuda" else 0, report=told.append,
     )  # fmt: skip
     for _ in range(2 if TINY else 6):  # a graph is captured after three

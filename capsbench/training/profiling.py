@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from capsbench.contracts import CLASSES, Batch, TensorBatch, checked_output
 from capsbench.system.timing import PROBE, Rates, contest
-from capsbench.training.step import TrainingStep, adam
+from capsbench.training.step import TrainingStep, adam, arrange_convolutions, tuned_convolutions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -95,7 +95,8 @@ class Conditions:
             backward: Whether the backward pass is timed, too.
             labels: The other fields of `Row`.
         """
-        timed = contest(list(prepare.values()), batch=self.asked, seconds=self.seconds, device=self.device)
+        with tuned_convolutions(self.device):
+            timed = contest(list(prepare.values()), batch=self.asked, seconds=self.seconds, device=self.device)
         passes = 3 if backward else 1
         for implementation, one in zip(prepare, timed, strict=True):
             each = one.seconds / one.batch if one.batch else float("inf")
@@ -120,6 +121,7 @@ class Conditions:
 
 def part_rows(model: nn.Module, conditions: Conditions) -> Iterator[Row]:
     """Each part of the network that has weights, forward and backward."""
+    arrange_convolutions(model, precision=conditions.precision, device=conditions.device)
     for name, part, given, made in _parts(model, conditions):
         prepare = partial(_both_passes, part, given, conditions)
         yield from conditions.rows(
@@ -135,6 +137,8 @@ def part_rows(model: nn.Module, conditions: Conditions) -> Iterator[Row]:
 def _both_passes(part: nn.Module, given: Tensor, conditions: Conditions, batch: int) -> Run:
     """A part's forward and backward pass on so many images like those that it was given."""
     x = torch.rand(batch, *given.shape[1:], dtype=given.dtype, device=conditions.device)
+    if not given.is_contiguous() and given.is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous(memory_format=torch.channels_last)
     x.requires_grad_(given.requires_grad)
     inputs = [one for one in (*part.parameters(), x) if one.requires_grad]
 
@@ -197,11 +201,18 @@ def step_rows(networks: Mapping[str, nn.Module], conditions: Conditions) -> Iter
     def step(network: nn.Module, batch: int) -> Run:
         samples = _batch(batch, conditions)
         network.train()
-        optimizer = adam(network, 1e-3, conditions.device)
-        graph = conditions.device == "cuda"
-        train = TrainingStep(network, optimizer, precision=conditions.precision, device=conditions.device, graph=graph)
-        return lambda: train(samples)
+        train = TrainingStep(
+            network,
+            adam(network, 1e-3),
+            precision=conditions.precision,
+            device=conditions.device,
+            graph=batch if conditions.device == "cuda" else 0,
+            cut=False,  # a row states the batch that was computed in one piece
+        )
+        return partial(train, samples)
 
+    for network in networks.values():
+        arrange_convolutions(network, precision=conditions.precision, device=conditions.device)
     *_, last = networks.values()
     weights = sum(one.nbytes for one in last.parameters())
     for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):

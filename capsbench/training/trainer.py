@@ -20,7 +20,7 @@ from capsbench.randomness import permutation
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
-from capsbench.training.step import TrainingStep, adam
+from capsbench.training.step import TrainingStep, adam, arrange_convolutions, tuned_convolutions
 
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
@@ -61,6 +61,7 @@ class Trainer:
         if len(data) % config.epochs:
             raise ParameterError(f"{len(data)} training samples cannot be divided evenly among {config.epochs} epochs.")
         self.model = model.to(device)
+        arrange_convolutions(model, precision=config.precision, device=device)
         self.trained = Trained()
         self._data = data
         self._validated_on = {"accuracy": validation, **watched}
@@ -72,7 +73,7 @@ class Trainer:
         self._samples = len(data) // config.epochs
         self._epoch_steps = math.ceil(self._samples / config.batch_size)
         self._steps = self._epoch_steps * config.epochs
-        self._optimizer = adam(model, config.learning_rate, device)
+        self._optimizer = adam(model, config.learning_rate)
         self._scheduler = _scheduler(self._optimizer, config, self._steps)
         self._losses = torch.empty(0, device=device)  # of the steps since the last validation
         self._first_loss = math.nan
@@ -93,17 +94,15 @@ class Trainer:
             ModelError: The model returns what no model may return.
             StorageError: A checkpoint or the log cannot be written.
         """
-        with _private_randomness(self._seed, self._device):
+        with _private_randomness(self._seed, self._device), tuned_convolutions(self._device):
             self._resume(report)
             self._log.begin(self.trained.steps)
-            schedule = self._config.schedule
             step = TrainingStep(
                 self.model,
                 self._optimizer,
                 precision=self._config.precision,
                 device=self._device,
-                # One-cycle changes Adam's momentum, too, which a captured step would never learn of.
-                graph=self._config.batch_size if self._device == "cuda" and schedule == "exponential" else 0,
+                graph=self._config.batch_size if self._device == "cuda" else 0,
                 micro_batches=self.trained.micro_batches,
                 report=report,
             )
@@ -244,9 +243,6 @@ class Trainer:
                 continue
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
-            for group in self._optimizer.param_groups:  # torch moves its state, but not a rate that is a tensor
-                if isinstance(group["lr"], torch.Tensor):
-                    group["lr"] = group["lr"].to(self._device)
             self._scheduler.load_state_dict(content["scheduler"])
             torch.set_rng_state(content["randomness"][0])
             if self._device == "cuda":

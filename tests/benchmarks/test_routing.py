@@ -126,7 +126,7 @@ def test_training_step(benchmark: Any, alternate: Alternate, precision: str, gat
 
     def step(implementation: str, precision: str) -> Callable[[int], object]:
         model = build("capsnet", preset=preset, implementation=implementation)
-        train = TrainingStep(model, adam(model, 1e-3, "cpu"), precision=precision)
+        train = TrainingStep(model, adam(model, 1e-3), precision=precision)
         return lambda turn: train(batch)
 
     describe(benchmark, f"training step of capsnet 28x28, {precision}", images, precision)

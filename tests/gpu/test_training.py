@@ -13,7 +13,7 @@ from capsbench.bench.planning import plan_run
 from capsbench.bench.running import run_plan
 from capsbench.contracts import Batch, Output, TensorBatch
 from capsbench.models import build
-from capsbench.training import step as steps
+from capsbench.training.capture import capture
 from capsbench.training.config import TrainConfig
 from capsbench.training.step import WARM_UP, TrainingStep, adam
 from capsbench.training.trainer import Trainer
@@ -28,14 +28,13 @@ NETWORKS = ["capsnet", "cnn-pool"]  # the second has dropout
 def captures(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Gets an item for each step that is captured."""
     found: list[Any] = []
-    capture = steps.capture
 
-    def counted(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def counted(function: Callable[[], Any]) -> Callable[[], Any]:
         replay = capture(function)
         found.append(replay)
         return replay
 
-    monkeypatch.setattr(steps, "capture", counted)
+    monkeypatch.setattr("capsbench.training.step.capture", counted)
     return found
 
 
@@ -53,7 +52,7 @@ def batch(images: int, seed: int) -> TensorBatch:
 def losses(model: nn.Module, sizes: list[int], *, graph: int) -> tuple[list[float], list[str]]:
     """Of steps on batches of some sizes; and what was reported."""
     told: list[str] = []
-    optimizer = adam(model, 1e-3, "cuda")
+    optimizer = adam(model, 1e-3)
     step = TrainingStep(model, optimizer, precision="bf16", device="cuda", graph=graph, report=told.append)
     found = [step(batch(images, seed)) for seed, images in enumerate(sizes)]
     return [float(loss) for loss in found], told

@@ -223,6 +223,70 @@ def test_the_network_is_counted_as_the_last_has_it(timed: list[Timed]) -> None:
         assert row.bytes_share == 4 * 3 * (784 + 3 * (inner + outer))  # weights, and Adam's two averages
 
 
+def test_a_step_on_a_gpu_is_captured_at_the_size_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[dict[str, Any]] = []
+    benchmarks: list[bool] = []
+
+    def step(network: nn.Module, optimizer: torch.optim.Optimizer, **options: Any) -> Callable[[TensorBatch], object]:
+        made.append(options)
+        return lambda batch: network(batch.images).scores.sum().backward()
+
+    def contest(contestants: Sequence[Any], *, batch: int, **options: Any) -> list[Timed]:
+        benchmarks.append(torch.backends.cudnn.benchmark)
+        for prepare in contestants:
+            prepare(batch)
+        return [Timed(batch, 1.0, 1)] * len(contestants)
+
+    original = timing._batch
+    monkeypatch.setattr(timing, "_batch", lambda number, place: original(number, conditions()))
+    monkeypatch.setattr(timing, "TrainingStep", step)
+    monkeypatch.setattr(timing, "contest", contest)
+    list(step_rows({"": Line(3)}, conditions(asked=12, device="cuda")))
+    assert [one["graph"] for one in made] == [PROBE, 12]
+    assert type(made[0]["graph"]) is int and {one["device"] for one in made} == {"cuda"}
+    assert benchmarks == [True, True] and not torch.backends.cudnn.benchmark
+    made.clear()
+    list(step_rows({"": Line(3)}, conditions(asked=12)))
+    assert [one["graph"] for one in made] == [0, 0]
+
+
+class Hungry(Line):
+    """Has memory for `PROBE` images at a time."""
+
+    def forward(self, images: Tensor) -> Output:
+        if len(images) > PROBE:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(images)
+
+
+def test_a_step_that_does_not_fit_is_no_row_of_the_whole_batch() -> None:
+    found = list(step_rows({"": Hungry(3)}, conditions(asked=4 * PROBE)))
+    assert [(row.what, row.asked, row.batch) for row in found] == [
+        ("forward", 4 * PROBE, PROBE),
+        ("training step", 4 * PROBE, PROBE),
+    ]
+
+
+def test_parts_get_images_in_the_order_of_the_network() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Conv2d(1, 4, 3)
+            self.second = nn.Conv2d(4, 10, 26)
+            self.last: list[bool] = []
+
+        def forward(self, images: Tensor) -> Output:
+            x = self.first(images).contiguous(memory_format=torch.channels_last)
+            return Output(scores=self.second(x).flatten(1))
+
+    model = Pair()
+    model.second.register_forward_pre_hook(
+        lambda module, given: model.last.append(given[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    list(part_rows(model, CONDITIONS))
+    assert len(model.last) > 2 and all(model.last)
+
+
 def test_a_model_that_returns_nonsense_is_refused() -> None:
     class Nonsense(Line):
         def forward(self, images: Tensor) -> Any:

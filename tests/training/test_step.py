@@ -1,6 +1,8 @@
 """One step of training: half precision, captures, and batches that do not fit into memory."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -10,7 +12,9 @@ from capsbench.contracts import Batch, Output, TensorBatch
 from capsbench.errors import ModelError, TrainingError
 from capsbench.models import build
 from capsbench.training import step as stepping
-from capsbench.training.step import WARM_UP, TrainingStep, adam
+from capsbench.training.step import WARM_UP, TrainingStep, adam, arrange_convolutions, tuned_convolutions
+
+Compute = Callable[[], tuple[Tensor, list[Tensor | None]]]
 
 
 class Line(torch.nn.Module):
@@ -42,13 +46,13 @@ def test_a_step_descends() -> None:
 
 def test_the_loss_carries_no_graph() -> None:
     model = Line()
-    assert not TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1)).requires_grad
+    assert not TrainingStep(model, adam(model, 1e-3))(batch(1)).requires_grad
 
 
 def test_a_model_that_returns_nonsense_is_refused() -> None:
     model = torch.nn.Linear(28, 28)
     with pytest.raises(ModelError, match="forward returned a Tensor"):
-        TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1))
+        TrainingStep(model, adam(model, 1e-3))(batch(1))
 
 
 @pytest.mark.parametrize("name", ["capsnet", "cnn", "cnn-pool"])
@@ -59,7 +63,7 @@ def test_half_precision_is_near_single_and_keeps_weights_and_gradients_single(na
     for precision in ("fp32", "bf16"):
         torch.manual_seed(0)
         model = build(name, image_size=40, preset="small").eval()  # without dropout
-        losses[precision] = TrainingStep(model, adam(model, 1e-3, "cpu"), precision=precision)(given)
+        losses[precision] = TrainingStep(model, adam(model, 1e-3), precision=precision)(given)
         assert all(p.dtype == torch.float32 for p in model.parameters())
         assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
     assert losses["bf16"].dtype == torch.float32
@@ -68,33 +72,46 @@ def test_half_precision_is_near_single_and_keeps_weights_and_gradients_single(na
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], Tensor]]:
-    """Stands in for the GPU: a capture runs nothing, and a replay does what was captured."""
-    captured: list[Callable[[], Tensor]] = []
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[Compute]:
+    """Stands in for the GPU: a capture runs nothing; a replay does it all, and writes to the same memory each time."""
+    captured: list[Compute] = []
 
-    def capture(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def capture(function: Compute) -> Compute:
         captured.append(function)
-        return function
+        memory: list[Tensor] = []
+
+        def replay() -> tuple[Tensor, list[Tensor | None]]:
+            loss, gradients = function()
+            fresh = [loss, *[one for one in gradients if one is not None]]
+            memory.extend([torch.empty_like(one) for one in fresh][len(memory) :])
+            for kept, one in zip(memory, fresh, strict=True):
+                kept.copy_(one)
+                one.fill_(torch.nan)  # a graph does not write to what Python sees now
+            rest = iter(memory[1:])
+            return memory[0], [None if one is None else next(rest) for one in gradients]
+
+        return replay
 
     monkeypatch.setattr(stepping, "on_side_stream", lambda function: function())
+    monkeypatch.setattr(stepping, "waiting_refused", nullcontext)
     monkeypatch.setattr(stepping, "capture", capture)
     return captured
 
 
-def test_a_captured_step_is_the_plain_step(recorded: list[Callable[[], Tensor]]) -> None:
+def test_a_captured_step_is_the_plain_step(recorded: list[Compute]) -> None:
     models = {False: Line(), True: Line()}
     batches = [batch(k, k + 1, 2) for k in range(WARM_UP + 4)]
     batches.insert(WARM_UP + 2, batch(9))  # the last batch of an epoch may be smaller
     losses = {}
     for graph, model in models.items():
         step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=3 if graph else 0)
-        losses[graph] = [step(one).item() for one in batches]
+        losses[graph] = [loss.item() for loss in [step(one) for one in batches]]  # read after all of them
     assert losses[True] == losses[False]
     assert torch.equal(models[True].weight, models[False].weight)
     assert len(recorded) == 1
 
 
-def test_a_captured_step_reads_the_same_memory_each_time(recorded: list[Callable[[], Tensor]]) -> None:
+def test_a_captured_step_reads_the_same_memory_each_time(recorded: list[Compute]) -> None:
     seen = []
     model = Line()
     model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].data_ptr()))
@@ -104,7 +121,7 @@ def test_a_captured_step_reads_the_same_memory_each_time(recorded: list[Callable
     assert len(set(seen[WARM_UP:])) == 1
 
 
-def test_a_training_that_goes_on_at_a_small_batch_captures_the_full_ones(recorded: list[Callable[[], Tensor]]) -> None:
+def test_a_training_that_goes_on_at_a_small_batch_captures_the_full_ones(recorded: list[Compute]) -> None:
     model = Line()
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=3)
     step(batch(1))  # the last of an epoch
@@ -114,9 +131,9 @@ def test_a_training_that_goes_on_at_a_small_batch_captures_the_full_ones(recorde
 
 
 def test_a_step_that_cannot_be_captured_runs_all_the_same(
-    recorded: list[Callable[[], Tensor]], monkeypatch: pytest.MonkeyPatch
+    recorded: list[Compute], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(function: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def refuse(function: Compute) -> Compute:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(stepping, "capture", refuse)
@@ -126,8 +143,71 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
     for _ in range(WARM_UP + 3):
         step(batch(1))
     assert model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 3))
-    assert len(lines) == 1
-    assert lines[0].endswith("CUDA graph: RuntimeError: operation not permitted when stream is capturing")
+    assert lines == [
+        "the step is not captured in a CUDA graph and runs slower: RuntimeError: operation not permitted when stream is capturing"
+    ]
+
+
+class Waiting(Line):
+    """Waits for the device, which `waiting_refused` makes an error."""
+
+    refused = False
+
+    def forward(self, images: Tensor) -> Output:
+        if self.refused:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return super().forward(images)
+
+
+def test_a_network_that_waits_is_found_before_a_capture_and_trained_without(
+    recorded: list[Compute], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Waiting()
+
+    @contextmanager
+    def refuse() -> Iterator[None]:
+        model.refused = True
+        try:
+            yield
+        finally:
+            model.refused = False
+
+    monkeypatch.setattr(stepping, "waiting_refused", refuse)
+    lines: list[str] = []
+    step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=1, report=lines.append)
+    for _ in range(WARM_UP + 3):
+        step(batch(1))
+    assert model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 3))
+    assert recorded == [] and step.micro_batches == 1
+    (line,) = lines
+    assert re.fullmatch(
+        r"the step is not captured in a CUDA graph and runs slower: the network waits for the GPU in test_step\.py, "
+        r"line \d+ \(RuntimeError: called a synchronizing CUDA operation\); replace \.item\(\), \.cpu\(\) and conditions on tensors "
+        r"by operations on tensors",
+        line,
+    )
+
+
+def test_the_optimizer_is_no_part_of_a_graph(recorded: list[Compute]) -> None:
+    """A one-cycle schedule changes Adam's momentum with each step; a graph would repeat the first one."""
+    weights, models = {}, {0: Line(), 2: Line()}
+    for graph, model in models.items():
+        optimizer = adam(model, 1e-2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=21)
+        step = TrainingStep(model, optimizer, graph=graph)
+        for k in range(20):
+            step(batch(k % 3, 1))
+            schedule.step()
+        weights[graph] = model.weight.item()
+    (differentiate,) = recorded
+    differentiate()
+    assert weights[2] == weights[0] == models[2].weight.item()
+
+
+def test_the_size_of_a_graph_is_no_truth_value() -> None:
+    model = Line()
+    with pytest.raises(TypeError, match="graph must be the size of a batch, or 0; got True"):
+        TrainingStep(model, adam(model, 1e-3), graph=True)
 
 
 class Hungry(Line):
@@ -161,19 +241,29 @@ def test_a_batch_that_does_not_fit_is_cut_and_its_gradients_added(
     assert model.weight.item() == pytest.approx(-0.3 * mean - 0.2)
 
 
+@pytest.mark.parametrize("images", [1, 4])
+def test_a_batch_that_must_not_be_cut_is_an_error_where_memory_runs_out(images: int) -> None:
+    model = Hungry(0)
+    lines: list[str] = []
+    step = TrainingStep(model, adam(model, 1e-3), cut=False, report=lines.append)
+    with pytest.raises(torch.OutOfMemoryError):
+        step(batch(*range(images)))
+    assert step.micro_batches == 1 and lines == []
+
+
 def test_an_image_that_does_not_fit_alone_ends_the_training() -> None:
     model = Hungry(0)
-    with pytest.raises(TrainingError, match=r"a single image. Try .* \(OutOfMemoryError: CUDA out of memory"):
-        TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
+    with pytest.raises(TrainingError, match=r"single image. Try .* \(OutOfMemoryError: CUDA out of memory"):
+        TrainingStep(model, adam(model, 1e-3))(batch(1, 2, 3))
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     model = Hungry(2, "shapes do not fit")
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        TrainingStep(model, adam(model, 1e-3, "cpu"))(batch(1, 2, 3))
+        TrainingStep(model, adam(model, 1e-3))(batch(1, 2, 3))
 
 
-def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: list[Callable[[], Tensor]]) -> None:
+def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: list[Compute]) -> None:
     model = Hungry(4)
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), lr=0.1), graph=4)
     for _ in range(WARM_UP + 2):
@@ -184,3 +274,38 @@ def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: lis
         step(batch(1, 1, 1, 1))
     assert model.weight.item() == pytest.approx(-0.1 * 2 * (WARM_UP + 2))
     assert step.micro_batches == 2 and len(recorded) == 3
+
+
+def conv_network() -> torch.nn.Module:
+    return build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "last"), [("bf16", "cuda", True), ("fp32", "cuda", False), ("bf16", "cpu", False)]
+)
+def test_convolutions_keep_channels_last_where_that_is_faster(precision: str, device: str, last: bool) -> None:
+    model = conv_network()
+    untouched = {name: value.clone() for name, value in model.state_dict().items()}
+    arrange_convolutions(model, precision=precision, device=device)
+    weight = model.get_submodule("primary").get_parameter("convolution.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last) == last
+    assert weight.is_contiguous() != last
+    assert model.get_parameter("weight").is_contiguous()  # of the routing: [I, J, O, D] are no channels
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, untouched[name])
+
+
+def test_a_network_goes_back_to_channels_first() -> None:
+    model = conv_network()
+    for precision in ("bf16", "fp32"):
+        arrange_convolutions(model, precision=precision, device="cuda")
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+
+
+def test_cudnn_tries_its_algorithms_on_a_gpu_only() -> None:
+    before = torch.backends.cudnn.benchmark
+    for device in ("cpu", "cuda"):
+        with pytest.raises(ZeroDivisionError), tuned_convolutions(device):
+            assert torch.backends.cudnn.benchmark == (device == "cuda" or before)
+            raise ZeroDivisionError
+        assert torch.backends.cudnn.benchmark == before

@@ -393,14 +393,15 @@ def test_large_losses_that_do_not_grow_are_no_divergence_after_a_kill_either(tmp
     assert large().run().steps == 75
 
 
-@pytest.mark.parametrize(("schedule", "device", "graph"), [("exponential", "cuda", 32), ("one-cycle", "cuda", 0)])
-def test_only_a_step_that_a_graph_can_hold_is_captured(
+@pytest.mark.parametrize("schedule", ["exponential", "one-cycle"])
+@pytest.mark.parametrize(("device", "graph"), [("cuda", 32), ("cpu", 0)])
+def test_a_step_on_a_gpu_is_captured_and_its_convolutions_tuned(
     monkeypatch: pytest.MonkeyPatch, schedule: str, device: str, graph: int
 ) -> None:
-    asked: list[int] = []
+    asked: list[tuple[int, bool]] = []
 
     def step(*rest: Any, graph: int, **options: Any) -> None:
-        asked.append(graph)
+        asked.append((graph, torch.backends.cudnn.benchmark))
         raise StoppedError
 
     one = trainer(None, TrainConfig(epochs=3, batch_size=32, schedule=schedule))
@@ -409,7 +410,8 @@ def test_only_a_step_that_a_graph_can_hold_is_captured(
     one._device = device
     with pytest.raises(StoppedError):
         one.run()
-    assert asked == [graph]
+    assert asked == [(graph, device == "cuda")]
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_a_loss_that_grows_without_end_stops() -> None:
