@@ -85,7 +85,9 @@ class Trained:
         steps: Number of steps done.
         images: Number of images trained on.
         seconds: Time spent, earlier and interrupted runs included.
-        stepping: The part of it that went into training alone, without validations and checkpoints.
+        stepping: The part of it that went into training alone, without validations, checkpoints, and the first steps
+            of each run: those compile kernels, choose algorithms and capture a CUDA graph.
+        untimed: Number of images of those first steps.
         micro_batches: Number of parts that a batch was cut into because memory ran out; 1 if it did not.
     """
 
@@ -95,6 +97,7 @@ class Trained:
     images: int = 0
     seconds: float = 0.0
     stepping: float = 0.0
+    untimed: int = 0
     micro_batches: int = 1
 
     def select(self, row: dict[str, float], state: Callable[[], State], *, target: float, last: bool) -> None:
@@ -108,11 +111,16 @@ class Trained:
                 name: here for name, is_it in (("best", best), ("target", first), ("last", last)) if is_it
             }
 
+    @property
+    def timed(self) -> int:
+        """Number of images that `stepping` was spent on."""
+        return self.images - self.untimed
+
     def metrics(self) -> dict[str, Any]:
         """The training as a result states it, in plain JSON types."""
         return {
             "training_seconds": self.seconds,
-            "images_per_second": self.images / self.stepping if self.stepping else 0.0,
+            "images_per_second": self.timed / self.stepping if self.stepping else 0.0,
             "steps": self.steps,
             "micro_batches": self.micro_batches,
             "history": self.history,

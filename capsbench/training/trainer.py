@@ -17,13 +17,15 @@ from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
+from capsbench.system.timing import finish
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
-from capsbench.training.step import TrainingStep, adam, arrange_convolutions, tuned_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, adam, arrange_convolutions, tuned_convolutions
 
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
+UNTIMED_STEPS = WARM_UP + 1  # the last of them captures a CUDA graph
 SAVING_SHARE = 1 / 20  # of the time, at most, goes into checkpoints
 
 
@@ -78,6 +80,7 @@ class Trainer:
         self._losses = torch.empty(0, device=device)  # of the steps since the last validation
         self._first_loss = math.nan
         self._saved_at, self._saving = -math.inf, 0.0
+        self._timed_after, self._timed_from = 0, 0.0
         what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
         what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
         self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
@@ -97,6 +100,8 @@ class Trainer:
         with _private_randomness(self._seed, self._device), tuned_convolutions(self._device):
             self._resume(report)
             self._log.begin(self.trained.steps)
+            if self._steps - self.trained.steps > UNTIMED_STEPS:  # a shorter run has no others to time
+                self._timed_after = self.trained.steps + UNTIMED_STEPS
             step = TrainingStep(
                 self.model,
                 self._optimizer,
@@ -110,7 +115,7 @@ class Trainer:
             try:
                 while self.trained.steps < self._steps:
                     self._train(step, progress)
-                    lines(self._validate(), images=self.trained.images, seconds=self.trained.stepping)
+                    lines(self._validate(), images=self.trained.timed, seconds=self.trained.stepping)
             finally:
                 self._log.close()
         return self.trained
@@ -118,8 +123,8 @@ class Trainer:
     def _train(self, step: TrainingStep, progress: Progress) -> None:
         """Trains up to the next validation."""
         trained = self.trained
-        begun, checked = time.perf_counter(), time.perf_counter()
-        done_before, stepping_before = trained.seconds, trained.stepping
+        begun = checked = self._timed_from = time.perf_counter()
+        done_before = trained.seconds
         self.model.train()
         start = trained.steps - len(self._losses)  # the last validation; a killed run may go on between two
         losses = torch.cat(
@@ -134,20 +139,28 @@ class Trainer:
                 trained.images += len(batch.images)
                 trained.micro_batches = step.micro_batches
                 progress(trained.steps, self._steps)
+                if trained.steps <= self._timed_after:
+                    trained.untimed += len(batch.images)
+                    finish(self._device)
+                    self._timed_from = time.perf_counter()
                 now = time.perf_counter()
                 trained.seconds = done_before + now - begun
                 if now - checked > QUIET_SECONDS:  # reading the loss at each step would halt the device
                     self._losses = losses[: trained.steps - start]
                     self._check_losses(start)
                     if self._due():
-                        trained.stepping = stepping_before + now - begun
+                        self._add_stepping()
                         self._save()
-                        stepping_before -= self._saving  # saving is not training
+                        self._timed_from = time.perf_counter()
                     checked = time.perf_counter()
         self._losses = losses
         self._check_losses(start)  # waits for the device
         trained.seconds = done_before + time.perf_counter() - begun
-        trained.stepping = stepping_before + time.perf_counter() - begun
+        self._add_stepping()
+
+    def _add_stepping(self) -> None:
+        if self.trained.steps > self._timed_after:
+            self.trained.stepping += time.perf_counter() - self._timed_from
 
     def _validate(self) -> dict[str, float]:
         """Measures the accuracies, selects and saves; returns the row of the history."""

@@ -144,7 +144,8 @@ def test_a_step_that_cannot_be_captured_runs_all_the_same(
         step(batch(1))
     assert model.weight.item() == pytest.approx(-0.1 * (WARM_UP + 3))
     assert lines == [
-        "the step is not captured in a CUDA graph and runs slower: RuntimeError: operation not permitted when stream is capturing"
+        "the step is not captured in a CUDA graph and runs slower: "
+        "RuntimeError: operation not permitted when stream is capturing"
     ]
 
 
@@ -182,8 +183,8 @@ def test_a_network_that_waits_is_found_before_a_capture_and_trained_without(
     (line,) = lines
     assert re.fullmatch(
         r"the step is not captured in a CUDA graph and runs slower: the network waits for the GPU in test_step\.py, "
-        r"line \d+ \(RuntimeError: called a synchronizing CUDA operation\); replace \.item\(\), \.cpu\(\) and conditions on tensors "
-        r"by operations on tensors",
+        r"line \d+ \(RuntimeError: called a synchronizing CUDA operation\); "
+        r"replace \.item\(\), \.cpu\(\) and conditions on tensors by operations on tensors",
         line,
     )
 

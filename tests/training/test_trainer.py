@@ -22,7 +22,7 @@ from capsbench.training import trainer as training_module
 from capsbench.training.checkpoints import CheckpointFolder
 from capsbench.training.config import TrainConfig
 from capsbench.training.logs import MetricsLog
-from capsbench.training.trainer import Trainer
+from capsbench.training.trainer import UNTIMED_STEPS, Trainer
 
 CONFIG = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5)
 STEPS = 75  # 800 digits are 25 steps an epoch
@@ -412,6 +412,51 @@ def test_a_step_on_a_gpu_is_captured_and_its_convolutions_tuned(
         one.run()
     assert asked == [(graph, device == "cuda")]
     assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("eval_every", [0, 1])
+@pytest.mark.parametrize("killed", [0, 2, 30])
+def test_the_rate_leaves_out_the_first_steps_of_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: int, killed: int
+) -> None:
+    """Ten seconds each, in which kernels are compiled and a graph is captured; the others take a quarter of one."""
+    clock = [0.0]
+    monkeypatch.setattr("capsbench.training.trainer.time.perf_counter", lambda: clock[0])
+
+    class Slow(Net):
+        steps = 0
+
+        def forward(self, images: torch.Tensor) -> Output:
+            if self.training:
+                self.steps += 1
+                clock[0] += 10 if self.steps <= UNTIMED_STEPS else 0.25
+            else:
+                clock[0] += 100
+            return super().forward(images)
+
+    def slow() -> Trainer:
+        training, validation = data()
+        config = TrainConfig(epochs=3, batch_size=32, eval_every=eval_every)
+        return Trainer(Slow(), training, validation, config, seed=5, folder=tmp_path)
+
+    def stop(done: int, total: int) -> None:
+        if done == killed:
+            raise StoppedError
+
+    lines: list[str] = []
+    if killed:
+        with pytest.raises(StoppedError):
+            slow().run(progress=stop)
+    trained = slow().run(lines.append)
+    assert trained.steps == STEPS and trained.images == STEPS * 32
+    assert trained.metrics()["images_per_second"] == 32 / 0.25
+    assert all("128 images/s" in line for line in lines if line.startswith("epoch 3"))
+
+
+def test_the_rate_of_a_short_run_has_all_of_its_steps() -> None:
+    trained = trainer(None, TrainConfig(epochs=1, batch_size=200)).run()
+    assert trained.steps <= UNTIMED_STEPS and trained.untimed == 0
+    assert trained.metrics()["images_per_second"] == 800 / trained.stepping
 
 
 def test_a_loss_that_grows_without_end_stops() -> None:
