@@ -10,6 +10,8 @@ from capsbench.errors import DataError, StorageError, UsageError
 from capsbench.files.datafile import DataFile
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
+LABEL, TITLE, GAP = 0.25, 0.5, 0.03  # inches: above each sample, above all, on either side of one
+
 ORANGE, BLUE = (230, 159, 0), (86, 180, 233)  # Okabe and Ito's, which colour-blind readers tell apart
 
 
@@ -44,16 +46,20 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
     columns = max(1, columns // inches)
     rows = -(-number // columns)
     pixels, drawn = _coloured(file, np.arange(number))
-    size = columns * inches, rows * (inches * height / width + 0.25) + 0.5
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    across, down = columns * inches, rows * (inches * height / width + LABEL) + TITLE
+    figure = Figure(figsize=(across, down), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))  # one, for 48 take seconds; its coordinates are inches
+    axes.set_axis_off()
     title = f"{file.spec.generator}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
-    figure.suptitle(title, parse_math=False)
-    for index, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.set_axis_off()
-        if index < number:
-            label = np.atleast_1d(file.labels[index])
-            axes.imshow(pixels[index], interpolation="nearest")
-            axes.set_title(" + ".join(map(str, label)), fontsize=9, pad=2)
+    axes.text(across / 2, TITLE / 2, title, fontsize="large", ha="center", va="center", parse_math=False)
+    for index in range(number):
+        left = index % columns * inches
+        top = TITLE + LABEL + index // columns * (inches * height / width + LABEL)
+        label = np.atleast_1d(file.labels[index])
+        extent = (left + GAP, left + inches - GAP, top + (inches - 2 * GAP) * height / width, top)
+        axes.imshow(pixels[index], interpolation="nearest", extent=extent, aspect="auto")
+        axes.text(left + inches / 2, top - GAP, " + ".join(map(str, label)), fontsize=9, ha="center", va="bottom")
+    axes.set(xlim=(0, across), ylim=(down, 0))
     picture = BytesIO()
     FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
     write_atomically(out, picture.getvalue())
