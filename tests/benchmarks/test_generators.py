@@ -173,27 +173,13 @@ GATES: Mapping[str, Mapping[str, float]] = {
 """Task to how many times as fast as another contestant ours must be."""
 
 
-@pytest.mark.parametrize(("group", "name"), [(group, name) for group, names in CONTESTS.items() for name in names])
-def test_speed(benchmark: Any, digits: Digits, group: str, name: str) -> None:
-    contestant = CONTESTS[group][name](digits)
-    turns = iter(range(PREPARED))
-    describe(benchmark, group)
-    benchmark.pedantic(contestant, setup=lambda: ((next(turns),), {}), rounds=10, warmup_rounds=1)
-    if benchmark.enabled:
-        benchmark.extra_info["images_per_s"] = round(BATCH / benchmark.stats.stats.min)
-
-
 @pytest.mark.parametrize("group", CONTESTS)
 def test_ratio(benchmark: Any, alternate: Callable[..., dict[str, float]], digits: Digits, group: str) -> None:
     contestants = {}
     for name, make in CONTESTS[group].items():
         with suppress(pytest.skip.Exception):  # what is not installed does not take part
             contestants[name] = make(digits)
-    describe(benchmark, group)
-    minima = alternate(contestants, gates=GATES.get(group))
-    benchmark.extra_info["images_per_s"] = {name: round(BATCH / seconds) for name, seconds in minima.items()}
-
-
-def describe(benchmark: Any, group: str) -> None:
     benchmark.group = group
     benchmark.extra_info.update(batch=BATCH, device="cpu", dtype="uint8")
+    minima = alternate(contestants, gates=GATES.get(group))
+    benchmark.extra_info["images_per_s"] = {name: round(BATCH / seconds) for name, seconds in minima.items()}
