@@ -43,7 +43,7 @@ class Linear(torch.nn.Module):
 @pytest.fixture
 def linear(tmp_path: Path) -> str:
     path = tmp_path / "linear.py"
-    path.write_text(LINEAR)
+    path.write_text(LINEAR + "class Other(Linear):\n    pass\n")
     return f"{path}:Linear"
 
 
@@ -134,7 +134,8 @@ def test_what_another_run_finished_meanwhile_is_not_done_again(
 def test_a_full_disk_does_not_hide_why_a_cell_failed(
     tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = plan(tmp_path, models=[linear, "cnn-pool"], changes={f"{linear}.broken": "true"})
+    other = linear.replace("Linear", "Other")
+    made = plan(tmp_path, models=[linear, other], changes={f"{linear}.broken": "true"})
 
     def full(path: Path, content: bytes) -> None:
         raise StorageError(f"{path} could not be written: No space left on device.")
@@ -142,7 +143,7 @@ def test_a_full_disk_does_not_hide_why_a_cell_failed(
     monkeypatch.setattr("capsbench.bench.running.write_atomically", full)
     outcome = run_plan(made)
     assert [why for _, why in outcome.failed] == ["RuntimeError: it does not want to"]
-    assert [result.model for result in outcome.results] == ["cnn-pool"]
+    assert [result.model for result in outcome.results] == [other]
 
 
 def test_a_data_file_beyond_repair_is_made_anew(tmp_path: Path, linear: str) -> None:
@@ -178,9 +179,10 @@ def test_every_setting_and_parameter_makes_another_cell(tmp_path: Path) -> None:
 
 
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path: Path, linear: str) -> None:
-    made = plan(tmp_path, models=["cnn-pool", linear], changes={f"{linear}.broken": "true"})
+    other = linear.replace("Linear", "Other")
+    made = plan(tmp_path, models=[other, linear], changes={f"{linear}.broken": "true"})
     outcome = run_plan(Plan(made.cells[::-1], made.folder, made.digits))
-    assert [result.model for result in outcome.results] == ["cnn-pool"]
+    assert [result.model for result in outcome.results] == [other]
     ((cell, why),) = outcome.failed
     assert cell.model == linear and "RuntimeError: it does not want to" in why and "\n" not in why
     assert "Traceback" in made.path(cell).with_suffix(".error.txt").read_text()
