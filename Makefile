@@ -3,18 +3,25 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+PIP := -m pip install --quiet --disable-pip-version-check
+INSTALL := $(BIN)/python $(PIP) --editable
+MINIMUM := .venv-minimum
+# A process for each core, but no more than memory and the longest file of tests make worthwhile.
+TESTS := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help demo test faults check format docs figures bench clean distclean
+.PHONY: help demo test test-minimum faults check format docs figures bench clean distclean
 
 help: ## what there is to make
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(VENV)/installed ## train two networks on the embedded digits and print their affine gap
 	$(BIN)/capsbench run --suite affine --digits embedded --out runs
 
 test: $(VENV)/installed-test ## the whole suite
-	$(BIN)/python -m pytest
+	$(BIN)/python $(TESTS)
+
+test-minimum: $(MINIMUM)/installed ## the whole suite with the oldest versions that pyproject.toml allows
+	$(MINIMUM)/bin/python $(TESTS)
 
 faults: $(VENV)/installed-test ## the fault campaigns in full: kills, failing disks, damaged and hostile files, any spec
 	$(BIN)/python -m pytest tests/faults tests/generators/test_specs.py --campaign
@@ -35,16 +42,16 @@ docs: $(VENV)/installed-dev ## write the generated parts of the documents anew
 figures: $(VENV)/installed-dev ## draw the charts of the documents anew from the result files
 	$(BIN)/capsbench report results --charts docs/images/results --markdown docs/results.md >/dev/null
 
-bench: $(VENV)/installed-bench ## compare speeds; prints the ratios, and keeps them with JSON=results/benchmarks/MACHINE.json
-	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=group \
+bench: $(VENV)/installed-bench ## compare speeds; ends in a table of ratios, kept with JSON=results/benchmarks/MACHINE.json
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-quiet \
 	  $(if $(JSON),--benchmark-json=$(JSON))
 
 clean: ## remove what was built, and the demo's results
 	rm -rf build dist runs *.egg-info .benchmarks .hypothesis .mypy_cache .ruff_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)*' -prune -exec rm -rf {} +
 
-distclean: clean ## remove the virtual environment, too
-	rm -rf $(VENV)
+distclean: clean ## remove the virtual environments, too
+	rm -rf $(VENV) $(MINIMUM)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,4 +65,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/installed-%: pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[$*]'
+	@touch $@
+
+$(MINIMUM)/installed: pyproject.toml tools/minimum.py
+	$(PYTHON) -m venv --clear $(MINIMUM)
+	$(PYTHON) tools/minimum.py >$(MINIMUM)/constraints.txt
+	$(MINIMUM)/bin/python $(PIP) --constraint $(MINIMUM)/constraints.txt --editable '.[test]'
 	@touch $@

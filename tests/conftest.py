@@ -4,7 +4,8 @@ import os
 import signal
 from collections.abc import Callable
 
-# On a busy machine threads that spin while they wait make torch many times slower.
+# Each of the processes that run tests has one thread. Threads that spin while they wait would make torch much slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from pathlib import Path
