@@ -5,7 +5,8 @@ charts), and in any document the lines between one of these and ``<!-- end -->``
 tables of the result files in that folder; ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these
 groups, and ``<!-- packed -->`` for packed files;
 ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
-root digests, which tools/digests.py writes.
+root digests, which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the figures from GPUs, which
+tools/gpu_results.py keeps.
 """
 
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import gpu_results
 
 from capsbench import registry
 from capsbench.cli import cli
@@ -32,6 +34,7 @@ DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RATIOS = re.compile(r"(<!-- ratios: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+GPU = re.compile(r"(<!-- gpu: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
 EXIT_CODES = """Exit codes: 0 done; 2 wrong usage; 3 bad or missing data; 4 storage (disk, permission, lock); 5 some
@@ -139,6 +142,17 @@ def with_packed(text: str) -> str:
     return PACKED.sub(table, text)
 
 
+def with_gpu(text: str) -> str:
+    """A document with its tables of figures from GPUs regenerated, one for each machine."""
+
+    def table(match: re.Match[str]) -> str:
+        kept = [gpu_results.load_kept(path) for path in sorted((ROOT / "results" / "gpu").glob("*.json"))]
+        tables = [gpu_results.TABLES[match[2]](stages).text("github") for stages in kept if match[2] in stages]
+        return match[1] + "\n\n".join(tables) + "\n" + match[3]
+
+    return GPU.sub(table, text)
+
+
 def documents() -> list[Path]:
     """Every document of the project."""
     return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("capsbench/data/*.md")])
@@ -153,7 +167,7 @@ def broken_links(path: Path) -> Iterator[str]:
 
 def up_to_date(text: str) -> str:
     """A document with all its generated parts."""
-    for make in (with_results, with_ratios, with_packed, with_digests, with_presets):
+    for make in (with_results, with_ratios, with_packed, with_digests, with_presets, with_gpu):
         text = make(text)
     return text
 
