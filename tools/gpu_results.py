@@ -23,6 +23,7 @@ FACTS = "machine"  # the stage that says where all after it was measured
 ALLOWED = 2.0  # times what `worst_error` allows, on a GPU, as the tests have it
 FAR = {"float32": 1e-5, "bfloat16": 1e-2}  # relative to float64; both are some fifty and four times what is seen
 
+NETWORKS = ("capsnet", "cnn-pool")  # of affine
 SCHEDULE = 30  # epochs of affine's preset paper
 FEWEST = 10  # epochs; before there are fewer, a seed is left out
 EPOCH, LOOK = 50_000, 20_000  # images that a network of affine is trained on, and those it is looked at with after
@@ -235,19 +236,20 @@ def fit(stages: dict[str, Stage], seconds: float, seeds: Sequence[int], epochs: 
     Returns:
         The epochs, and the seeds; no seeds where not even one fits.
     """
-    look_ups = {"steps": {"capsnet": 25_000.0, "cnn-pool": 34_000.0}, "answers": {"capsnet": 45e3, "cnn-pool": 65e3}}
-    for name, rates in look_ups.items():
+    guessed = {"steps": {"capsnet": 25_000.0, "cnn-pool": 34_000.0}, "answers": {"capsnet": 45e3, "cnn-pool": 65e3}}
+    measured: dict[str, dict[str, float]] = {"steps": {}, "answers": {}}
+    for name, rates in measured.items():
         for row in _good(stages, name):
             plain = (
                 row.get("tf32", True)
                 if name == "answers"
                 else (row["precision"], row["batch"], row["options"]) == ("bf16", 128, {})
             )
-            if row["px"] == 40 and row["model"] in rates and plain and row.get("graph", True) and not row.get("last"):
-                rates[row["model"]] = row["images_per_s"]
-    steps, answers = look_ups.values()
-    an_epoch = SLACK * sum(EPOCH / steps[name] + LOOK / answers[name] for name in steps)
-    tests = SLACK * sum(TESTS / rate for rate in answers.values())
+            if row["px"] == 40 and plain and row.get("graph", True):
+                rates[row["model"]] = max(rates.get(row["model"], 0.0), row["images_per_s"])
+    steps, answers = (guessed[name] | measured[name] for name in ("steps", "answers"))
+    an_epoch = SLACK * sum(EPOCH / steps[name] + LOOK / answers[name] for name in NETWORKS)
+    tests = SLACK * sum(TESTS / answers[name] for name in NETWORKS)
     for count in range(len(seeds), 0, -1):
         most = min(SCHEDULE, int(((seconds - APART) / count - tests) / an_epoch))
         if most >= (epochs or FEWEST) or (count == 1 and most > 0 and not epochs):
