@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,9 @@ INTERRUPTED = 130
 def exit_code(command: Callable[[], Any]) -> int:
     """Runs a command and returns its exit code; an error becomes a line on stderr."""
     try:
-        command()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            command()
         if sys.stdout is not None:  # it may have been closed before we began
             sys.stdout.flush()
     except CapsbenchError as error:
@@ -37,6 +40,11 @@ def exit_code(command: Callable[[], Any]) -> int:
             return 0
         return _complain(f"The output could not be written: {error.strerror}.", StorageError.exit_code)
     return 0
+
+
+def _warn(message: Warning | str, *place: Any, **more: Any) -> None:
+    """Shows a warning without the line of code that it came from."""
+    click.echo(f"Warning: {message}", err=True)
 
 
 def _complain(message: str, code: int) -> int:

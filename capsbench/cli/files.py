@@ -98,7 +98,7 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
     try:
         data = DataFile(file, digits=digits)
     except DataFileError as error:
-        command = remake_command(file)
+        command = remake_command(file, digits=digits)
         raise DataFileError(f"{error} Generate it again with: {command}" if command else str(error)) from None
     if repair:
         with progress(f"repairing {file.name}") as report:
@@ -139,7 +139,7 @@ def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json
     from capsbench.files.merging import merge_files
 
     with progress(out.name) as report:
-        merged = merge_files(out, shards, force=force, report=report)
+        merged = merge_files(out, shards, digits=digits, force=force, report=report)
     facts = file_facts(DataFile(out, digits=digits)) | {"seconds": merged.seconds, "written": merged.written}
     click.echo(json.dumps(facts, indent=2) if as_json else generated_text(merged, facts, done="merged"))
 

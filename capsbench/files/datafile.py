@@ -30,7 +30,7 @@ from capsbench.data.samples import SampleColumns, checked_indices
 from capsbench.errors import DataFileError, UsageError
 from capsbench.files.header import read_header
 from capsbench.files.layout import Extent
-from capsbench.files.packed import PackedSamples
+from capsbench.files.packed import NO_REPAIR, PackedSamples
 from capsbench.spec import IMPORT
 
 
@@ -236,25 +236,43 @@ class DataFile(SampleColumns):
         """Reads everything.
 
         Raises:
-            DataFileError: A block or the root digest is damaged, or a label is no class; the message says where, and
-                how to mend it.
+            DataFileError: A block or the root digest is damaged, a label is not a class, or the file does not end where
+                it should; the message says where, and how to repair it.
         """
-        way_out = f"Mend it with: capsbench verify {shlex.quote(str(self.path))} --repair"
-        if self.packed:
-            way_out = "It is packed, and cannot be mended: get it again, or pack the contiguous file again."
-        elif self.spec.imported:
-            way_out = f"It was imported, and cannot be drawn anew: import it again: {IMPORT}"
         bad = [] if self.packed else self.bad_blocks()
         if bad and self.path.suffix == ".partial":
             raise DataFileError(
                 f"{self.path} is unfinished: {len(bad):,} of its {len(self.digests):,} blocks are missing. "
-                "Run the command that was making it again; it goes on."
+                "Run the command that was making it again; it continues."
             )
         if bad:
-            raise DataFileError(f"{self.path} is damaged in {_name_blocks(bad, len(self))}. {way_out}")
+            raise DataFileError(f"{self.path} is damaged in {_name_blocks(bad, len(self))}. {self._way_out()}")
         if not self.root_holds():
-            raise DataFileError(f"{self.path}: its root digest is not that of its blocks. {way_out}")
+            raise DataFileError(f"{self.path}: its root digest is not that of its blocks. {self._way_out()}")
         self.check_labels()
+        if surplus := self.surplus():
+            raise DataFileError(
+                f"{self.path} is followed by {surplus:,} bytes that do not belong to it. {self._way_out()}"
+            )
+
+    def surplus(self) -> int:
+        """How many bytes follow the end of the file as its header states it.
+
+        Raises:
+            DataFileError: The file is no longer there.
+        """
+        try:
+            return max(self.path.stat().st_size - self._header.end, 0)
+        except OSError as error:
+            raise DataFileError(f"{self.path} cannot be read: {error.strerror}.") from None
+
+    def _way_out(self) -> str:
+        if self.packed:
+            return NO_REPAIR
+        if self.spec.imported:
+            return f"An imported file cannot be repaired. Import it again: {IMPORT}"
+        digits = [] if self.digits == "auto" else ["--digits", str(self.digits)]
+        return f"Repair it with: {shlex.join(['capsbench', 'verify', str(self.path), '--repair', *digits])}"
 
     def check_labels(self) -> None:
         """Refuses labels that are no class: digests can be forged with the data that they stand for.

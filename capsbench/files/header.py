@@ -25,6 +25,8 @@ from capsbench.files.packed import chunk_shape, packed_extent
 from capsbench.spec import DataSpec
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
+SUPERBLOCK_BYTES = 48
+SUPERBLOCK_VERSION = b"\x03\x08"  # and addresses of 8 bytes; from version 2 on it has a checksum
 LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300
 LARGEST_HEAP = 2**20  # bytes of large attributes: libhdf5 reads one whole only to open it; ours has none
 LARGEST_SIDE = 4096  # pixels; far past any canvas
@@ -40,12 +42,14 @@ class Header:
         spec_text: The same as it stands in the file, which is what the root digest takes.
         shard: Which samples of the spec the file holds; None for all of them.
         extents: Where each data set's bytes lie.
+        end: Where HDF5 says that the file ends.
     """
 
     spec: DataSpec
     spec_text: str
     shard: range | None
     extents: dict[str, Extent]
+    end: int
 
     @property
     def packed(self) -> bool:
@@ -116,16 +120,16 @@ def read_header(path: Path) -> Header:
         if not path.is_file():  # to open a pipe would be to wait for ever
             raise DataFileError(f"{path} is a folder or a device, not a file.")
         with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
+            start = file.read(SUPERBLOCK_BYTES)
     except FileNotFoundError:
         raise DataFileError(f"There is no file {path}.") from None
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
-    if start != SIGNATURE:
+    if not start.startswith(SIGNATURE):
         raise DataFileError(f"{path} is not an HDF5 file{' (it is empty)' if size == 0 else ''}.")
     try:
         with interrupt_later():
-            return _read(path, size)
+            return _read(path, size, start)
     except DataFileError:
         raise
     except Exception as error:  # libhdf5's words for a damaged header come as any of six types
@@ -218,17 +222,22 @@ def close(file: Any) -> None:
         raise OSError(number, os.strerror(number)) from error
 
 
-def _read(path: Path, size: int) -> Header:
+def _read(path: Path, size: int, superblock: bytes) -> Header:
     # HDF5 locks what it opens; finished files are never written, and a partial one has a lock of ours.
-    with h5py.File(path, "r", locking=False) as file:
-        return _checked_header(path, file, size)
+    with h5py.File(path, "r", locking=False) as file:  # which compares the checksum of the superblock
+        return _checked_header(path, file, size, _end(superblock, size))
+
+
+def _end(superblock: bytes, size: int) -> int:
+    """Where a file ends by its superblock; where that is of another version than ours, where it ends in fact."""
+    return int.from_bytes(superblock[28:36], "little") if superblock[8:10] == SUPERBLOCK_VERSION else size
 
 
 def _digest_shapes(count: int) -> dict[str, tuple[int, ...]]:
     return {"digests": (block_count(count), DIGEST_BYTES), "root": (DIGEST_BYTES,)}
 
 
-def _checked_header(path: Path, file: Any, size: int) -> Header:
+def _checked_header(path: Path, file: Any, size: int, end: int) -> Header:
     heap = h5py.h5o.get_info(file.id).meta_size.attr.heap_size
     if heap > LARGEST_HEAP:
         raise DataFileError(f"{path} has no valid spec: its attributes take {heap:,} bytes.")
@@ -254,7 +263,7 @@ def _checked_header(path: Path, file: Any, size: int) -> Header:
         path, spec, spec.count if shard is None else len(shard), extents
     ):
         raise DataFileError(f"{path}: its data sets are not of the types and sizes that its spec asks for.")
-    return Header(spec, text, shard, extents)
+    return Header(spec, text, shard, extents, end)
 
 
 def _checked_spec(path: Path, text: str) -> DataSpec:

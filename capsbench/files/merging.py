@@ -41,12 +41,15 @@ class Joined:
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, report: Progress = silent) -> Written:
+def merge_files(
+    out: Path, shards: Sequence[Path], *, digits: str = "auto", force: bool = False, report: Progress = silent
+) -> Written:
     """Makes the file of a spec from its shards.
 
     Args:
         out: The file.
         shards: All shards of one spec, in any order; every digest of theirs is checked.
+        digits: Where the user has the digits; the commands in messages name it.
         force: Whether to start anew where another file stands.
         report: Is told of the progress.
 
@@ -65,11 +68,13 @@ def merge_files(out: Path, shards: Sequence[Path], *, force: bool = False, repor
         with suppress(DataFileError):
             if DataFile(out).shard is not None:
                 raise UsageError(f"{out} is a shard itself. Name the file to make first, and then its shards.")
-    files = [DataFile(path) for path in shards]  # what can be said without reading their data is said first
+    files = [
+        DataFile(path, digits=digits) for path in shards
+    ]  # what can be said without reading their data is said first
     _check_one_spec(files)
     files.sort(key=lambda file: (file.span.start, file.span.stop))
     _check_complete(files)
-    checked = [open_dataset(file.path) for file in files]
+    checked = [open_dataset(file.path, digits=digits) for file in files]
     return write_file(out, Outline(files[0].spec, files[0].columns), Joined(checked), force=force, report=report)
 
 
@@ -103,7 +108,7 @@ def _complain_of_gap(gap: range, count: int, files: Sequence[DataFile]) -> None:
     shard = f"{-(-gap.start * cut // count)}/{cut}" if cut else "I/N"
     raise DataFileError(
         f"Missing from {number} named: {_name(gap, count, files)} of {files[0].spec.generator}/{files[0].spec.split}. "
-        f"Name it, or make it with: {generate_command(files[0].spec, shard)}"
+        f"Name it, or make it with: {generate_command(files[0].spec, shard, digits=files[0].digits)}"
     )
 
 

@@ -29,6 +29,8 @@ CHUNK = 1024
 LARGEST_CHUNK = 2**24  # bytes of a packed chunk of 1,024 samples: an image of 128 x 128, or two layers of 90 x 90
 LARGEST_RATIO = 1040  # deflate cannot make more than 1,032 bytes of one
 
+NO_REPAIR = "A packed file cannot be repaired. Get it again, or pack the contiguous file again."
+
 AT_HAND = 2**26  # bytes of blocks that are in the making at once, where there are more threads than that takes
 
 
@@ -128,10 +130,7 @@ class PackedSamples:
 
     def _damaged(self, block: int) -> DataFileError:
         start, stop = block_range(block, len(self))
-        return DataFileError(
-            f"{self.path} is damaged in block {block} (samples {start}..{stop - 1}). "
-            "It is packed, and cannot be mended: get it again, or pack the contiguous file again."
-        )
+        return DataFileError(f"{self.path} is damaged in block {block} (samples {start}..{stop - 1}). {NO_REPAIR}")
 
     def _too_large(self, available: str) -> DataFileError:
         return DataFileError(

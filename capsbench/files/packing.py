@@ -153,9 +153,15 @@ def unpack_file(path: Path, out: Path, *, force: bool = False, report: Progress 
     beginning = out.with_name(out.name + ".partial")
     for place in (beginning, *(() if force else (out,))):
         _check_beginning(file, place)
-    return write_file(
-        out, Outline(file.spec, file.columns, file.shard), file.packed_samples, force=force, report=report
-    )
+    outline = Outline(file.spec, file.columns, file.shard)
+    try:
+        return write_file(out, outline, file.packed_samples, force=force, report=report)
+    except DataFileError as error:
+        if not beginning.exists():
+            raise
+        raise DataFileError(
+            f"{error} {beginning} keeps what was unpacked; with a good copy the same command continues."
+        ) from None
 
 
 def _check_places(path: Path, out: Path) -> None:

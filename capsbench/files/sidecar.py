@@ -73,8 +73,13 @@ def write_sidecar(outline: Outline, path: Path) -> None:
     write_atomically(sidecar_of(path), json.dumps(content, indent=2).encode() + b"\n")
 
 
-def remake_command(path: Path) -> str | None:
-    """The command that makes a file anew, if its sidecar says; for a file whose header is beyond repair."""
+def remake_command(path: Path, *, digits: str = "auto") -> str | None:
+    """The command that makes a file again, if its sidecar says so; for a file whose header is beyond repair.
+
+    Args:
+        path: The file.
+        digits: Where the user has the digits, as `generate_command` takes it.
+    """
     found = read_sidecar(path)
     if found is None or path.suffix != ".h5":
         return None
@@ -88,17 +93,24 @@ def remake_command(path: Path) -> str | None:
         if number is None:
             return None
         name = f"{shard_index(shard, number, spec.count)}/{number}"
-    return f"{generate_command(spec, name)} {shlex.join(['--out', str(path), '--force'])}"
+    return f"{generate_command(spec, name, digits=digits)} {shlex.join(['--out', str(path), '--force'])}"
 
 
-def generate_command(spec: DataSpec, shard: str | None = None) -> str:
-    """The command that draws a spec, or a shard of it such as ``"0/4"``."""
+def generate_command(spec: DataSpec, shard: str | None = None, *, digits: str = "auto") -> str:
+    """The command that generates the file of a spec.
+
+    Args:
+        spec: The spec.
+        shard: One shard of it, such as ``"0/4"``; None for the whole.
+        digits: Where the user has the digits; the embedded ones are named whatever this is.
+    """
     words = ["capsbench", "generate", spec.generator, "--split", spec.split]
     words += ["--seed", str(spec.seed), "--count", str(spec.count)]
     for key, value in spec.parameters.items():
         words += ["--set", f"{key}={as_text(value)}"]
     words += ["--layers"] if spec.layers else []
     words += ["--shard", shard] if shard is not None else []
-    # Else `auto` might take the full set, which was not here when the file was made.
-    words += ["--digits", "embedded"] if name_of(spec.digits) == "embedded" else []
+    # Otherwise `auto` might take the full set, which was not here when the file was made.
+    source = "embedded" if name_of(spec.digits) == "embedded" else digits
+    words += [] if source == "auto" else ["--digits", str(source)]
     return shlex.join(words)

@@ -180,6 +180,8 @@ def repair(file: DataFile, outline: Outline, source: Source, workers: int, repor
                     written = list(range(block_count(count)))
                     _write_blocks(file, sorted(set(written) - set(bad)), job, workers, report)
                 _write_root(file)
+            if surplus := file.surplus():
+                os.truncate(file.path, file.path.stat().st_size - surplus)
             # Even a file that was whole: the run that wrote it may have been killed before it came to this.
             sync(file.path)
         except OSError as error:

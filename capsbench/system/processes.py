@@ -8,6 +8,7 @@ worker's to tell: its pieces come back to this process, where the same will go w
 import os
 import subprocess
 import sys
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -44,6 +45,7 @@ class Worker:
                 raise
         self._pending: deque[int] = deque()
         self._job: Job | None = job
+        self.lost = False
 
     def feed(self, pieces: deque[int]) -> None:
         """Hands on the next pieces, as long as the worker has few; a worker that is gone takes none."""
@@ -76,6 +78,7 @@ class Worker:
         self._process.wait()
 
     def _lose(self, pieces: deque[int]) -> None:
+        self.lost = True
         pieces.extendleft(reversed(self._pending))
         self._pending.clear()
         self._job = None
@@ -109,8 +112,9 @@ def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Gen
     """
     left = deque(pieces)
     crew: list[Worker] = []
+    asked = max(min(workers, len(pieces)) - 1, 0)
     try:
-        for _ in range(min(workers, len(pieces)) - 1):
+        for _ in range(asked):
             with suppress(OSError, ValueError):  # where no more processes can be had, those that there are do the work
                 crew.append(Worker(job, handle))
         while left:
@@ -120,6 +124,8 @@ def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Gen
                 yield job(handle, left.popleft())
             for worker in crew:
                 yield from worker.collect(left, wait=not left)
+        if lost := asked - sum(not worker.lost for worker in crew):
+            warnings.warn(f"{lost} of {asked} worker processes ended early; the others did their work.", stacklevel=2)
     finally:
         for worker in crew:
             worker.end()

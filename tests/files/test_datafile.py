@@ -24,6 +24,7 @@ from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file, repair_file, wrong_samples
 from capsbench.files.header import _extent, create_header, read_header
 from capsbench.files.inspection import measure
+from capsbench.files.packing import pack_file
 from capsbench.files.preview import preview
 from capsbench.spec import DataSpec
 
@@ -171,7 +172,7 @@ def test_opening_without_verifying_reads_no_data_and_verifying_reads_all() -> No
         raw.seek(place.offset + 4999 * place.sample_bytes)
         raw.write(b"\x55")
     open_dataset(path, verify=False)
-    with pytest.raises(DataFileError, match=r"block 1 \(samples 4096\.\.4999\)\. Mend it with: capsbench verify"):
+    with pytest.raises(DataFileError, match=r"block 1 \(samples 4096\.\.4999\)\. Repair it with: capsbench verify"):
         open_dataset(path)
 
 
@@ -182,6 +183,32 @@ def test_the_way_to_mend_a_file_can_be_pasted() -> None:
         raw.write(b"\0")
     with pytest.raises(DataFileError, match=r"capsbench verify 'my data/it'\"'\"'s\.h5' --repair"):
         open_dataset(path)
+
+
+def test_the_way_to_repair_a_file_names_the_folder_of_digits_that_it_was_opened_with() -> None:
+    path = made()
+    with path.open("r+b") as raw:
+        raw.seek(DataFile(path).extents["root"].offset)
+        raw.write(b"\0")
+    with pytest.raises(DataFileError, match=r"capsbench verify padded\.h5 --repair --digits 'my digits'$"):
+        open_dataset(path, digits="my digits")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_follows_the_end_of_a_file_is_noticed(packed: bool) -> None:
+    path = made()
+    if packed:
+        pack_file(path, Path("packed.h5"))
+        path = Path("packed.h5")
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"junk")
+    assert open_dataset(path, verify=False).images.shape == (60, 28, 28)
+    with pytest.raises(
+        DataFileError, match=rf"{path} is followed by 4 bytes that do not belong to it\. (Repair it|A packed file)"
+    ):
+        open_dataset(path)
+    if not packed:
+        assert repair_file(path).written == 0 and path.read_bytes() == whole
 
 
 def test_labels_that_are_no_class_are_refused() -> None:

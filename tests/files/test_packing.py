@@ -302,15 +302,15 @@ def test_damage_and_forgery_of_a_packed_file_are_refused_before_there_is_a_file(
     whole = PACKED.read_bytes()
     offset, size = DataFile(PACKED).extents["images"].chunks[4]
     overwrite(PACKED, offset + size // 2, bytes([whole[offset + size // 2] ^ 16]))
-    with pytest.raises(DataFileError, match=r"packed\.h5 is damaged in block 1 \(samples 4096\.\.4999\)"):
+    with pytest.raises(DataFileError, match=r"packed\.h5 is damaged in block 1 .*back\.h5\.partial keeps what was"):
         unpack_file(PACKED, BACK)
-    assert not BACK.exists()
+    assert not BACK.exists() and Path("back.h5.partial").exists()
     PACKED.write_bytes(whole)  # got again: what was unpacked already is kept
     made = unpack_file(PACKED, BACK)
     assert (made.written, made.reused) == (904, 4096) and BACK.read_bytes() == PLAIN.read_bytes()
     BACK.unlink()
     overwrite(PACKED, DataFile(PACKED).extents["root"].offset, b"\0\0\0\0")
-    with pytest.raises(DataFileError, match=r"root digest is not that of its blocks\. It is packed"):
+    with pytest.raises(DataFileError, match=r"root digest is not that of its blocks\. A packed file"):
         unpack_file(PACKED, BACK)
     assert not BACK.exists() and not Path("back.h5.partial").exists()
 

@@ -109,10 +109,12 @@ def test_the_command_of_the_sidecar_makes_the_file_anew(one: Recipe, capsys: pyt
 
 def test_the_command_takes_the_digits_that_the_file_was_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
     generate_file(recipe(), Path("x.h5"))
-    assert "--digits embedded" in str(remake_command(Path("x.h5")))
+    for digits in ("auto", "my digits"):
+        assert "--digits embedded" in str(remake_command(Path("x.h5"), digits=digits))
     full = replace(recipe().spec, digits="c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b")
     Path("x.json").write_text(json.dumps({"spec": full.to_dict()}))
     assert "--digits" not in str(remake_command(Path("x.h5")))
+    assert "--digits 'my digits' " in str(remake_command(Path("x.h5"), digits="my digits"))
 
 
 def test_parameters_that_are_not_set_are_written_as_they_are_read() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -95,9 +96,21 @@ def test_a_job_that_no_worker_can_take_is_done_by_this_process(tmp_path: Path) -
     log.write_bytes(b"")
     job = Signing()  # of a module that is not to be found outside this run
     handle = os.open(log, os.O_WRONLY | os.O_APPEND)
-    assert sorted(share_out(job, range(7), 3, handle)) == [10 * piece for piece in range(7)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # if they end before this process has done all, they are warned of
+        assert sorted(share_out(job, range(7), 3, handle)) == [10 * piece for piece in range(7)]
     os.close(handle)
     assert {int(line.split()[1]) for line in log.read_text().splitlines()} == {os.getpid()}
+
+
+def test_workers_that_end_at_their_start_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("capsbench.system.processes.interpreter", lambda: ["false"])
+    log = tmp_path / "log"
+    log.write_bytes(b"")
+    handle = os.open(log, os.O_WRONLY | os.O_APPEND)
+    with pytest.warns(UserWarning, match=r"^2 of 2 worker processes ended early; the others did their work\.$"):
+        assert sorted(share_out(Signing(0.1), range(7), 3, handle)) == [10 * piece for piece in range(7)]
+    os.close(handle)
 
 
 def test_what_goes_wrong_in_a_worker_goes_wrong_here() -> None:
