@@ -1,4 +1,4 @@
-"""The data sets that ship: each a frozen dataclass of parameters in a file of its own."""
+"""The data sets that ship: each a frozen dataclass of its parameters in its own file."""
 
 CATALOG = {
     "affnist": "capsbench.generators.affnist:AffNIST",

@@ -1,4 +1,4 @@
-"""A digit among other digits, none of which is asked for: crowding, the harm done by neighbours that do not overlap."""
+"""A digit between two others that are not to be classified: crowding, the harm done by neighbours without overlap."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ FLANKERS = ("digits", "shuffled", "none")
 WIDTH = 3 * DIGIT
 NEAREST, FARTHEST = 14, 28
 FARTHEST_BOX = 32
-"""How far off the strip's middle a frame may lie: the 20x20 box in its middle then still ends inside."""
+"""The largest distance of a frame from the strip's middle at which its central 20x20 box stays inside."""
 
 BORDER = FARTHEST_BOX - DIGIT  # columns of a frame that may lie outside
 DRAWS = DIGIT * DIGIT // 4  # four words each: one for every pixel of a frame

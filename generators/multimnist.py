@@ -16,7 +16,7 @@ DIGIT_BOX = 20
 """MNIST fits each digit into a box of 20x20 pixels, and centers it by its mass in the 28x28 frame."""
 
 INK = 128
-"""From this grey level on (0.5 of white) a pixel counts as ink of its digit."""
+"""The least grey level (0.5 of white) of a pixel that counts as ink of its digit."""
 
 LARGEST_MARGIN = (LARGEST_CANVAS - DIGIT) // 2
 
@@ -102,18 +102,18 @@ class MultiMNISTSampler:
     def measures(self, batch: ArrayBatch) -> dict[str, FloatArray]:
         """The overlap of each pair ``[n]`` in percent: of its 28x28 frames, of its 20x20 boxes, and of its ink.
 
-        Overlap is the area of the intersection over the mean of the two areas; ink is what a digit alone has at 128 or
-        more (0.5 of white).
+        Overlap is the area of the intersection over the mean of the two areas; ink is every pixel of at least 128 (0.5
+        of white) of a digit alone.
 
         Raises:
-            IndexError: A digit or a shift is none that this draws.
+            IndexError: A digit or a shift is out of range.
         """
         assert batch.source is not None and batch.shift is not None
         shift = batch.shift.astype(np.int64)
         apart = np.abs(shift[:, 0] - shift[:, 1])  # [n, 2]
         source = batch.source.astype(np.int64)
         if np.abs(shift).max(initial=0) > self._generator.shift or source.min(initial=0) < 0:
-            raise IndexError("a digit or a shift is none that is drawn")  # the table would give another digit's pixels
+            raise IndexError("a digit or a shift is out of range")  # the table would give another digit's pixels
         base, partner = self._table.canvases(self._offsets(source, shift)) >= INK
         both = (base & partner).sum((1, 2))
         mean = (base.sum((1, 2)) + partner.sum((1, 2))) / 2

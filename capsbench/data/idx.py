@@ -44,7 +44,7 @@ FILES = {
     "t10k-images-idx3-ubyte": IdxFile("2646ac647ad5339dbf082846283269ea", (10_000, 28, 28)),
     "t10k-labels-idx1-ubyte": IdxFile("27ae3e4e09519cfbb04c329615203637", (10_000,)),
 }
-"""The full set. In a folder ``.idx`` may stand for ``-idx``, and a file may be .gz, and lie in raw or MNIST/raw."""
+"""The full set. Names may have ``.idx`` for ``-idx`` and end in .gz, and files may lie in raw or MNIST/raw."""
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -57,7 +57,7 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 def search(folder: Path) -> dict[str, Path]:
-    """Where each of the four files lies in a folder; those that are not there are left out.
+    """Where each of the four files lies in a folder; missing ones are left out.
 
     Raises:
         DigitsError: The folder cannot be read.
@@ -89,13 +89,14 @@ def locate(folder: Path) -> dict[str, Path]:
     found = search(folder)
     missing = [name for name in FILES if name not in found]
     if missing:
-        what = f"the folder {folder} lacks {', '.join(missing)}" if folder.is_dir() else f"there is no folder {folder}"
-        raise DigitsError(f"Full MNIST was looked for, but {what}.\n{WAY_OUT}")
+        if not folder.is_dir():
+            raise DigitsError(f"There is no folder {folder} with full MNIST.\n{WAY_OUT}")
+        raise DigitsError(f"The folder {folder} lacks {', '.join(missing)} of full MNIST.\n{WAY_OUT}")
     return found
 
 
 def _read(name: str, path: Path) -> bytes:
-    """The checked raw bytes of a file; of a larger one, inflated or not, only a byte too many is read."""
+    """The checked raw bytes of a file. It stops one byte past the expected size, also when inflating."""
     expected = FILES[name]
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -106,7 +107,7 @@ def _read(name: str, path: Path) -> bytes:
     if len(content) != expected.size:
         found = "more" if len(content) > expected.size else f"{len(content):,}"
         raise DigitsError(
-            f"{path} is not MNIST's {name}: it should hold {expected.size:,} bytes, found {found}.\n{WAY_OUT}"
+            f"{path} is not MNIST's {name}: it should have {expected.size:,} bytes, found {found}.\n{WAY_OUT}"
         )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != expected.md5:
@@ -121,5 +122,5 @@ def read_array(name: str, found: dict[str, Path]) -> UInt8Array:
         DigitsError: It is unreadable or not MNIST's.
     """
     file = FILES[name]
-    content = _read(name, found[name])  # whose MD5 vouches for the header
+    content = _read(name, found[name])  # the MD5 covers the header, too
     return np.frombuffer(content, np.uint8, offset=file.header_size).reshape(file.shape)

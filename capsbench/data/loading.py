@@ -1,4 +1,4 @@
-"""From a file or a stream to torch: both have one face, and give the same samples byte for byte."""
+"""From a file or a stream to torch: both share one interface, and give the same samples byte for byte."""
 
 import operator
 import os
@@ -16,21 +16,21 @@ from capsbench.errors import ParameterError
 from capsbench.parameters import check_number, convert
 from capsbench.randomness import Shuffle, check_seed
 
-DRAWN = 1024  # samples drawn or read at a time, where a batch is smaller: a generator takes some as fast as a few
-ORDERED = 8192  # samples whose order is computed at a time: many batches, so that it costs little a batch
+DRAWN = 1024  # samples drawn or read at once for smaller batches: many cost a generator hardly more time than a few
+ORDERED = 8192  # samples whose order is computed at once: many batches, so that each costs little
 
 LARGEST_BATCH = 2**20
 LARGEST_EPOCH = 2**32 - 1
 
 DTYPES = (torch.float32, torch.uint8)
-"""What images may be as tensors: 0..1, or 0..255 as they are stored."""
+"""Types that images may have as tensors: 0..1, or 0..255 as they are stored."""
 
 
 class SampleDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """A file or a stream as torch's own `torch.utils.data.DataLoader` takes it: one sample an index.
 
     An item is an image ``[1, H, W]`` float32 in 0..1 and its label, int64: a scalar, or ``[2]`` for pairs. It works in
-    loader workers however they are started. Where speed matters take `BatchDataset`: torch's loader and its default
+    loader workers, whichever way they are started. If speed matters, use `BatchDataset`: torch's loader and its default
     collation handle samples one by one.
 
     Args:
@@ -48,13 +48,13 @@ class SampleDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """Sample ``index``, 0..N-1.
 
         Raises:
-            TypeError: It is no whole number.
+            TypeError: It is not a whole number.
             IndexError: There is no such sample; a negative index does not count from the end.
         """
         return self.__getitems__([operator.index(index)])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Samples ``indices`` as a list, drawn or read at once; torch's loader asks for a batch by this."""
+        """Samples ``indices`` as a list, drawn or read at once; torch's loader calls this for a batch."""
         chosen = checked_indices(indices, len(self))
         batch = to_tensors(self.data.batch(chosen), None, "cpu")
         return list(zip(batch.images.unbind(), batch.labels.unbind(), strict=True))
@@ -67,13 +67,13 @@ class BatchDataset(IterableDataset[TensorBatch]):
     loader share the batches out: worker w of k makes batches w, w + k, w + 2 k, .... The loader takes from them in
     turns, so that each sample comes once, and batches come in the same order whatever the number of workers.
 
-    A shuffled order is a function of (seed, epoch, number of samples), and is computed as it is needed: no array of
-    the length of the data set is held, which may be longer than memory (`capsbench.randomness.Shuffle`).
+    A shuffled order is a function of (seed, epoch, number of samples) and is computed as needed, without an array of
+    the length of the data set, which may be longer than memory allows (`capsbench.randomness.Shuffle`).
 
     Args:
         data: A file or a stream.
         batch_size: Samples a batch; the last may be smaller.
-        shuffle: Whether the order is random; otherwise samples come by their index.
+        shuffle: Whether the order is random; otherwise samples come in the order of their index.
         seed: 0..2**64-1, of the order.
         epoch: 0..2**32-1: each has an order of its own. `set_epoch` changes it.
         drop_last: Whether a smaller last batch is left out.
@@ -103,7 +103,7 @@ class BatchDataset(IterableDataset[TensorBatch]):
         _check_samples(data)
         check_number("batch_size", self._size, 1, LARGEST_BATCH)
         if dtype not in DTYPES:
-            raise ParameterError(f"dtype={dtype} was asked for; it must be torch.float32 or torch.uint8.")
+            raise ParameterError(f"dtype must be torch.float32 or torch.uint8, got {dtype}.")
         _check_device(device)
         self.data = data
         self._shuffle = shuffle
@@ -135,11 +135,10 @@ class BatchDataset(IterableDataset[TensorBatch]):
         worker = get_worker_info()
         if worker is not None and torch.device(self._device).type != "cpu":
             raise ParameterError(
-                f"device={self._device!r} was asked for in a loader worker; make batches there with device='cpu' "
-                "and move them where they are used."
+                f"device must be 'cpu' in a loader worker, got {self._device!r}. Move the batches in the main process."
             )
         if torch.device(self._device).type == "cuda" and not torch.cuda.is_available():
-            raise ParameterError(f"device={self._device!r} was asked for; torch finds no GPU here. Take device='cpu'.")
+            raise ParameterError(f"device is {self._device!r}, but torch finds no GPU here. Use device='cpu'.")
         first, step = (worker.id, worker.num_workers) if worker else (0, 1)
         return self._batches(range(first, len(self), step), self.epoch)  # the epoch now, not that of the first batch
 
@@ -155,9 +154,9 @@ class BatchDataset(IterableDataset[TensorBatch]):
 
 
 def _check_samples(data: Samples) -> None:
-    """Refuses the name of a file: a text has a length, too."""
+    """Refuses the name of a file, which has a length, too."""
     if isinstance(data, str | os.PathLike):
-        raise ParameterError(f"A file or a stream is needed; found {data!r}. Open it: capsbench.open_dataset(path)")
+        raise ParameterError(f"data must be a file or a stream, got {data!r}. Open it: capsbench.open_dataset(path)")
 
 
 def batches(
@@ -173,10 +172,10 @@ def batches(
 
     Args:
         data: A file or a stream.
-        order: ``[n]`` which samples.
+        order: ``[n]`` indices of samples.
         size: Samples a batch.
         device: Where the tensors go.
-        layers: Whether each digit alone comes along.
+        layers: Whether batches carry each digit alone.
         dtype: Of images and layers, one of `DTYPES`.
     """
     drawn = max(1, DRAWN // size) * size
@@ -194,7 +193,7 @@ def to_tensors(
 ) -> TensorBatch:
     """A batch as a model takes it: images ``[n, 1, H, W]`` float32 in 0..1, labels int64, layers like images.
 
-    Of ``dtype`` uint8 images and layers are 0..255.
+    With ``dtype`` uint8, images and layers are 0..255.
     """
     return Batch(
         images=_pixels(batch.images, device, dtype)[:, None],
@@ -213,7 +212,7 @@ def _moved(array: npt.NDArray[Any], device: str) -> torch.Tensor:
     tensor = torch.from_numpy(array)
     if device == "cpu":
         return tensor
-    # From pinned memory the copy runs beside what the device still has to do, and nobody waits for it.
+    # From pinned memory the copy runs beside the device's other work, and this process does not wait for it.
     pinned = torch.device(device).type == "cuda"
     return tensor.pin_memory().to(device, non_blocking=True) if pinned else tensor.to(device)
 
@@ -222,4 +221,4 @@ def _check_device(device: str) -> None:
     try:
         torch.device(device)
     except (RuntimeError, TypeError):
-        raise ParameterError(f"device={device!r} was asked for; write 'cpu', 'cuda' or 'cuda:1'.") from None
+        raise ParameterError(f"device must be like 'cpu', 'cuda' or 'cuda:1', got {device!r}.") from None

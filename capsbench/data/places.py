@@ -1,4 +1,4 @@
-"""Where source digits may lie: the folders that `auto` tries, in order, and what each of them holds."""
+"""Where source digits may lie: the folders that `auto` tries, in order, and their contents."""
 
 import os
 import tempfile
@@ -14,13 +14,13 @@ VARIABLE = "CAPSBENCH_DIGITS"
 
 @dataclass(frozen=True)
 class Place:
-    """A place where digits may be, and what is there.
+    """A place where digits may be, and its state.
 
     Attributes:
         name: What the place is called.
         path: The folder, or the file of the embedded digits; None for a variable that is not set.
         state: ``"complete"``, ``"absent"``, ``"incomplete"`` (some of the four files) or ``"damaged"``.
-        detail: What is wrong where the state is ``"damaged"``, else empty.
+        detail: The reason if the state is ``"damaged"``, else empty.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Place:
 def auto_source() -> Path | None:
     """The folder that ``"auto"`` stands for: the first of `places` with all four files; None for the embedded digits.
 
-    The files are not read here: a damaged set is an error when it is loaded, never a reason to take other digits.
+    The files are not read here. A damaged set is an error when it is loaded, never a reason to take other digits.
 
     Raises:
         DigitsError: $CAPSBENCH_DIGITS is set and does not lead to all four files.
@@ -49,10 +49,10 @@ def auto_source() -> Path | None:
 
 
 def places() -> list[tuple[str, Path]]:
-    """The names and folders of the places where ``"auto"`` looks for the full set, first come first served.
+    """The names and folders of the places that ``"auto"`` searches for the full set, in this order.
 
-    torchvision has no cache of its own, its callers choose. Its usual places are taken to be torch's cache
-    ($TORCH_HOME, else ~/.cache/torch) and ``data`` in the working folder, as torchvision's examples have it.
+    torchvision has no cache of its own; its callers choose a folder. We take torch's cache ($TORCH_HOME, else
+    ~/.cache/torch) and ``data`` in the working folder, which torchvision's examples use.
     """
     named = os.environ.get(VARIABLE)
     torch_home = Path(os.environ.get("TORCH_HOME") or _user_caches() / "torch")
@@ -70,7 +70,7 @@ def cache_folder() -> Path:
 
 
 def status() -> list[Place]:
-    """Every place with what is there, in the order of ``"auto"``; each file is read and checked."""
+    """Every place and its state, in the order of ``"auto"``; each file is read and checked."""
     unset = [] if os.environ.get(VARIABLE) else [Place(f"${VARIABLE}", None, "absent")]
     return [*unset, *(_inspect(name, folder) for name, folder in places()), _inspect_embedded()]
 
@@ -96,7 +96,7 @@ def _inspect_embedded() -> Place:
 
 def _user_caches() -> Path:
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if named.is_absolute():  # its specification has relative ones ignored
+    if named.is_absolute():  # the XDG specification says to ignore relative ones
         return named
     try:
         return Path.home() / ".cache"

@@ -1,4 +1,4 @@
-"""What a data file, a stream and a subset of either have in common."""
+"""The interface that a data file, a stream and a subset of either share."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from capsbench.spec import DataSpec
 
 
 class Samples(Protocol):
-    """What training and evaluation need of a data file (`capsbench.files.datafile`) or of a stream."""
+    """A data file (`capsbench.files.datafile`), a stream or a subset, as training and evaluation use it."""
 
     @property
     def spec(self) -> DataSpec:
@@ -58,7 +58,7 @@ class SampleColumns(ABC):
 
 @dataclass(frozen=True)
 class Subset:
-    """Some samples of a data set, with its face.
+    """Some samples of a data set, with its interface.
 
     Attributes:
         data: The whole.
@@ -89,22 +89,22 @@ class Subset:
 
 
 def checked_indices(indices: Sequence[int] | IndexArray, count: int) -> IndexArray:
-    """Which samples were asked for, as an array ``[n]``; a file and a stream refuse the same.
+    """Indices of samples as an array ``[n]``, checked alike for files and streams.
 
     Args:
-        indices: Whole numbers, in any order, twice where they come twice.
+        indices: Whole numbers, in any order; they may repeat.
         count: How many samples there are.
 
     Raises:
-        TypeError: They are no list of whole numbers: a mask or a fraction would quietly give other samples.
-        IndexError: There are not as many samples; a negative index does not count from the end.
+        TypeError: They are not a list of whole numbers: a mask or a fraction would quietly give other samples.
+        IndexError: There is no such sample; a negative index does not count from the end.
     """
     chosen = np.asarray(indices)
     if chosen.size and chosen.dtype.kind not in "iu":  # an empty list is of float64
-        way_out = "; of a mask take np.flatnonzero(mask)" if chosen.dtype.kind == "b" else ""
-        raise TypeError(f"Samples are asked for by whole numbers; found {chosen.dtype}{way_out}.")
+        way_out = "; for a mask use np.flatnonzero(mask)" if chosen.dtype.kind == "b" else ""
+        raise TypeError(f"Indices of samples must be whole numbers, got {chosen.dtype}{way_out}.")
     if chosen.ndim != 1:
-        raise TypeError(f"Samples are asked for by a list of whole numbers; found an array of shape {chosen.shape}.")
+        raise TypeError(f"Indices of samples must be a list of whole numbers, got an array of shape {chosen.shape}.")
     if chosen.size and not 0 <= int(chosen.min()) <= int(chosen.max()) < count:
-        raise IndexError(f"Samples {chosen.min()}..{chosen.max()} were asked for; there are 0..{count - 1}.")
+        raise IndexError(f"Indices of samples must be 0..{count - 1}, got {chosen.min()}..{chosen.max()}.")
     return chosen.astype(np.int64)

@@ -1,4 +1,4 @@
-"""A data set without a file: its samples are drawn when they are asked for, byte for byte those of a file."""
+"""A data set without a file: its samples are drawn on demand, byte for byte those of a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from capsbench.spec import DataSpec
 
 @dataclass(frozen=True)
 class Stream(SampleColumns):
-    """A data set without a file, with a file's face but for ``images``: samples are drawn when they are asked for."""
+    """A data set without a file, with the interface of one except ``images``: samples are drawn on demand."""
 
     recipe: Recipe
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What was drawn and kept is drawn again where it is needed: a worker gets the recipe alone.
+        # A worker gets the recipe alone, and draws again what was drawn and kept here.
         return Stream, (self.recipe,)
 
     @property
@@ -35,7 +35,7 @@ class Stream(SampleColumns):
         return self.recipe.spec.count
 
     def __repr__(self) -> str:
-        return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, drawn when asked for>"
+        return f"<{self.spec.generator}/{self.spec.split}, {len(self):,} samples, drawn on demand>"
 
     @cached_property
     def digest(self) -> str:
@@ -59,7 +59,7 @@ class Stream(SampleColumns):
 
     @cached_property
     def _facts(self) -> dict[str, npt.NDArray[Any]]:
-        """All that a file holds of every sample but pixels, read-only as a file's maps are."""
+        """Everything but the pixels that a file holds of every sample; read-only, as the maps of a file are."""
         columns = [
             column for column in columns_of(self.recipe.generator, self.spec) if column.name not in ("images", "layers")
         ]
@@ -68,11 +68,11 @@ class Stream(SampleColumns):
             for name, array in stored_arrays(columns, self.recipe.sampler, indices).items():
                 facts[name][indices] = array
         for array in facts.values():
-            array.flags.writeable = False  # what one caller wrote, all others would read
+            array.flags.writeable = False  # all callers share them
         return facts
 
     def _blocks(self) -> Iterator[IndexArray]:
-        """The indices of each block's samples: a block's pixels are all that is in memory at a time."""
+        """The indices of each block's samples, so that only one block's pixels are in memory at a time."""
         for block in range(block_count(len(self))):
             yield np.arange(*block_range(block, len(self)))
 

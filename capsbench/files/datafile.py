@@ -1,8 +1,7 @@
-"""Data files: their raw bytes mapped, once the header is known to be ours, and held against their digests.
+"""Data files: their raw bytes mapped into memory, once the header is known to be ours, and checked by their digests.
 
-libhdf5 says where each data set's bytes begin, once; then they are read as a memory map, with no handle to share
-between the workers of a loader. A packed file is read into memory instead, the first time that its samples are asked
-for.
+libhdf5 says once where the bytes of each array begin; then they are read as a memory map, so that the workers of a
+loader share no handle. A packed file is read into memory instead when its samples are first needed.
 """
 
 import shlex
@@ -41,8 +40,7 @@ class DataFile(SampleColumns):
         path: The file.
         spec: Everything that determines its samples.
         packed: Whether its samples are in deflated chunks.
-        images: ``[N, H, W]`` uint8, a memory map (of a packed file an array that cannot be written to), as are the
-            others.
+        images: ``[N, H, W]`` uint8, a memory map like the others; for a packed file a read-only array.
         labels: ``[N]`` or ``[N, 2]`` uint8.
         source: ``[N]`` or ``[N, 2]`` int32, the index of each digit in its split.
         shift: ``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), or None.
@@ -55,7 +53,7 @@ class DataFile(SampleColumns):
         self._header = read_header(path)
         self.spec = self._header.spec
         self.packed = self._header.packed
-        # Of a packed file they are read when they are first needed.
+        # A packed file is read when it is first needed.
         self._loaded: dict[str, npt.NDArray[Any]] | None = None if self.packed else self._maps()
         self._recipe: Recipe | None = None
 
@@ -67,16 +65,16 @@ class DataFile(SampleColumns):
 
     @property
     def shard(self) -> range | None:
-        """Which samples of the spec the file holds, where it is a shard; its own are counted from 0 nevertheless."""
+        """Which samples of the spec the file holds if it is a shard; the file counts them from 0."""
         return self._header.shard
 
     @property
     def span(self) -> range:
-        """Which samples of the spec the file holds: all, or a shard's."""
+        """Which samples of the spec the file holds: all, or those of a shard."""
         return range(self.spec.count) if self.shard is None else self.shard
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A memory map would be pickled as the whole data set, and a worker may have another working folder.
+        # Pickling a memory map would copy all of its data; and a worker may have another working folder.
         return _reopen, (self.path.absolute(), self.digits)
 
     @property
@@ -86,12 +84,12 @@ class DataFile(SampleColumns):
 
     @property
     def digest(self) -> str:
-        """The root digest that the file states, in hexadecimal; `check` says whether it is true."""
+        """The root digest that the file states, in hexadecimal; `check` verifies it."""
         return self._stated_root.hex()
 
     @property
     def columns(self) -> list[Column]:
-        """The data sets of samples, in the order of the digests."""
+        """The arrays of samples, in the order of the digests."""
         held = {name: self.extents[name] for name in DTYPES if name in self.extents}
         return [Column(name, extent.dtype, extent.shape[1:]) for name, extent in held.items()]
 
@@ -106,13 +104,13 @@ class DataFile(SampleColumns):
 
     @property
     def packed_samples(self) -> PackedSamples:
-        """The samples of a packed file, block by block, none of them in memory."""
+        """The samples of a packed file, read block by block and not kept in memory."""
         packed = {name: extent for name, extent in self.extents.items() if extent.chunks}
         return PackedSamples(self.path, packed, self.digests.tobytes())
 
     @property
     def extents(self) -> dict[str, Extent]:
-        """Where each data set's bytes lie."""
+        """Where the bytes of each array lie."""
         return self._header.extents
 
     def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
@@ -121,11 +119,11 @@ class DataFile(SampleColumns):
         return Batch(**{name: array[chosen] for name, array in self._arrays().items() if name != "layers"})
 
     def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
-        """``[n, k, H, W]`` uint8: each digit alone, from the file where it has them, else drawn anew from the digits.
+        """``[n, k, H, W]`` uint8: each digit alone, from the file if it has layers, else drawn from the digits.
 
         Raises:
-            DigitsError: They must be drawn, and the digits are not here.
-            DataFileError: They must be drawn, and the spec cannot be drawn here.
+            DigitsError: They must be drawn, and the digits were not found.
+            DataFileError: They must be drawn, and this installation cannot draw the spec.
         """
         chosen = checked_indices(indices, len(self))
         if "layers" in self.extents:
@@ -134,11 +132,11 @@ class DataFile(SampleColumns):
         return self.recipe().sampler.layers(chosen + self.span.start)
 
     def recipe(self) -> Recipe:
-        """What draws the samples of this file anew.
+        """The recipe that draws the samples of this file.
 
         Raises:
-            DataFileError: The spec cannot be drawn here, or not as the types and sizes that the file holds.
-            DigitsError: The digits are not here.
+            DataFileError: This installation cannot draw the spec, or not with the file's types and sizes.
+            DigitsError: The digits were not found.
         """
         if self._recipe is None:
             recipe = recipe_of(self.spec, self.digits)
@@ -147,43 +145,43 @@ class DataFile(SampleColumns):
         return self._recipe
 
     def check_fits(self, columns: Sequence[Column]) -> None:
-        """Refuses columns that are not of the types and sizes that the file holds.
+        """Refuses columns whose types and sizes are not those of the file.
 
         Raises:
-            DataFileError: They are not.
+            DataFileError: They differ.
         """
         drawn = {column.name: (column.shape, column.dtype) for column in columns}
         held = {column.name: (column.shape, column.dtype) for column in self.columns}
         if drawn != held:
-            raise DataFileError(f"{self.path}: its data sets are not of the types and sizes that its spec draws.")
+            raise DataFileError(f"{self.path}: its arrays are not of the types and sizes that its spec draws.")
 
     def check_writable(self) -> None:
-        """Refuses a packed file: what is written in place must be contiguous.
+        """Refuses a packed file: only a contiguous one can be written in place.
 
         Raises:
             UsageError: It is packed.
         """
         if self.packed:
             raise UsageError(
-                f"{self.path} is packed and cannot be written in place. If it is whole, unpack it with: capsbench pack "
-                f"{shlex.quote(str(self.path))} OUT --undo; or make it anew with: capsbench generate ... --force"
+                f"{self.path} is packed and cannot be written in place. If it is undamaged, unpack it with: capsbench "
+                f"pack {shlex.quote(str(self.path))} OUT --undo; or make it again with: capsbench generate ... --force"
             )
 
     def load(self) -> None:
         """Reads a packed file into memory and checks every digest; a contiguous one stays where it is.
 
         Raises:
-            DataFileError: A block is damaged, or they do not fit the memory that is to be had.
+            DataFileError: A block is damaged, or the samples do not fit into memory.
         """
         self._arrays()
 
     def holds(self, block: int) -> bool:
-        """Whether a block's bytes have the digest that stands for them; they are not read where none does."""
+        """Whether a block's bytes have the digest that the file states; without one they are not read."""
         stated = self._read(["digests"], block, block + 1)["digests"]
         return bool(stated.any()) and block_digest(self.read(*block_range(block, len(self)))) == stated.tobytes()
 
     def bad_blocks(self) -> list[int]:
-        """The blocks whose bytes do not have the digest that stands for them; reads every block that has one."""
+        """The blocks whose bytes do not have the digest that the file states; reads every block that has one."""
         return [block for block in range(block_count(len(self))) if not self.holds(block)]
 
     def root_holds(self) -> bool:
@@ -191,7 +189,7 @@ class DataFile(SampleColumns):
         return self.root() == self._stated_root
 
     def root(self) -> bytes:
-        """The root digest, worked out from the spec and the block digests."""
+        """The root digest, computed from the spec and the block digests."""
         return root_digest(self._header.spec_text, self.digests.tobytes(), self.shard)
 
     def block(self, block: int) -> dict[str, npt.NDArray[Any]]:
@@ -205,7 +203,7 @@ class DataFile(SampleColumns):
     def read(self, start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` as they are stored, read and not mapped.
 
-        Where a file was cut, or a disk fails, a map would end the process.
+        If a file was truncated or a disk fails, reading a map would end the process.
 
         Raises:
             DataFileError: They cannot be read.
@@ -215,7 +213,7 @@ class DataFile(SampleColumns):
         return self._read([column.name for column in self.columns], start, stop)
 
     def _read(self, names: Sequence[str], start: int, stop: int) -> dict[str, npt.NDArray[Any]]:
-        """Rows ``start..stop-1`` of data sets that are not in chunks."""
+        """Rows ``start..stop-1`` of arrays that are not in chunks."""
         arrays = {}
         try:
             with self.path.open("rb", buffering=0) as file:
@@ -226,7 +224,7 @@ class DataFile(SampleColumns):
                     file.seek(extent.offset + start * extent.sample_bytes)
                     while left:
                         if not (found := file.readinto(left)):
-                            raise DataFileError(f"{self.path} has been cut since it was opened.")
+                            raise DataFileError(f"{self.path} was truncated since it was opened.")
                         left = left[found:]
         except OSError as error:
             raise DataFileError(f"{self.path} cannot be read: {error.strerror}.") from None
@@ -275,16 +273,16 @@ class DataFile(SampleColumns):
         return f"Repair it with: {shlex.join(['capsbench', 'verify', str(self.path), '--repair', *digits])}"
 
     def check_labels(self) -> None:
-        """Refuses labels that are no class: digests can be forged with the data that they stand for.
+        """Refuses labels that are not classes: digests can be forged together with their data.
 
         Raises:
-            DataFileError: One is none.
+            DataFileError: A label is not a class.
         """
         if (label := self._largest_label()) >= CLASSES:
             raise DataFileError(f"{self.path}: a label is {label}, but classes are 0 to {CLASSES - 1}.")
 
     def _largest_label(self) -> int:
-        """The largest label; for that of a packed file not in memory every block is read, and so checked."""
+        """The largest label. For a packed file that is not in memory this reads, and so checks, every block."""
         if self._loaded is None:
             with closing(self.packed_samples.blocks()) as blocks:
                 return max(int(block["labels"].max()) for block in blocks)
@@ -302,17 +300,17 @@ class DataFile(SampleColumns):
     def _map(self, extent: Extent) -> npt.NDArray[Any]:
         try:
             return np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape)
-        except (OSError, ValueError) as error:  # it went away, or was cut, since its header was read
+        except (OSError, ValueError) as error:  # it was removed or truncated since its header was read
             raise DataFileError(f"{self.path} cannot be mapped: {error}.") from None
 
 
 def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto") -> DataFile:
-    """Opens a data file; a packed one is read into memory, and its digests are checked in any case.
+    """Opens a data file; a packed one is read into memory, and its digests are always checked.
 
     Args:
         path: The file.
         verify: Whether to check every digest first, which reads the whole file once.
-        digits: Where `DataFile.layers` looks for the digits, if the file keeps no layers.
+        digits: Where `DataFile.layers` finds the digits if the file keeps no layers.
 
     Raises:
         DataFileError: The file is missing, damaged, hostile, or not one of ours.

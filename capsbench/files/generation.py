@@ -1,4 +1,4 @@
-"""From a recipe to a finished file, by this process or several; and a file held against its recipe."""
+"""From a recipe to a finished file, by one process or several; and a file compared with its recipe."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -23,16 +23,16 @@ from capsbench.system.disk import lock
 DEFAULT_SPLITS = ("train", "validation", "test")
 MOST_WORKERS = 1024
 OTHER_ENDINGS = (".hdf", ".hdf5", ".he5", ".h5", ".json", ".npz", ".mat", ".txt")
-"""Who writes these means a file, and would not look for a folder of that name; ``.h5`` in capitals is one of them."""
+"""Endings of files, so that a user does not get a folder of that name by mistake; ``.h5`` is for names in capitals."""
 
 
 @dataclass(frozen=True)
 class DrawnSamples:
-    """The samples of a recipe as a source of a file.
+    """The samples of a recipe as the source of a file.
 
     Attributes:
-        recipe: What draws them.
-        first: Which of its samples the file begins with.
+        recipe: Draws them.
+        first: The first of its samples in the file.
     """
 
     recipe: Recipe
@@ -127,9 +127,9 @@ def generate_files(
     """
     single = out.suffix == ".h5"
     if out.suffix.lower() in OTHER_ENDINGS and not single and not out.is_dir():
-        raise ParameterError(f"A file {out} was asked for; the name of a data file ends in .h5.")
+        raise ParameterError(f"The name of a data file must end in .h5, got {out}.")
     if single and len(recipes) != 1:
-        raise ParameterError(f"One file {out} was asked for, but {len(recipes)} splits. Name a folder, or one --split.")
+        raise ParameterError(f"{out} is one file, but there are {len(recipes)} splits. Name a folder, or one --split.")
     workers = convert("workers", workers, int)
     check_number("workers", workers, 1, MOST_WORKERS)
     check_truth("force", force)
@@ -145,7 +145,7 @@ def generate_files(
 
 
 def _file_stem(name: str) -> str:
-    """A shipped name as it is; of ``package.module:Attribute`` the attribute."""
+    """A shipped name as it is, or the attribute of ``package.module:Attribute``."""
     return name.rpartition(":")[2].lower()
 
 
@@ -159,10 +159,10 @@ def generate_file(
     wait: bool = False,
     report: Progress = silent,
 ) -> Written:
-    """Makes the file of a recipe, or what is missing of it.
+    """Makes the file of a recipe, or the missing part of it.
 
     Args:
-        recipe: What to draw.
+        recipe: Draws the samples.
         path: The file; its folder is made if it is missing.
         shard: Which of its samples; all of them by default.
         workers: Processes that draw and write, this one included.
@@ -171,9 +171,9 @@ def generate_file(
         report: Called with the progress.
 
     Raises:
-        SpecMismatchError: A file of another spec, finished or partial, stands there, or something else where the
-            sidecar goes.
-        DataFileError: What stands there cannot be read.
+        SpecMismatchError: A file of another spec, finished or partial, stands there, or another file in place of the
+            sidecar.
+        DataFileError: The file that stands there cannot be read.
         StorageError: The disk is full, a permission is missing, or another run is writing the file.
     """
     outline = Outline(recipe.spec, columns_of(recipe.generator, recipe.spec), shard)
@@ -182,20 +182,20 @@ def generate_file(
 
 
 def repair_file(path: Path, *, digits: str = "auto", report: Progress = silent) -> Written:
-    """Draws the damaged blocks of a file anew, from its own spec.
+    """Draws the damaged blocks of a file again, from its own spec.
 
     Args:
         path: A finished file.
-        digits: Where to look for its digits: ``auto``, ``embedded`` or a folder.
-        report: Is told of the progress.
+        digits: Where its digits are: ``auto``, ``embedded`` or a folder.
+        report: Called with the progress.
 
     Raises:
-        DataFileError: The header is damaged, so that nothing says what the file was.
-        DigitsError: The digits whose hash the spec names are not here.
+        DataFileError: The header is damaged, so that the spec is lost.
+        DigitsError: The digits whose hash the spec names were not found.
         StorageError: The file cannot be written.
     """
     begun = time.perf_counter()
-    DataFile(path)  # of a file that is not there, or not ours, no lock is made
+    DataFile(path)  # raises before a lock is made for a file that is missing or not ours
     with lock(path):
         file = DataFile(path, digits=digits)
         file.check_writable()
@@ -206,19 +206,19 @@ def repair_file(path: Path, *, digits: str = "auto", report: Progress = silent) 
 
 
 def wrong_samples(file: DataFile, number: int, *, seed: int | None = None) -> list[int]:
-    """Draws some samples of a file anew and compares their bytes.
+    """Draws some samples of a file again and compares their bytes.
 
     Args:
-        file: The file; it says where to look for its digits.
+        file: The file.
         number: How many samples, at random, without repeats.
-        seed: Of the choice; a fresh one each time if it is not given.
+        seed: Of the choice; by default another one each time.
 
     Returns:
         The samples that differ.
 
     Raises:
-        DataFileError: The spec cannot be drawn here.
-        DigitsError: The digits whose hash the spec names are not here.
+        DataFileError: This installation cannot draw the spec.
+        DigitsError: The digits whose hash the spec names were not found.
     """
     recipe = file.recipe()
     parts = columns_of(recipe.generator, recipe.spec)
@@ -237,5 +237,5 @@ def wrong_samples(file: DataFile, number: int, *, seed: int | None = None) -> li
 
 
 def _rows(array: npt.NDArray[Any]) -> UInt8Array:
-    """The bytes of each sample: numbers may be equal where their bytes are not."""
+    """The bytes of each sample: equal numbers may have different bytes."""
     return np.ascontiguousarray(array).reshape(len(array), -1).view(np.uint8)

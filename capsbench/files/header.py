@@ -1,7 +1,7 @@
 """The header of a data file: made once by libhdf5, and read only as far as it is known to be harmless.
 
-libhdf5 touches the header and nothing else. A file may come from elsewhere, so everything that libhdf5 would follow,
-allocate or run out of is checked before a byte of data is read.
+libhdf5 touches the header and nothing else. A file may come from elsewhere, so everything that libhdf5 would follow or
+allocate is checked before a byte of data is read.
 """
 
 import errno
@@ -28,20 +28,20 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK_BYTES = 48
 SUPERBLOCK_VERSION = b"\x03\x08"  # and addresses of 8 bytes; from version 2 on it has a checksum
 LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300
-LARGEST_HEAP = 2**20  # bytes of large attributes: libhdf5 reads one whole only to open it; ours has none
-LARGEST_SIDE = 4096  # pixels; far past any canvas
+LARGEST_HEAP = 2**20  # bytes of large attributes, of which our files have none: libhdf5 reads all of them to open one
+LARGEST_SIDE = 4096  # pixels; far more than any canvas
 WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's header says, checked.
+    """The contents of a file's header, checked.
 
     Attributes:
         spec: Everything that determines the samples.
-        spec_text: The same as it stands in the file, which is what the root digest takes.
+        spec_text: The same as it stands in the file; the root digest is over this text.
         shard: Which samples of the spec the file holds; None for all of them.
-        extents: Where each data set's bytes lie.
+        extents: Where the bytes of each array lie.
         end: Where HDF5 says that the file ends.
     """
 
@@ -65,7 +65,7 @@ class Header:
 def create_header(
     path: Path, spec_text: str, columns: Sequence[Column], count: int, *, shard: range | None = None
 ) -> None:
-    """Makes a file with its header, its data sets allocated and not yet written.
+    """Makes a file with its header; its arrays are allocated and not yet written.
 
     The same arguments make the same bytes wherever the same HDF5 is installed: object times are off, attributes are
     bytes of fixed length.
@@ -73,12 +73,12 @@ def create_header(
     Args:
         path: The file.
         spec_text: The spec's canonical text.
-        columns: The data sets of samples.
+        columns: The arrays of samples.
         count: How many samples the file holds.
-        shard: Which of the spec's they are, where they are not all.
+        shard: Which samples of the spec they are; None for all of them.
 
     Raises:
-        ParameterError: The spec is longer than `read_header` would take.
+        ParameterError: The spec is longer than `read_header` accepts.
         OSError: It cannot be written.
     """
     attributes = _attributes(spec_text, shard)
@@ -89,15 +89,15 @@ def create_header(
 def create_packed(
     sink: Any, spec_text: str, columns: Sequence[Column], count: int, *, shard: range | None, level: int
 ) -> Any:
-    """Begins a packed file: its data sets of samples are in deflated chunks of `CHUNK` samples, none of them written.
+    """Begins a packed file: its arrays of samples are in deflated chunks of `CHUNK` samples, none of them written yet.
 
     Args:
-        sink: What libhdf5 is to write to, instead of a file: a Python file object that never fails, for libhdf5 may
-            crash after a write that did.
+        sink: A Python file object that libhdf5 writes to instead of a file. It must never fail, because libhdf5 may
+            crash after a write that failed.
         spec_text: The spec's canonical text.
-        columns: The data sets of samples.
+        columns: The arrays of samples.
         count: How many samples the file holds.
-        shard: Which of the spec's they are, where they are not all.
+        shard: Which samples of the spec they are; None for all of them.
         level: The level of deflate that the file states.
 
     Returns:
@@ -109,15 +109,16 @@ def create_packed(
 
 
 def read_header(path: Path) -> Header:
-    """Reads and checks a file's header; not a byte of data is read.
+    """Reads and checks a file's header, without reading any data.
 
     Raises:
-        DataFileError: The file is missing, cannot be read, is not HDF5, not ours, newer than this, cut, or holds what
-            none of ours holds: soft or external links, external or virtual storage, other names, types or sizes.
+        DataFileError: The file is missing, unreadable, not HDF5, not ours, of a newer format, truncated, or has
+            something that our files never have: soft or external links, external or virtual storage, other names,
+            types or sizes.
     """
     try:
         size = path.stat().st_size
-        if not path.is_file():  # to open a pipe would be to wait for ever
+        if not path.is_file():  # opening a pipe would wait for ever
             raise DataFileError(f"{path} is a folder or a device, not a file.")
         with path.open("rb") as file:
             start = file.read(SUPERBLOCK_BYTES)
@@ -132,23 +133,23 @@ def read_header(path: Path) -> Header:
             return _read(path, size, start)
     except DataFileError:
         raise
-    except Exception as error:  # libhdf5's words for a damaged header come as any of six types
+    except Exception as error:  # libhdf5 reports a damaged header by any of six types
         reason = " ".join(str(error).split())
-        raise DataFileError(f"{path} has a damaged header, which cannot be mended in place ({reason}).") from None
+        raise DataFileError(f"{path} has a damaged header, which cannot be repaired ({reason}).") from None
 
 
 def _attributes(spec_text: str, shard: range | None) -> dict[str, str]:
     if len(spec_text.encode()) > LARGEST_ATTRIBUTE:
-        raise ParameterError(f"The spec has {len(spec_text.encode()):,} bytes; a file takes {LARGEST_ATTRIBUTE:,}.")
+        raise ParameterError(f"A spec may have {LARGEST_ATTRIBUTE:,} bytes, got {len(spec_text.encode()):,}.")
     attributes = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "spec": spec_text}
     return attributes if shard is None else attributes | {"start": str(shard.start), "stop": str(shard.stop)}
 
 
 def _access() -> Any:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    # From 1.10 on HDF5 puts checksums on its metadata; without them a flipped bit can read as other data.
+    # HDF5 1.10 and later put checksums on metadata; without them a flipped bit can read as other data.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # or what an exception still holds would keep the file open
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # else objects that an exception still refers to keep the file open
     return access
 
 
@@ -160,7 +161,7 @@ def _create(
     count: int,
     level: int | None = None,
 ) -> Any:
-    """An open file; its data sets of samples are contiguous, or in chunks that are deflated at a level."""
+    """An open file; its arrays of samples are contiguous, or in chunks that are deflated at a level."""
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)
     file = h5py.h5f.create(name, h5py.h5f.ACC_TRUNC, creation, access)
@@ -170,8 +171,8 @@ def _create(
         rows = [(column.name, column.dtype, (count, *column.shape), level) for column in columns]
         rows += [(key, np.dtype("u1"), shape, None) for key, shape in _digest_shapes(count).items()]
         for key, dtype, shape, deflate in rows:
-            kind = h5py.h5t.py_create(dtype, logical=True)
-            h5py.h5d.create(file, key.encode(), kind, h5py.h5s.create_simple(shape), _storage(shape, deflate))
+            datatype = h5py.h5t.py_create(dtype, logical=True)
+            h5py.h5d.create(file, key.encode(), datatype, h5py.h5s.create_simple(shape), _storage(shape, deflate))
     except BaseException:
         close(file)
         raise
@@ -179,29 +180,29 @@ def _create(
 
 
 def _storage(shape: tuple[int, ...], deflate: int | None) -> Any:
-    """How a data set is stored."""
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    """How an array is stored."""
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     if deflate is None:
-        layout.set_layout(h5py.h5d.CONTIGUOUS)
-        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        creation.set_layout(h5py.h5d.CONTIGUOUS)
+        creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     else:
-        layout.set_chunk(chunk_shape(shape))
-        layout.set_deflate(deflate)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_obj_track_times(False)
-    return layout
+        creation.set_chunk(chunk_shape(shape))
+        creation.set_deflate(deflate)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    creation.set_obj_track_times(False)
+    return creation
 
 
 @contextmanager
 def interrupt_later() -> Iterator[list[tuple[Any, ...]]]:
-    """Lets Ctrl-C wait until h5py is done: raised in one of its destructors it would be lost, and the run go on.
+    """Delays Ctrl-C until h5py is done: raised in one of its destructors, it would be lost, and the run would continue.
 
-    What takes long should look now and then whether the list that this gives is empty still.
+    It gives a list that is empty until Ctrl-C is pressed; long work should check it now and then.
     """
     asked: list[tuple[Any, ...]] = []
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield asked  # Python interrupts no other thread
+        yield asked  # Python interrupts the main thread only
         return
     signal.signal(signal.SIGINT, lambda *arguments: asked.append(arguments))
     try:
@@ -213,7 +214,7 @@ def interrupt_later() -> Iterator[list[tuple[Any, ...]]]:
 
 
 def close(file: Any) -> None:
-    """Closes an h5py `FileID`, which is when libhdf5 writes it; it reports a failure to write as a `RuntimeError`."""
+    """Closes an h5py `FileID`. libhdf5 writes the file only now, and reports a failure as a `RuntimeError`."""
     try:
         file.close()
     except RuntimeError as error:
@@ -223,8 +224,8 @@ def close(file: Any) -> None:
 
 
 def _read(path: Path, size: int, superblock: bytes) -> Header:
-    # HDF5 locks what it opens; finished files are never written, and a partial one has a lock of ours.
-    with h5py.File(path, "r", locking=False) as file:  # which compares the checksum of the superblock
+    # Without HDF5's lock: finished files are never written, and a partial one has a lock of ours.
+    with h5py.File(path, "r", locking=False) as file:  # which checks the superblock against its checksum
         return _checked_header(path, file, size, _end(superblock, size))
 
 
@@ -242,7 +243,7 @@ def _checked_header(path: Path, file: Any, size: int, end: int) -> Header:
     if heap > LARGEST_HEAP:
         raise DataFileError(f"{path} has no valid spec: its attributes take {heap:,} bytes.")
     if _attribute(file, "format") != FORMAT:
-        raise DataFileError(f"{path} is an HDF5 file, but not one of capsbench's.")
+        raise DataFileError(f"{path} is an HDF5 file, but was not made by capsbench.")
     version = _attribute(file, "format_version")
     if version != str(FORMAT_VERSION):
         raise DataFileError(
@@ -255,14 +256,14 @@ def _checked_header(path: Path, file: Any, size: int, end: int) -> Header:
     known = {*(name.encode() for name in DTYPES), b"digests", b"root"}
     names = set(file.id) if len(file) <= len(known) else set()
     if not names or not names <= known:
-        raise DataFileError(f"{path} holds data sets that no file of capsbench's holds.")
+        raise DataFileError(f"{path} holds arrays that no file of capsbench has.")
     extents = {name.decode(): _extent(path, file, name, size) for name in sorted(names)}
     if len({bool(extent.chunks) for name, extent in extents.items() if name in DTYPES}) > 1:
-        raise DataFileError(f"{path}: some of its data sets are packed, and some are not.")
+        raise DataFileError(f"{path}: some of its arrays are packed, and some are not.")
     if {name: (extent.shape, extent.dtype) for name, extent in extents.items()} != _expected(
         path, spec, spec.count if shard is None else len(shard), extents
     ):
-        raise DataFileError(f"{path}: its data sets are not of the types and sizes that its spec asks for.")
+        raise DataFileError(f"{path}: its arrays are not of the types and sizes of its spec.")
     return Header(spec, text, shard, extents, end)
 
 
@@ -270,14 +271,14 @@ def _checked_spec(path: Path, text: str) -> DataSpec:
     try:
         spec = DataSpec.from_json(text)
         if spec.to_json() != text:
-            raise ValueError("it is not written as capsbench writes it")
+            raise ValueError("its text is not canonical")
     except ValueError as error:
         raise DataFileError(f"{path} has no valid spec: {error}.") from None
     return spec
 
 
 def _checked_shard(path: Path, file: Any, count: int) -> range | None:
-    """Which samples the file says that it holds; None where it says nothing, and so holds all."""
+    """Which samples the file states that it holds; None if it states nothing, and so holds all."""
     start, stop = _attribute(file, "start"), _attribute(file, "stop")
     if start is None and stop is None:
         return None
@@ -285,18 +286,18 @@ def _checked_shard(path: Path, file: Any, count: int) -> range | None:
         raise DataFileError(f"{path} does not say which samples it holds of its spec's {count:,}.")
     shard = range(int(start), int(stop))
     if not shard or shard.stop > count or len(shard) == count:
-        raise DataFileError(f"{path} says that it holds samples {start} to {stop} of {count:,}, which is no shard.")
+        raise DataFileError(f"{path} says that it holds samples {start} to {stop} of {count:,}, which are not a shard.")
     return shard
 
 
 def _attribute(file: Any, name: str) -> str | None:
-    """The text of an attribute; None where there is none, or one that none of ours has."""
+    """The text of an attribute; None if it is missing, or is not as our files have it."""
     if not h5py.h5a.exists(file.id, name.encode()):
         return None
     attribute = h5py.h5a.open(file.id, name.encode())
-    kind = attribute.get_type()
+    datatype = attribute.get_type()
     one = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
-    if not one or not isinstance(kind, h5py.h5t.TypeStringID) or kind.is_variable_str():
+    if not one or not isinstance(datatype, h5py.h5t.TypeStringID) or datatype.is_variable_str():
         return None
     if attribute.get_storage_size() > LARGEST_ATTRIBUTE:
         return None
@@ -309,9 +310,9 @@ def _attribute(file: Any, name: str) -> str | None:
 def _extent(path: Path, file: Any, name: bytes, size: int) -> Extent:
     shown = f"{path}:/{name.decode()}"
     if file.id.links.get_info(name).type != h5py.h5l.TYPE_HARD:
-        raise DataFileError(f"{shown} is a link to somewhere else; it is not followed.")
+        raise DataFileError(f"{shown} is a link to another place; we do not follow it.")
     if h5py.h5o.get_info(file.id, name).type != h5py.h5o.TYPE_DATASET:
-        raise DataFileError(f"{shown} is not a data set.")
+        raise DataFileError(f"{shown} is not an array.")
     data = h5py.h5d.open(file.id, name)
     creation = data.get_create_plist()
     chunked = creation.get_layout() == h5py.h5d.CHUNKED and name.decode() in DTYPES
@@ -323,14 +324,14 @@ def _extent(path: Path, file: Any, name: bytes, size: int) -> Extent:
         return packed_extent(shown, data, creation, size)
     extent = Extent(data.get_offset() or 0, data.shape, data.dtype)
     if extent.offset == 0 or extent.offset + extent.shape[0] * extent.sample_bytes > size:
-        raise DataFileError(f"{shown} does not fit the file, which has been cut or never was whole.")
+        raise DataFileError(f"{shown} does not fit the file, which was truncated or never complete.")
     return extent
 
 
 def _expected(
     path: Path, spec: DataSpec, count: int, extents: dict[str, Extent]
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """What a file of a spec holds; the canvas and the digits an image are taken from what the file shows."""
+    """The shapes and types in a file of a spec; image size and digits an image are taken from the file itself."""
     images, labels = (extents.get(name) for name in ("images", "labels"))
     if images is None or labels is None or len(images.shape) != 3 or max(images.shape[1:]) > LARGEST_SIDE:
         raise DataFileError(f"{path} has no images, or no labels.")

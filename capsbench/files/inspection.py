@@ -11,7 +11,7 @@ from capsbench.data.samples import Samples
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile
 
-MEASURED = 100_000  # samples at most; evenly spread where there are more
+MEASURED = 100_000  # samples at most, evenly spread
 AT_ONCE = 4096  # samples that are read at a time
 MANY = 2**20  # labels at a time
 PERCENTILES = (5, 50, 95)
@@ -22,10 +22,10 @@ class Measure:
     """One fact about the samples of a file.
 
     Attributes:
-        name: What is measured, and in which unit.
-        mean: Over the samples that were looked at; the percentiles likewise.
+        name: The quantity and its unit.
+        mean: Over the measured samples, like the percentiles.
         percentiles: The 5th, 50th and 95th.
-        samples: How many were looked at.
+        samples: How many were measured.
     """
 
     name: str
@@ -35,20 +35,20 @@ class Measure:
 
 
 def measure(file: DataFile) -> list[Measure]:
-    """The measures of a file's samples, as its generator defines them; of 100,000 evenly spread ones at most.
+    """The measures of a file's samples, as its generator defines them; of at most 100,000 evenly spread ones.
 
     Raises:
-        DigitsError: They need the digits, which are not here.
-        DataFileError: The spec cannot be drawn here, or the samples are none that it draws.
+        DigitsError: They need the digits, which were not found.
+        DataFileError: This installation cannot draw the spec, or the samples are not its own.
     """
     if file.transform is not None and not np.isfinite(file.transform).all():
-        raise DataFileError(f"{file.path}: a transform in it is no number.")
+        raise DataFileError(f"{file.path}: a transform is not a number.")
     sampler = file.recipe().sampler
     chosen = evenly_spread(len(file), MEASURED)
     try:
         parts = [sampler.measures(batch) for batch in array_batches(file, chosen)]
-    except IndexError:  # a digest can be forged with the data that it stands for
-        raise DataFileError(f"{file.path}: its samples name digits or shifts that its spec does not draw.") from None
+    except IndexError:  # digests can be forged together with their data
+        raise DataFileError(f"{file.path}: its samples have digits or shifts that its spec does not draw.") from None
     values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return [
         Measure(name, float(array.mean()), tuple(np.percentile(array, PERCENTILES).tolist()), len(chosen))
@@ -57,7 +57,7 @@ def measure(file: DataFile) -> list[Measure]:
 
 
 def evenly_spread(count: int, most: int) -> IndexArray:
-    """The indices of ``most`` of ``count`` samples, evenly spread; of all of them where there are no more."""
+    """The indices of ``most`` of ``count`` samples, evenly spread; all of them if there are no more."""
     number = min(count, most)
     return np.arange(number) * count // number
 
@@ -69,7 +69,7 @@ def array_batches(data: Samples, indices: IndexArray) -> Iterator[ArrayBatch]:
 
 
 def classes(file: DataFile) -> dict[str, Any]:
-    """How many samples show each class; for pairs also how many kinds there are, and how many are of one class."""
+    """The number of samples of each class; for pairs also of kinds, and of pairs with one class twice."""
     singles = np.zeros(CLASSES, np.int64)
     pairs = np.zeros((CLASSES, CLASSES), np.int64)  # by the lower and the higher class
     for start in range(0, len(file), MANY):

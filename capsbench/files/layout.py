@@ -1,7 +1,4 @@
-"""What a data file holds and where: contiguous, uncompressed HDF5, unless it is packed.
-
-A shard's start and stop stand in the file's attributes.
-"""
+"""The format of a data file: contiguous, uncompressed HDF5 unless it is packed, a shard's ends in its attributes."""
 
 import math
 from collections.abc import Sequence
@@ -19,13 +16,13 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Extent:
-    """Where the bytes of a data set lie in its file.
+    """The bytes of an array in its file.
 
     Attributes:
-        offset: Where they begin; 0 for one in chunks.
-        shape: Its shape, the samples first.
+        offset: Where they begin; 0 for an array in chunks.
+        shape: The array's shape, the samples first.
         dtype: Its type.
-        chunks: Where each chunk of a packed one begins, and how many bytes it has there; empty for a contiguous one.
+        chunks: The offset and the number of bytes of each chunk; empty for a contiguous array.
     """
 
     offset: int
@@ -41,11 +38,11 @@ class Extent:
 
 @dataclass(frozen=True)
 class Outline:
-    """What a file is to hold.
+    """The contents of a file that is to be made.
 
     Attributes:
         spec: Everything that determines the samples.
-        columns: The data sets of samples.
+        columns: The arrays.
         shard: Which samples of the spec; None for all of them.
     """
 
@@ -58,7 +55,7 @@ class Outline:
 
     @property
     def data_bytes(self) -> int:
-        """The bytes of the file's data; its header adds some thousand."""
+        """The bytes of the file's data, without its header of some thousand."""
         return (
             len(self) * sum(column.sample_bytes for column in self.columns)
             + (block_count(len(self)) + 1) * DIGEST_BYTES

@@ -1,4 +1,4 @@
-"""Shards of one spec, made on many machines, into one file: its blocks are computed anew, for shards end anywhere."""
+"""The shards of one spec, joined into one file. Shards end anywhere, so its blocks get new digests."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ MOST_NAMED = 5  # shards in a message
 
 @dataclass(frozen=True)
 class Joined:
-    """Files that follow one another without a gap, as the source of one file."""
+    """Files that follow one another without gaps, as the source of one file."""
 
     files: Sequence[DataFile]
 
@@ -48,26 +48,26 @@ def merge_files(
 
     Args:
         out: The file.
-        shards: All shards of one spec, in any order; every digest of theirs is checked.
+        shards: All shards of one spec, in any order; all of their digests are checked.
         digits: Where the user has the digits; the commands in messages name it.
-        force: Whether to start anew where another file stands.
-        report: Is told of the progress.
+        force: Whether to start again where another file stands.
+        report: Called with the progress.
 
     Raises:
-        UsageError: No shard is named, or ``out`` is one of them; or a file of another spec stands there.
-        DataFileError: A shard is missing, doubled, damaged or of another spec; the message names it.
+        UsageError: No shard is named, ``out`` is one of them, or a file of another spec stands there.
+        DataFileError: A shard is missing, named twice, damaged or of another spec; the message names it.
         StorageError: The file cannot be written.
     """
     if not shards:
-        raise UsageError(f"{out} was to be merged from no shards. Name them after it.")
+        raise UsageError(f"Name the shards of {out} after it.")
     check_apart(out, shards)
     for path in shards:
         if path.suffix == ".partial":
-            raise DataFileError(f"{path} is unfinished. Run the command that was making it again; it goes on.")
+            raise DataFileError(f"{path} is unfinished. Run the command that was making it again; it continues.")
     if kind_of(out) == "file":
         with suppress(DataFileError):
             if DataFile(out).shard is not None:
-                raise UsageError(f"{out} is a shard itself. Name the file to make first, and then its shards.")
+                raise UsageError(f"{out} is a shard itself. Name the file to make first, then its shards.")
     files = [
         DataFile(path, digits=digits) for path in shards
     ]  # what can be said without reading their data is said first
@@ -83,12 +83,12 @@ def _check_one_spec(files: Sequence[DataFile]) -> None:
     for file in files[1:]:
         if file.spec != first.spec:
             difference = spec_difference(first.spec, file.spec).replace("asked", "there").replace("found", "here")
-            raise DataFileError(f"{file.path} is no shard of the same spec as {first.path} ({difference}).")
+            raise DataFileError(f"{file.path} is not a shard of the same spec as {first.path} ({difference}).")
         file.check_fits(first.columns)
 
 
 def _check_complete(files: Sequence[DataFile]) -> None:
-    """Refuses files, sorted by where they start, that are not every sample of their spec once."""
+    """Refuses files, sorted by their start, that do not hold every sample of their spec exactly once."""
     count = files[0].spec.count
     expected, before = 0, files[0]
     for file in files:
@@ -103,21 +103,21 @@ def _check_complete(files: Sequence[DataFile]) -> None:
 
 
 def _complain_of_gap(gap: range, count: int, files: Sequence[DataFile]) -> None:
-    number = "the file that was" if len(files) == 1 else f"the {len(files)} files that were"
+    given = "the file" if len(files) == 1 else f"the {len(files)} files"
     cut = next(shard_counts([file.shard for file in files if file.shard is not None], count), None)
     shard = f"{-(-gap.start * cut // count)}/{cut}" if cut else "I/N"
     raise DataFileError(
-        f"Missing from {number} named: {_name(gap, count, files)} of {files[0].spec.generator}/{files[0].spec.split}. "
+        f"Missing from {given} given: {_name(gap, count, files)} of {files[0].spec.generator}/{files[0].spec.split}. "
         f"Name it, or make it with: {generate_command(files[0].spec, shard, digits=files[0].digits)}"
     )
 
 
 def _name(samples: range, count: int, files: Sequence[DataFile]) -> str:
-    """What samples are: of which shards, where the files tell how many shards there are."""
-    told = f"samples {samples.start:,} to {samples.stop - 1:,}"
+    """Samples in words, with their shards if the files show how many shards there are."""
+    samples_text = f"samples {samples.start:,} to {samples.stop - 1:,}"
     number = next(shard_counts([file.shard for file in files if file.shard is not None], count), None)
     if number is None:
-        return told
+        return samples_text
     first, past = samples.start * number // count, -(-samples.stop * number // count)
     within = [
         f"{index}/{number}"
@@ -125,6 +125,6 @@ def _name(samples: range, count: int, files: Sequence[DataFile]) -> str:
         if (shard := shard_range(index, number, count)) and samples.start <= shard.start and shard.stop <= samples.stop
     ]
     if not within:
-        return told
+        return samples_text
     listed = ", ".join(within[:MOST_NAMED]) + (" and more" if len(within) > MOST_NAMED else "")
-    return f"shard{'s' if len(within) > 1 else ''} {listed} ({told})"
+    return f"shard{'s' if len(within) > 1 else ''} {listed} ({samples_text})"

@@ -1,7 +1,7 @@
-"""Packed files: chunks of samples, inflated block by block and held against their digests.
+"""Packed files: chunks of samples, inflated block by block and checked by their digests.
 
-libhdf5 says where the chunks lie, and nothing more: its filters never run. Each chunk is inflated by zlib, which is
-told how many bytes may come out of it.
+libhdf5 says only where the chunks lie; its filters never run. zlib inflates each chunk, up to the number of bytes that
+it may have.
 """
 
 import math
@@ -31,7 +31,7 @@ LARGEST_RATIO = 1040  # deflate cannot make more than 1,032 bytes of one
 
 NO_REPAIR = "A packed file cannot be repaired. Get it again, or pack the contiguous file again."
 
-AT_HAND = 2**26  # bytes of blocks that are in the making at once, where there are more threads than that takes
+AT_HAND = 2**26  # bytes of blocks that threads inflate at once
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class PackedSamples:
 
     Attributes:
         path: The file.
-        extents: Where the chunks of its data sets of samples lie.
-        digests: The digests that it states for its blocks, one after the other.
+        extents: Where the chunks of its arrays lie.
+        digests: The digests that it states for its blocks, concatenated.
     """
 
     path: Path
@@ -60,14 +60,14 @@ class PackedSamples:
         """Samples ``start..stop-1``, as they are stored in a contiguous file.
 
         Args:
-            start: Where a block begins.
-            stop: Where that block ends.
+            start: The first sample of a block.
+            stop: The first sample after that block.
 
         Raises:
             DataFileError: The block is damaged, or the file cannot be read.
         """
         if (start, stop) != block_range(start // BLOCK, len(self)):
-            raise ValueError(f"Samples {start}..{stop - 1} of {self.path} are no block.")
+            raise ValueError(f"Samples {start}..{stop - 1} of {self.path} are not a block.")
         return self.block(start // BLOCK)
 
     def block(self, block: int) -> dict[str, npt.NDArray[Any]]:
@@ -102,18 +102,18 @@ class PackedSamples:
         return in_order(self.block, number, threads)
 
     def load(self) -> dict[str, npt.NDArray[Any]]:
-        """Every sample, in arrays that cannot be written to.
+        """Every sample, in read-only arrays.
 
         Raises:
-            DataFileError: A block is damaged, the file cannot be read, or does not fit the memory that is to be had.
+            DataFileError: A block is damaged, or the file cannot be read or does not fit into memory.
         """
         available = memory.available()
         if self.nbytes > available:
-            raise self._too_large(f"are {human_bytes(available)}")
+            raise self._too_large(f"only {human_bytes(available)} is")
         try:
             arrays = {name: np.empty(extent.shape, extent.dtype) for name, extent in self.extents.items()}
         except MemoryError:
-            raise self._too_large("is less") from None
+            raise self._too_large("less is") from None
         with closing(self.blocks()) as blocks:
             for number, block in enumerate(blocks):
                 start, stop = block_range(number, len(self))
@@ -126,7 +126,7 @@ class PackedSamples:
     def _rows(self, handle: int, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         extent = self.extents[name]
         chunks = [_inflated(handle, extent, chunk) for chunk in range(start // CHUNK, -(-stop // CHUNK))]
-        return np.concatenate(chunks)[: stop - start]  # what fills the last chunk is nobody's
+        return np.concatenate(chunks)[: stop - start]  # without the padding of the last chunk
 
     def _damaged(self, block: int) -> DataFileError:
         start, stop = block_range(block, len(self))
@@ -134,8 +134,8 @@ class PackedSamples:
 
     def _too_large(self, available: str) -> DataFileError:
         return DataFileError(
-            f"{self.path} is packed, and read into memory: {human_bytes(self.nbytes)}, available {available}. "
-            "Unpack it on a disk: capsbench pack FILE OUT --undo"
+            f"{self.path} is packed and needs {human_bytes(self.nbytes)} of memory; {available} available. "
+            "Unpack it to disk: capsbench pack FILE OUT --undo"
         )
 
 
@@ -143,8 +143,8 @@ def _inflated(handle: int, extent: Extent, chunk: int) -> npt.NDArray[Any]:
     """A chunk's rows.
 
     Raises:
-        zlib.error: It is no deflated chunk of just its size.
-        EOFError: The file has been cut since its header was read.
+        zlib.error: It is not a deflated chunk of exactly its size.
+        EOFError: The file was truncated since its header was read.
     """
     offset, length = extent.chunks[chunk]
     rows = min(CHUNK, extent.shape[0])
@@ -153,46 +153,52 @@ def _inflated(handle: int, extent: Extent, chunk: int) -> npt.NDArray[Any]:
     if len(deflated) < length:
         raise EOFError
     inflater = zlib.decompressobj()
-    content = inflater.decompress(deflated, size + 1)  # one more would be one too many, and no more is made
+    content = inflater.decompress(deflated, size + 1)  # one byte more shows that it is too long
     if len(content) != size or not inflater.eof or inflater.unused_data:
         raise zlib.error("not of its size")
     return np.frombuffer(content, extent.dtype).reshape(rows, *extent.shape[1:])
 
 
 def chunk_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The chunks of a packed data set; of a small one there is one, which is no larger than it."""
+    """The shape of the chunks of a packed array; a small array is one chunk of its own size."""
     return (min(CHUNK, shape[0]), *shape[1:])
 
 
 def packed_extent(shown: str, data: Any, creation: Any, size: int) -> Extent:
-    """Where the chunks of a data set lie; libhdf5 reads their index, and none of them."""
+    """Where the chunks of an array lie, known to be harmless; libhdf5 reads their index only.
+
+    Raises:
+        DataFileError: The array is not stored as our packed files store it.
+    """
     shape, dtype = data.shape, data.dtype
     chunk = chunk_shape(shape)
     if creation.get_chunk() != chunk or data.get_space().get_simple_extent_dims(True) != shape:
-        raise DataFileError(f"{shown} is not in chunks of {CHUNK:,} samples, nor contiguous.")
+        raise DataFileError(f"{shown} is neither contiguous nor in chunks of {CHUNK:,} samples.")
     if creation.get_nfilters() != 1 or creation.get_filter(0)[0] != h5py.h5z.FILTER_DEFLATE:
-        raise DataFileError(f"{shown} is not packed by deflate alone.")
+        raise DataFileError(f"{shown} has other filters than deflate.")
     chunk_bytes = dtype.itemsize * math.prod(chunk)
     number = -(-shape[0] // CHUNK)
     if chunk_bytes > LARGEST_CHUNK:
-        raise DataFileError(f"{shown} has chunks of {chunk_bytes:,} bytes; one of ours has {LARGEST_CHUNK:,} at most.")
+        raise DataFileError(f"{shown} has chunks of {chunk_bytes:,} bytes; ours have at most {LARGEST_CHUNK:,}.")
     if number * chunk_bytes > LARGEST_RATIO * size:
-        raise DataFileError(f"{shown} says that it is {number * chunk_bytes:,} bytes, which {size:,} cannot unpack to.")
+        raise DataFileError(f"{shown} states {number * chunk_bytes:,} bytes, which {size:,} cannot unpack to.")
     found: list[Any] = []
 
-    def look(one: Any) -> bool | None:
+    def collect(one: Any) -> bool | None:
         found.append(one)
-        return len(found) > number or None  # None goes on
+        if len(found) > number:
+            return True  # ends the iteration
+        return None
 
-    data.chunk_iter(look)
+    data.chunk_iter(collect)
     found.sort(key=lambda one: one.chunk_offset)
     starts = [(index * CHUNK, *(0 for _ in shape[1:])) for index in range(len(found))]
     right = len(found) == number and [one.chunk_offset for one in found] == starts
     if not right or any(one.filter_mask for one in found):
-        raise DataFileError(f"{shown} lacks chunks, or has some that are not its own.")
+        raise DataFileError(f"{shown} lacks chunks, or has others than its own.")
     chunks = tuple((one.byte_offset, one.size) for one in found)
     if any(length > 2 * chunk_bytes + 64 or begin + length > size for begin, length in chunks):
-        raise DataFileError(f"{shown} has chunks that do not fit the file, which has been cut or never was whole.")
+        raise DataFileError(f"{shown} has chunks that do not fit the file, which was truncated or never complete.")
     if number * chunk_bytes > LARGEST_RATIO * sum(length for _, length in chunks):
-        raise DataFileError(f"{shown} says that it is {number * chunk_bytes:,} bytes, which its chunks cannot be.")
+        raise DataFileError(f"{shown} states {number * chunk_bytes:,} bytes, which its chunks cannot unpack to.")
     return Extent(0, shape, dtype, chunks)

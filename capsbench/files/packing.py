@@ -1,7 +1,7 @@
 """Files packed for sending, and unpacked: the same data set, with the same root digest, in deflated chunks.
 
-A packed file is what any HDF5 tool reads: data sets in chunks of 1,024 samples with HDF5's own deflate filter. It is
-written as ``NAME.h5.new`` and renamed when it is whole; one that was not finished is begun anew.
+Every HDF5 tool reads a packed file: it has arrays in chunks of 1,024 samples with HDF5's own deflate filter. It is
+written as ``NAME.h5.new`` and renamed when it is complete; an unfinished one is started again.
 """
 
 import os
@@ -27,20 +27,20 @@ from capsbench.files.writing import Written, check_apart, finished, write_at, wr
 from capsbench.system.disk import flushing, kind_of, lock, make_folder, storage_errors, sync
 from capsbench.system.processes import in_order
 
-LEVEL = 6  # what the file states; with runs alone zlib makes the same bytes at every level
+LEVEL = 6  # stated in the file; with Z_RLE zlib makes the same bytes at every level
 MEMORY_LEVEL = 9  # zlib's largest
 STRATEGY = zlib.Z_RLE
-"""Runs and frequencies, no search for repeats: what repeats in such images is black. Measured on 20,000 samples of
-multimnist and of affnist: smaller than what level 9 makes, in a fiftieth and a thirtieth of its time."""
+"""Runs and frequencies without a search for repeats, because only black repeats in such images. Measured on 20,000
+samples of multimnist and of affnist: smaller than level 9 in a fiftieth and a thirtieth of its time."""
 
 
 class Sink:
-    """A file as libhdf5 sees it, which never fails: after a failure that it sees, libhdf5 may crash the process.
+    """A file for libhdf5 that never seems to fail: after a failure that it sees, libhdf5 may crash the process.
 
-    The first failure is kept; from then on what is written goes nowhere.
+    It keeps the first failure and writes nothing after it.
 
     Attributes:
-        failure: The first failure, if there was one.
+        failure: The first failure, if any.
     """
 
     def __init__(self, handle: int) -> None:
@@ -50,12 +50,12 @@ class Sink:
         self._size = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Goes to a place, from the beginning or the end."""
+        """Moves to an offset from the beginning or the end."""
         self._position = offset + (self._size if whence == os.SEEK_END else 0)
         return self._position
 
     def tell(self) -> int:
-        """The place where it is."""
+        """The current offset."""
         return self._position
 
     def write(self, content: memoryview) -> int:
@@ -70,7 +70,7 @@ class Sink:
         return len(content)
 
     def readinto(self, content: memoryview) -> int:
-        """Reads what was written; zeros where nothing was."""
+        """Reads what was written, or zeros."""
         found = b""
         if self.failure is None:
             try:
@@ -92,7 +92,7 @@ class Sink:
         return size
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: no writes are buffered."""
 
 
 def pack_file(path: Path, out: Path, *, force: bool = False, report: Progress = silent) -> Written:
@@ -101,23 +101,23 @@ def pack_file(path: Path, out: Path, *, force: bool = False, report: Progress = 
     Args:
         path: The file, a whole data set or a shard.
         out: The packed file; its folder is made if it is missing.
-        force: Whether to write over what stands there.
-        report: Is told of the progress.
+        force: Whether to overwrite another file.
+        report: Called with the progress.
 
     Raises:
-        UsageError: The file is packed already, ``out`` is the file itself, or something else stands there.
-        DataFileError: The file is missing, damaged, hostile, or not one of ours; or its canvas is too large.
+        UsageError: The file is packed already, ``out`` is the file itself, or another file stands there.
+        DataFileError: The file is missing, damaged, hostile, or not one of ours; or its images are too large.
         StorageError: The disk is full, a permission is missing, or another run is writing the packed file.
     """
     begun = time.perf_counter()
     file = DataFile(path)
     if file.packed:
-        raise UsageError(f"{path} is packed already. To unpack it: capsbench pack FILE OUT --undo")
+        raise UsageError(f"{path} is packed already. Unpack it with: capsbench pack FILE OUT --undo")
     _check_places(path, out)
     largest = max(column.sample_bytes for column in file.columns)
     if min(CHUNK, len(file)) * largest > LARGEST_CHUNK:
         raise DataFileError(
-            f"{path} has {largest:,} bytes a sample in one data set; {LARGEST_CHUNK // CHUNK:,} can be packed."
+            f"{path} has {largest:,} bytes a sample in one array; at most {LARGEST_CHUNK // CHUNK:,} can be packed."
         )
     make_folder(out.parent)
     with lock(out):
@@ -130,13 +130,13 @@ def pack_file(path: Path, out: Path, *, force: bool = False, report: Progress = 
 
 
 def unpack_file(path: Path, out: Path, *, force: bool = False, report: Progress = silent) -> Written:
-    """Makes the contiguous file of a packed one, byte for byte as it was; block by block, so that memory is no bound.
+    """Makes the contiguous file of a packed one, byte for byte as it was; block by block, which needs little memory.
 
     Args:
         path: The packed file.
-        out: The contiguous file; its folder is made if it is missing. What a killed run left is gone on with.
-        force: Whether to start anew where a file of another spec stands.
-        report: Is told of the progress.
+        out: The contiguous file; its folder is made if it is missing. It continues the file of a killed run.
+        force: Whether to start again where a file of another spec stands.
+        report: Called with the progress.
 
     Raises:
         UsageError: The file is not packed, or ``out`` is the file itself.
@@ -146,7 +146,7 @@ def unpack_file(path: Path, out: Path, *, force: bool = False, report: Progress 
     """
     file = DataFile(path)
     if not file.packed:
-        raise UsageError(f"{path} is not packed: there is nothing to undo. Leave out --undo to pack it.")
+        raise UsageError(f"{path} is not packed. Leave out --undo to pack it.")
     _check_places(path, out)
     if not file.root_holds():
         file.check()
@@ -167,12 +167,12 @@ def unpack_file(path: Path, out: Path, *, force: bool = False, report: Progress 
 def _check_places(path: Path, out: Path) -> None:
     check_apart(out, [path])
     if kind_of(out) == "folder":
-        raise StorageError(f"{out} cannot be written: a folder stands there. Name a file in it.")
+        raise StorageError(f"{out} cannot be written: it is a folder. Name a file in it.")
 
 
 def _check_same(file: DataFile, out: Path) -> None:
-    """Refuses what stands where the packed file goes, unless it is that, and whole."""
-    way_out = "Add --force to write over it, or choose another name."
+    """Refuses an existing file unless it is the packed file, undamaged."""
+    way_out = "Add --force to overwrite it, or choose another name."
     try:
         found = DataFile(out)
         if found.packed and (found.spec, found.shard, found.digest) == (file.spec, file.shard, file.digest):
@@ -180,19 +180,19 @@ def _check_same(file: DataFile, out: Path) -> None:
             return
     except DataFileError as error:
         raise DataFileError(f"{error} {way_out}") from None
-    raise UsageError(f"{out} exists, and is not {file.path} packed. {way_out}")
+    raise UsageError(f"{out} exists, and is not the packed {file.path}. {way_out}")
 
 
 def _check_beginning(file: DataFile, place: Path) -> None:
-    """Refuses to go on with a file of the same spec that holds other samples: they would be kept."""
+    """Refuses to continue a file of the same spec that holds other samples: they would be kept."""
     try:
         found = DataFile(place)
     except DataFileError:
-        return  # for `write_file` to judge
+        return  # `write_file` decides
     if found.packed or (found.spec, found.shard) != (file.spec, file.shard):
         return
     others = np.flatnonzero((found.digests != file.digests).any(1))
-    if any(found.holds(block) for block in others.tolist()):  # what is damaged, or not there yet, will be written
+    if any(found.holds(block) for block in others.tolist()):  # damaged or missing blocks will be written
         raise DataFileError(
             f"{place} is of the same spec as {file.path}, but holds other samples. Remove it, or choose another name."
         )
@@ -210,7 +210,7 @@ def _pack(file: DataFile, out: Path, report: Progress) -> None:
                 os.close(handle)
             sync(fresh)
             if read_sidecar(out) not in (None, (file.spec, file.shard)):
-                sidecar_of(out).unlink()  # it tells of the file that this one takes the place of
+                sidecar_of(out).unlink()  # it describes the file that this one replaces
             fresh.replace(out)
         except BaseException:
             with suppress(OSError):
@@ -243,12 +243,12 @@ def _write(file: DataFile, handle: int, report: Progress) -> None:
             finally:
                 close(packed)
     finally:
-        if sink.failure is not None:  # whatever libhdf5 made of it
+        if sink.failure is not None:  # this is the cause, whatever libhdf5 raised
             raise sink.failure
 
 
 Chunks = list[tuple[str, int, bytes]]
-"""Deflated chunks: of which data set, from which sample on, and their bytes."""
+"""Deflated chunks: the array, the first sample, the bytes."""
 
 
 def _packed_blocks(file: DataFile) -> Generator[Chunks, None, None]:
@@ -262,13 +262,13 @@ def _packed_blocks(file: DataFile) -> Generator[Chunks, None, None]:
     with closing(in_order(partial(_packed_block, file), block_count(len(file)), os.cpu_count() or 1)) as blocks:
         for chunks in blocks:
             if chunks is None:
-                file.check()  # names all that is damaged, and the way out
+                file.check()  # names all damaged blocks, and the way out
                 raise DataFileError(f"{file.path} was changed while it was being packed. Pack it again.")
             yield chunks
 
 
 def _packed_block(file: DataFile, block: int) -> Chunks | None:
-    """A block's chunks, of all data sets; None where its digest is another."""
+    """The chunks of a block in all arrays; None if its digest does not match."""
     if not file.holds(block):
         return None
     count = len(file)
@@ -283,6 +283,6 @@ def _packed_block(file: DataFile, block: int) -> Chunks | None:
 
 
 def _deflated(content: memoryview, missing: int) -> bytes:
-    """What HDF5's deflate filter inflates to the content and then as many zeros as are missing of a whole chunk."""
+    """Bytes that HDF5's deflate filter inflates to the content, followed by zeros up to a whole chunk."""
     deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, MEMORY_LEVEL, STRATEGY)
     return b"".join((deflate.compress(content), deflate.compress(bytes(missing)), deflate.flush()))

@@ -1,4 +1,4 @@
-"""A picture of a file's first samples."""
+"""A picture of the first samples of a file."""
 
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +12,7 @@ from capsbench.system.disk import kind_of, same_file, write_atomically
 
 LABEL, TITLE, GAP = 0.25, 0.5, 0.03  # inches: above each sample, above all, on either side of one
 
-ORANGE, BLUE = (230, 159, 0), (86, 180, 233)  # Okabe and Ito's, which colour-blind readers tell apart
+ORANGE, BLUE = (230, 159, 0), (86, 180, 233)  # from Okabe and Ito; colour-blind readers can distinguish them
 
 
 def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> int:
@@ -22,27 +22,27 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
         file: The file.
         out: The PNG to write, not the file itself; its folder is made.
         rows: Rows of samples.
-        columns: Samples a row; of strips three times as wide as high a third, in three times the rows.
+        columns: Samples a row; images that are k times as wide as high are in k times the rows.
 
     Returns:
         How many samples were drawn.
 
     Raises:
-        UsageError: The PNG would be written over the file.
+        UsageError: The PNG is the file itself, or its name does not end in .png.
         StorageError: The PNG cannot be written.
     """
     if same_file(out, file.path):
-        raise UsageError(f"The picture was to be written over {file.path} itself. Name a PNG with --out.")
+        raise UsageError(f"The picture would overwrite {file.path} itself. Name a PNG with --out.")
     if kind_of(out) == "folder":
-        raise StorageError(f"{out} cannot be written: a folder stands there. Name a PNG with --out.")
+        raise StorageError(f"{out} cannot be written: it is a folder. Name a PNG with --out.")
     if out.suffix.lower() != ".png":
-        raise UsageError(f"A picture {out} was asked for; it is a PNG, and its name ends in .png.")
+        raise UsageError(f"The name of a picture must end in .png, got {out}.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     number = min(rows * columns, len(file))
     height, width = file.images.shape[1:]
-    inches = max(1, width // height)  # of a sample's width
+    inches = max(1, width // height)  # the width of a sample
     columns = max(1, columns // inches)
     rows = -(-number // columns)
     pixels, drawn = _coloured(file, np.arange(number))
@@ -67,9 +67,9 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
 
 
 def _coloured(file: DataFile, indices: IndexArray) -> tuple[UInt8Array, str]:
-    """``[n, H, W, 3]`` uint8, and what the title says of the colours.
+    """``[n, H, W, 3]`` uint8, and the words about the colours for the title.
 
-    A pixel's brightness is the image's own and its hue that of the digits below it, by their shares.
+    A pixel has the brightness of the image, and the hues of its digits mixed by their shares.
     """
     images = file.images[indices]
     grey = np.repeat(images[..., None], 3, 3)
@@ -78,7 +78,7 @@ def _coloured(file: DataFile, indices: IndexArray) -> tuple[UInt8Array, str]:
     try:
         layers = file.layers(indices).astype(np.float64)  # [n, 2, H, W]
     except DataError:
-        return grey, " (in grey: its digits are not here)"
+        return grey, " (in grey: its digits were not found)"
     ink = layers.sum(1, keepdims=True)
     shares = np.divide(layers, ink, out=np.zeros_like(layers), where=ink > 0)
     hues = np.einsum("nkhw,kc->nhwc", shares, np.array([ORANGE, BLUE], np.float64))

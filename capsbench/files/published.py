@@ -1,4 +1,4 @@
-"""The root digests that are published, and the data sets that they tell of."""
+"""The published root digests, and the data sets that have them."""
 
 import json
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 FILE = Path(__file__).with_name("digests.json")
-"""What tools/digests.py writes: digits to ``{"multimnist/test": root digest}``, of seed 0 and one sample a digit."""
+"""Written by tools/digests.py: digits to ``{"multimnist/test": root digest}``, with seed 0 and one sample a digit."""
 
 DIGITS = {"mnist": "full MNIST", "embedded": "the embedded digits"}
 
@@ -19,7 +19,7 @@ def digests() -> Mapping[str, Mapping[str, str]]:
 
 
 def recognise(digest: str) -> str | None:
-    """``"multimnist/test of full MNIST, seed 0"`` for a root digest that is published, None for any other."""
+    """``"multimnist/test of full MNIST, seed 0"`` for a published root digest, None for any other."""
     for digits, table in digests().items():
         for name, stated in table.items():
             if stated == digest:

@@ -1,6 +1,6 @@
-"""What is not reproducible stands beside a data file, not in it: date, host and versions, in ``NAME.json``.
+"""The sidecar ``NAME.json`` of a data file: everything that is not reproducible, such as date, host and versions.
 
-It repeats the spec, so that a file whose header is beyond repair can be made anew.
+It repeats the spec, so that a file with a damaged header can be made again.
 """
 
 import json
@@ -26,7 +26,7 @@ from capsbench.version import VERSION
 LARGEST = 65536  # bytes of a sidecar; one has some thousand
 
 Beginning = tuple[DataSpec, range | None]
-"""A spec, and which of its samples, where they are not all."""
+"""A spec, and which of its samples; None for all of them."""
 
 
 def sidecar_of(path: Path) -> Path:
@@ -35,10 +35,10 @@ def sidecar_of(path: Path) -> Path:
 
 
 def read_sidecar(path: Path) -> Beginning | None:
-    """The spec and the shard that the sidecar of a data file tells of; None where there is none, or it is damaged."""
+    """The spec and the shard in the sidecar of a data file; None if it is missing or damaged."""
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         name = sidecar_of(path)
-        if not name.is_file() or name.stat().st_size > LARGEST:  # to open a pipe would be to wait for ever
+        if not name.is_file() or name.stat().st_size > LARGEST:  # opening a pipe would wait for ever
             return None
         content = json.loads(name.read_text())
         spec = DataSpec.from_json(json.dumps(content["spec"]))

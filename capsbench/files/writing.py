@@ -1,8 +1,8 @@
 """From a source of samples to a finished file: resumed after a kill, repaired after damage.
 
-A file is written as ``NAME.h5.partial`` and renamed when it is whole. Resuming and repairing are one thing: every block
-is held against its digest, and what does not match is written anew. Where the samples come from, a generator, shards,
-a packed copy, is the source's affair.
+A file is written as ``NAME.h5.partial`` and renamed when it is complete. Resuming and repairing are the same: every
+block is compared with its digest, and written again if it does not match. A source provides the samples: a generator,
+shards or a packed copy.
 """
 
 import errno
@@ -39,13 +39,11 @@ from capsbench.system.disk import (
 )
 from capsbench.system.processes import share_out
 
-"""Is told how many samples are done, and of how many."""
-
-HEADER_BYTES = 65536  # an upper bound, for the question whether a file will fit the disk
+HEADER_BYTES = 65536  # an upper bound, to see whether a file will fit on the disk
 
 
 class Source(Protocol):
-    """Where the samples of a file come from. One that several processes are to use can be pickled."""
+    """A function that provides the samples of a file; for several processes it must be picklable."""
 
     def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` of the file as they are stored: contiguous, of the stored types, by column."""
@@ -53,12 +51,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Written:
-    """A finished file, and what it took to make it.
+    """A finished file, and how it was made.
 
     Attributes:
         path: The file.
-        written: How many samples were written; 0 if it was whole already.
-        reused: How many samples were there already, and right.
+        written: How many samples were written; 0 if it was complete already.
+        reused: How many samples were there already, undamaged.
         seconds: How long it took.
         size: Bytes of the file.
         digest: Its root digest, in hexadecimal.
@@ -82,21 +80,21 @@ def write_file(
     workers: int = 1,
     report: Progress = silent,
 ) -> Written:
-    """Makes a file, or what is missing of it.
+    """Makes a file, or the missing part of it.
 
     Args:
         path: The file; its folder is made if it is missing.
-        outline: What it is to hold.
-        source: Where its samples come from.
-        force: Whether to start anew where a file of another spec stands, or one that cannot be read.
+        outline: Its contents.
+        source: Provides its samples.
+        force: Whether to start again where a file of another spec stands, or one that cannot be read.
         wait: Whether to wait for another run that is writing the file.
-        workers: Processes that draw and write, this one included.
-        report: Is told of the progress.
+        workers: Processes that get samples and write, this one included.
+        report: Called with the progress.
 
     Raises:
-        SpecMismatchError: A file of another spec, finished or partial, stands there, or something else where the
-            sidecar goes.
-        DataFileError: What stands there cannot be read.
+        SpecMismatchError: A file of another spec, finished or partial, stands there, or another file in place of the
+            sidecar.
+        DataFileError: The file that stands there cannot be read.
         UsageError: The name does not end in ``.h5``.
         StorageError: The disk is full, a permission is missing, or another run is writing the file.
     """
@@ -104,9 +102,9 @@ def write_file(
     check_name(path)
     make_folder(path.parent)
     if kind_of(path) == "folder":
-        raise StorageError(f"{path} cannot be written: a folder stands there. Choose another place.")
+        raise StorageError(f"{path} cannot be written: it is a folder. Choose another place.")
     if path.exists() and not force and not os.access(path.parent, os.W_OK):
-        file = _open_ours(path, outline)  # in a folder that others share there is nothing to be written
+        file = _open_ours(path, outline)  # a complete file in a read-only folder needs no writing
         file.check()
         return finished(file, 0, begun)
     with lock(path, wait=wait):
@@ -114,12 +112,12 @@ def write_file(
             written = repair(_open_ours(path, outline), outline, source, workers, report)
             told = read_sidecar(path)
             if told != (outline.spec, outline.shard) and (told is not None or not sidecar_of(path).exists()):
-                write_sidecar(outline, path)  # what is no sidecar is somebody's, and is left
+                write_sidecar(outline, path)  # another file of the user is left alone
         else:
             if sidecar_of(path).exists() and read_sidecar(path) is None and not force:
                 raise SpecMismatchError(
-                    f"{sidecar_of(path)} stands where the sidecar of {path.name} goes, and is none. "
-                    "Add --force to write over it, or choose another place."
+                    f"{sidecar_of(path)} is not the sidecar of {path.name}, but stands in its place. "
+                    "Add --force to overwrite it, or choose another place."
                 )
             partial = _open_partial(path, outline, force)
             written = repair(partial, outline, source, workers, report)
@@ -131,25 +129,25 @@ def write_file(
 
 
 def check_name(path: Path) -> None:
-    """Refuses a name that does not end in ``.h5``: the sidecar of such a file might be the file itself.
+    """Refuses a name that does not end in ``.h5``: the sidecar might have the same name.
 
     Raises:
-        UsageError: It does not.
+        UsageError: It does not end so.
     """
     if path.suffix != ".h5":
-        raise UsageError(f"{path} was to be made; the name of a data file ends in .h5.")
+        raise UsageError(f"The name of a data file must end in .h5, got {path}.")
 
 
 def check_apart(out: Path, inputs: Iterable[Path]) -> None:
-    """Refuses to write over what is read.
+    """Refuses to overwrite an input.
 
     Args:
-        out: The file that is to be made.
-        inputs: The files that it is made of.
+        out: The file to make.
+        inputs: The files that it is made from.
 
     Raises:
-        UsageError: One of them is the file itself, or has a name that is needed while it is made; or the file's name
-            does not end in ``.h5``.
+        UsageError: An input is the file itself, or has a name that is needed while it is made; or the file's name does
+            not end in ``.h5``.
     """
     check_name(out)
     sidecar = sidecar_of(out)
@@ -157,13 +155,13 @@ def check_apart(out: Path, inputs: Iterable[Path]) -> None:
     meanwhile += [sidecar, sidecar.with_name(sidecar.name + ".new")]
     for path in inputs:
         if same_file(out, path):
-            raise UsageError(f"{out} was to be made of itself. Choose another name for what is made.")
+            raise UsageError(f"{out} cannot be made from itself. Choose another name for the new file.")
         if any(same_file(place, path) for place in meanwhile):
-            raise UsageError(f"{path} has a name that is needed while {out} is being made. Choose another name.")
+            raise UsageError(f"{path} has a name that is needed while {out} is made. Choose another name.")
 
 
 def repair(file: DataFile, outline: Outline, source: Source, workers: int, report: Progress) -> int:
-    """Writes every block that does not match its digest, then sets the root digest; how many samples were written."""
+    """Writes every block that does not match its digest, then the root digest; returns how many samples it wrote."""
     file.check_writable()
     file.check_fits(outline.columns)
     count = len(file)
@@ -176,13 +174,13 @@ def repair(file: DataFile, outline: Outline, source: Source, workers: int, repor
             if bad:
                 _write_blocks(file, bad, job, workers, report)
             if not file.root_holds():
-                if file.path.suffix != ".partial":  # then some digest is not its block's own, and nothing says which
+                if file.path.suffix != ".partial":  # a digest is wrong that matches its block; we cannot know which
                     written = list(range(block_count(count)))
                     _write_blocks(file, sorted(set(written) - set(bad)), job, workers, report)
                 _write_root(file)
             if surplus := file.surplus():
                 os.truncate(file.path, file.path.stat().st_size - surplus)
-            # Even a file that was whole: the run that wrote it may have been killed before it came to this.
+            # Even if nothing was written: the run that wrote it may have been killed before its sync.
             sync(file.path)
         except OSError as error:
             if error.errno == errno.EIO or isinstance(error, UnsyncedError):
@@ -193,7 +191,7 @@ def repair(file: DataFile, outline: Outline, source: Source, workers: int, repor
 
 
 def _samples(blocks: Iterable[int], count: int) -> int:
-    """How many samples blocks have."""
+    """The number of samples of some blocks."""
     return sum(stop - start for start, stop in (block_range(block, count) for block in blocks))
 
 
@@ -219,7 +217,7 @@ def _write_blocks(file: DataFile, blocks: Sequence[int], job: "Writing", workers
 
 
 def _disown(file: DataFile, blocks: Sequence[int]) -> None:
-    """Takes the digests of blocks away: what a failing disk did not take still stands in the system's cache."""
+    """Removes the digests of blocks: the system's cache may show what a failing disk did not store."""
     with suppress(OSError):
         handle = os.open(file.path, os.O_WRONLY)
         try:
@@ -231,11 +229,11 @@ def _disown(file: DataFile, blocks: Sequence[int]) -> None:
 
 @dataclass(frozen=True)
 class Writing:
-    """The work on a file: what each process that takes part is handed.
+    """The work on a file, as each process gets it.
 
     Attributes:
-        source: Where its samples come from.
-        extents: Where its data sets lie.
+        source: Provides its samples.
+        extents: Where its arrays lie.
         count: How many samples it has.
     """
 
@@ -244,7 +242,7 @@ class Writing:
     count: int
 
     def __call__(self, handle: int, block: int) -> int:
-        """Writes a block; how many samples it has."""
+        """Writes a block; returns how many samples it has."""
         start, stop = block_range(block, self.count)
         arrays = self.source(start, stop)
         for name, array in arrays.items():
@@ -256,7 +254,7 @@ class Writing:
 
 
 def write_at(handle: int, content: memoryview, offset: int) -> None:
-    """Writes all of it: the system may take less at a time."""
+    """Writes all of the content; the system may take less at a time."""
     while content:
         written = os.pwrite(handle, content, offset)
         content, offset = content[written:], offset + written
@@ -275,17 +273,17 @@ def finished(file: DataFile, written: int, begun: float) -> Written:
 
 
 def _open_ours(path: Path, outline: Outline) -> DataFile:
-    """The file at a path, if it is of the spec that is asked for."""
+    """The file at a path, if it is of the spec of the outline."""
     try:
         file = DataFile(path)
     except DataFileError as error:
-        raise DataFileError(f"{error} Add --force to make it anew, or choose another place.") from None
+        raise DataFileError(f"{error} Add --force to make it again, or choose another place.") from None
     difference = spec_difference(outline.spec, file.spec)
     if not difference and outline.shard != file.shard:
         difference = f"samples: asked {_ends(outline.shard)}, found {_ends(file.shard)}"
     if difference:
         raise SpecMismatchError(
-            f"{path} is of another spec ({difference}). Add --force to make it anew, or choose another place."
+            f"{path} is of another spec ({difference}). Add --force to make it again, or choose another place."
         )
     return file
 
@@ -295,13 +293,13 @@ def _ends(shard: range | None) -> str:
 
 
 def _open_partial(path: Path, outline: Outline, force: bool) -> DataFile:
-    """The partial file, as a killed run left it or fresh."""
+    """The partial file, new or as a killed run left it."""
     partial = path.with_name(path.name + ".partial")
     found = None
     if partial.exists():
         with suppress(DataFileError):
             found = DataFile(partial)
-    # A run with --force that was killed goes on, too: what it left is of the spec that is asked for.
+    # A killed run with --force is continued, too: it left a file of this spec.
     if found is not None and ((found.spec, found.shard) == (outline.spec, outline.shard) or not force):
         return _open_ours(partial, outline)
     needed = outline.data_bytes + HEADER_BYTES
@@ -309,7 +307,7 @@ def _open_partial(path: Path, outline: Outline, force: bool) -> DataFile:
         partial.unlink(missing_ok=True)
     if needed > free_bytes(path):
         raise StorageError(
-            f"{path} needs {human_bytes(needed)}, free are {human_bytes(free_bytes(path))}. "
+            f"{path} needs {human_bytes(needed)}; only {human_bytes(free_bytes(path))} is free. "
             "Free some space, or choose another place."
         )
     fresh = path.with_name(path.name + ".new")

@@ -1,1 +1,1 @@
-"""Other people's data as files of ours."""
+"""Data sets of others, imported as data files of ours."""

@@ -1,7 +1,7 @@
 """Files of the real affNIST (Tieleman 2013) turned into files of ours.
 
-A MATLAB file is read by a child process with limits on its memory and its time (`capsbench.importing.matfile`), which
-hands the samples over as plain bytes in a file without a name. What came is checked again before it is trusted.
+A child process with limits on its memory and its time reads the MATLAB file (`capsbench.importing.matfile`), and
+passes the samples on as plain bytes in a file without a name. They are checked again before they are used.
 """
 
 import hashlib
@@ -33,15 +33,15 @@ from capsbench.system.processes import interpreter, surroundings
 
 VERSION = 1
 SIDE = 40  # pixels
-MEMORY = 4 * 2**30  # bytes of address space of the child; for 320,000 samples it takes 0.7
-SECONDS = 600  # that the child may take
-LONGEST = 200  # letters of what a reader complains of
-WAY_OUT = "A file of affNIST is needed, such as its test.mat or one of its batches."
+MEMORY = 4 * 2**30  # bytes of address space of the child; 320,000 samples take 0.7 GB
+SECONDS = 600  # that the child may run
+LONGEST = 200  # letters of a reader's complaint
+WAY_OUT = "Give a file of affNIST, such as its test.mat or one of its batches."
 
 
 @dataclass(frozen=True)
 class MatSamples:
-    """The samples of a MATLAB file, mapped from where its reader wrote them.
+    """The samples of a MATLAB file, mapped from the file that its reader wrote.
 
     Attributes:
         images: ``[N, 40, 40]`` uint8.
@@ -62,8 +62,8 @@ class Importing:
     """The samples of a MATLAB file as a source of a file of ours.
 
     Attributes:
-        samples: What was read.
-        source: ``[N]`` int32: which digit of the split each shows; -1 where nothing says.
+        samples: The samples.
+        source: ``[N]`` int32, the index of each digit in its split; -1 where it is unknown.
     """
 
     samples: MatSamples
@@ -82,25 +82,25 @@ class Importing:
 def import_affnist(
     mat: Path, out: Path, *, split: str | None = None, force: bool = False, report: Progress = silent
 ) -> Written:
-    """Makes a data file of a MATLAB file of affNIST.
+    """Makes a data file from a MATLAB file of affNIST.
 
     Args:
         mat: The MATLAB file.
         out: The file to make, ``NAME.h5``.
-        split: Which split it shows, where its labels do not say; ``test`` by default.
-        force: Whether to start anew where a file of another spec stands.
-        report: Is told of the progress, once the MATLAB file is read.
+        split: Its split, if its labels do not show it; ``test`` by default.
+        force: Whether to start again where a file of another spec stands.
+        report: Called with the progress once the MATLAB file is read.
 
     Raises:
-        UsageError: The split is none, or not the one that the labels tell; a file of another spec stands there, or
-            what is to be made is no ``.h5``.
-        DataFileError: The MATLAB file is missing, damaged, or none of affNIST.
+        UsageError: The split does not exist or contradicts the labels, a file of another spec stands there, or the name
+            of the new file does not end in ``.h5``.
+        DataFileError: The MATLAB file is missing, damaged, or not from affNIST.
         StorageError: The file cannot be written.
     """
     if split is not None and split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     if out.suffix != ".h5":  # it might be the MATLAB file itself
-        raise UsageError(f"{mat} was to be made into {out}. Name a file that ends in .h5 with --out.")
+        raise UsageError(f"The name of a data file must end in .h5, got {out}. Give another one with --out.")
     check_apart(out, [mat])
     with os.fdopen(_open(mat), "rb") as file, _nameless(out) as handed:
         digest, samples = _read(mat, file, out, handed)
@@ -112,8 +112,8 @@ def import_affnist(
             known = KNOWN[digits]
             if split not in (None, known.split):
                 raise ParameterError(
-                    f"Split {split} was asked for, but the labels of {mat} are those of {known.origin}'s {known.split} "
-                    "digits, in their order. Leave --split out."
+                    f"--split is {split}, but {mat} has the labels of {known.origin}'s {known.split} digits, in their "
+                    "order. Leave --split out."
                 )
             split = known.split
         spec = DataSpec(
@@ -131,14 +131,15 @@ def import_affnist(
 
 
 def recognise(labels: UInt8Array) -> tuple[str, npt.NDArray[np.int32]] | None:
-    """The digits whose labels a file repeats, all of a split in file order.
+    """The digits of a split whose labels a file repeats.
 
     Args:
-        labels: ``[N]``: those of a split's n digits, then the same again and again; or n runs of one label each, as
-            long as each other, which is another order of the same samples.
+        labels: ``[N]``: the labels of the split's n digits, again and again; or n runs of one label each, equally long,
+            which is another order of the same samples.
 
     Returns:
-        The digits' SHA-256 and ``[N]`` which of them each sample shows; None where the labels are in no such order.
+        The SHA-256 of the digits, and the index of each sample's digit ``[N]``; None if the labels are in neither
+        order.
     """
     for known in KNOWN.values():
         variants, rest = divmod(len(labels), known.count)
@@ -156,9 +157,9 @@ def recognise(labels: UInt8Array) -> tuple[str, npt.NDArray[np.int32]] | None:
 
 
 def _open(mat: Path) -> int:
-    """A handle of the MATLAB file, if it begins like one."""
+    """A handle of the MATLAB file, if its beginning is that of one."""
     try:
-        handle = os.open(mat, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # else a pipe would be waited for
+        handle = os.open(mat, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # O_NONBLOCK: do not wait for a pipe
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise DataFileError(f"{mat} is a folder or a device, not a file.\n{WAY_OUT}")
@@ -176,14 +177,14 @@ def _open(mat: Path) -> int:
 
 
 def _nameless(out: Path) -> IO[bytes]:
-    """A file without a name on the disk that the output goes to: however this ends, nothing of it is left."""
+    """A file without a name on the disk of the output: however this ends, it does not remain."""
     with storage_errors(out):
         folder = next(place for place in out.absolute().parents if place.is_dir())
         return tempfile.TemporaryFile(dir=folder)
 
 
 def _read(mat: Path, file: BufferedReader, out: Path, handed: IO[bytes]) -> tuple[str, MatSamples]:
-    """The SHA-256 of a MATLAB file, and its samples, which a child reads into the other file."""
+    """The SHA-256 of a MATLAB file, and its samples, which a child writes to the other file."""
     before = _state(file)
     try:
         file.seek(0)
@@ -196,7 +197,7 @@ def _read(mat: Path, file: BufferedReader, out: Path, handed: IO[bytes]) -> tupl
         with storage_errors(out):
             raise OSError(said["errno"], os.strerror(said["errno"]))
     if _state(file) != before:
-        raise DataFileError(f"{mat} was changed while it was read. Run the same again.")
+        raise DataFileError(f"{mat} was changed while it was read. Run the same command again.")
     return digest, _mapped(mat, handed, said.get("samples"))
 
 
@@ -206,11 +207,11 @@ def _state(file: BufferedReader) -> tuple[int, int]:
 
 
 def in_child(source: int, target: int) -> "subprocess.CompletedProcess[bytes]":
-    """Has a child of its own read a MATLAB file; its return code is -`signal.SIGXCPU` if its time was up.
+    """Reads a MATLAB file in a child process; its return code is -`signal.SIGXCPU` if it took too long.
 
     Args:
         source: A handle of the MATLAB file, at its beginning.
-        target: One of the file to write to.
+        target: A handle of the file to write to.
 
     Raises:
         StorageError: No child could be started.
@@ -223,7 +224,7 @@ def in_child(source: int, target: int) -> "subprocess.CompletedProcess[bytes]":
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=[source, target],
-            process_group=0,  # Ctrl-C is for this process, which ends the child
+            process_group=0,  # Ctrl-C goes to this process, which ends the child
             env=surroundings(),
         )
     except OSError as error:
@@ -234,22 +235,22 @@ def in_child(source: int, target: int) -> "subprocess.CompletedProcess[bytes]":
         except subprocess.TimeoutExpired:
             return subprocess.CompletedProcess(child.args, -signal.SIGXCPU, b"", b"")
         finally:
-            child.kill()  # which does nothing to one that has ended
+            child.kill()  # does nothing if it has ended
             child.wait()
     return subprocess.CompletedProcess(child.args, child.returncode, said, complained)
 
 
 def _said(mat: Path, ended: "subprocess.CompletedProcess[bytes]") -> dict[str, Any]:
-    """What a child said of a MATLAB file.
+    """The answer of a child that read a MATLAB file.
 
     Raises:
-        DataFileError: It refused the file, or came to an end of another kind.
+        DataFileError: It refused the file, or failed.
     """
     if ended.returncode == -signal.SIGXCPU:
-        raise _refusal(mat, f"to read it takes more than {SECONDS} seconds")
+        raise _refusal(mat, f"reading it takes more than {SECONDS} seconds")
     if ended.returncode < 0:
         name = signal.Signals(-ended.returncode).name
-        raise _refusal(mat, f"it is damaged, or memory ran out: what reads it was ended by {name}")
+        raise _refusal(mat, f"it is damaged or memory ran out; its reader was ended by {name}")
     try:
         said = json.loads(ended.stdout)
     except (ValueError, RecursionError):
@@ -257,30 +258,30 @@ def _said(mat: Path, ended: "subprocess.CompletedProcess[bytes]") -> dict[str, A
     if ended.returncode or not isinstance(said, dict):
         words = ended.stderr.decode(errors="replace").split("\n")
         last = next((line for line in reversed(words) if line.strip()), f"exit code {ended.returncode}")
-        raise _refusal(mat, f"what reads it failed ({last})")
+        raise _refusal(mat, f"its reader failed ({last})")
     if "wrong" in said:
         raise _refusal(mat, str(said["wrong"]))
     return said
 
 
 def _mapped(mat: Path, handed: IO[bytes], count: Any) -> MatSamples:
-    """What a child wrote, mapped and checked again: it had read what may have been made to deceive it."""
+    """The samples that a child wrote, mapped and checked again: a hostile file may have taken it over."""
     if type(count) is not int or count < 1 or os.fstat(handed.fileno()).st_size != count * SAMPLE_BYTES:
-        raise _refusal(mat, "what reads it handed over something else")
+        raise _refusal(mat, "its reader did not deliver its samples")
     places = (("<f8", (count, FACTORS)), ("u1", (count, SIDE, SIDE)), ("u1", (count,)))
     start = 0
     arrays: list[npt.NDArray[Any]] = []
-    for kind, shape in places:
-        arrays.append(np.memmap(handed, kind, "r", start, shape))
+    for dtype, shape in places:
+        arrays.append(np.memmap(handed, dtype, "r", start, shape))
         start += arrays[-1].nbytes
     transform, images, labels = arrays
     if labels.max() >= CLASSES or not (np.abs(transform) <= np.finfo(np.float32).max).all():
-        raise _refusal(mat, "what reads it handed over something else")
+        raise _refusal(mat, "its reader did not deliver its samples")
     return MatSamples(images, labels, transform)
 
 
 def _refusal(mat: Path, why: str) -> DataFileError:
-    """Says why a file is not taken; what it made scipy say may hold anything."""
+    """Says why a file is refused, in printable letters: the reason may quote the file."""
     shown = "".join(letter if letter.isprintable() else " " for letter in why)
     shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."
     return DataFileError(f"{mat} cannot be imported: {shown}.\n{WAY_OUT}")

@@ -1,7 +1,7 @@
 """The real affNIST beside ours: ink, transforms, and whether its transforms mean what ours do.
 
-What affNIST's author says of its transforms is not a whole convention: signs, axes and their order are open. Where the
-digits of an imported file are here, samples are drawn from them by our convention and held against its pixels.
+The author of affNIST does not state a complete convention of its transforms: signs, axes and their order are open. If
+we have the digits of an imported file, we draw samples from them by our convention and compare their pixels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,11 +28,11 @@ FACTORS = (
     "translation, vertical", "translation, horizontal",
 )  # fmt: skip
 INK = ("ink: top", "ink: left", "ink: height", "ink: width", "ink: to the edge")
-"""Of the box of all pixels above 0, in pixels; the last is the least distance of its four."""
+"""Of the box of all pixels above 0, in pixels; the last is the smallest distance of its sides to the edges."""
 
 PLAUSIBLE = np.array([180, 2, 4, 4, WARP_CANVAS, WARP_CANVAS], np.float64)
 SMALLEST_SCALE = 0.25
-"""What a sample's factors may be for it to be drawn anew: the ranges that our affnist takes."""
+"""Limits of the factors of a sample that is redrawn: the ranges that our affnist accepts."""
 
 
 OURS = "ours"
@@ -40,7 +40,7 @@ OURS = "ours"
 
 @dataclass(frozen=True)
 class Spread:
-    """How a number is spread over samples: mean, least, 5th, 50th and 95th percentile, greatest."""
+    """The distribution of a number over samples: mean, least, 5th, 50th and 95th percentile, greatest."""
 
     mean: float
     least: float
@@ -53,10 +53,10 @@ class FactorComparison:
     """One number in both data sets.
 
     Attributes:
-        name: What it is, and in which unit.
+        name: The number and its unit.
         imported: Its spread over the imported samples.
         ours: Its spread over ours.
-        distance: Kolmogorov and Smirnov's, of two samples: 0 where they are spread alike, 1 where they are apart.
+        distance: The two-sample distance of Kolmogorov and Smirnov: 0 for equal distributions, 1 for separate ones.
     """
 
     name: str
@@ -67,14 +67,14 @@ class FactorComparison:
 
 @dataclass(frozen=True)
 class Redrawing:
-    """How near samples come that are drawn anew from the digits, in grey levels: mean absolute differences.
+    """Mean absolute differences, in grey levels, of imported samples from samples redrawn from the digits.
 
     Attributes:
         samples: How many were drawn.
         ours: With the transforms as our convention reads them.
-        centred: With no transform at all, for comparison.
-        nearest: With the reading that comes nearest, of all choices of signs, axes swapped or not.
-        reading: Which one that is: ``"ours"``, or what is other.
+        centred: Without a transform, for comparison.
+        nearest: With the best reading of the transforms, among all signs, with axes swapped or not.
+        reading: Which reading that is: ``"ours"``, or how it differs.
     """
 
     samples: int
@@ -86,15 +86,15 @@ class Redrawing:
 
 @dataclass(frozen=True)
 class Agreement:
-    """An imported file held against our affnist.
+    """An imported file compared with our affnist.
 
     Attributes:
-        samples: How many of each were looked at.
-        digits: Whose digits ours shows: ``"mnist"`` or ``"embedded"``.
+        samples: How many samples of each were compared.
+        digits: The origin of our digits: ``"mnist"`` or ``"embedded"``.
         without_ink: How many imported samples are blank; they have no ink box.
         comparisons: Of every transform column and of the ink box.
-        redrawing: None where it could not be done.
-        not_redrawn: Why not, else empty.
+        redrawing: None if it was not possible.
+        not_redrawn: The reason, else empty.
     """
 
     samples: int
@@ -110,15 +110,15 @@ class Agreement:
 
 
 def measure_agreement(file: DataFile) -> Agreement:
-    """Holds an imported file against affnist with its default ranges, of the same split, seed 0, and as many samples.
+    """Compares an imported file with affnist with its default ranges, the same split, seed 0, and as many samples.
 
     Raises:
-        DataFileError: The file does not hold what an imported one holds.
-        DigitsError: The digits to draw ours from are damaged.
+        DataFileError: The contents of the file are not those of an imported one.
+        DigitsError: The digits for our samples are damaged.
     """
     transform, shape = file.transform, (*file.labels.shape[1:], *file.images.shape[1:])
     if transform is None or shape != (WARP_CANVAS, WARP_CANVAS) or not np.isfinite(transform).all():
-        raise DataFileError(f"{file.path}: its data sets are not those of an imported file.")
+        raise DataFileError(f"{file.path}: its arrays are not those of an imported file.")
     chosen = evenly_spread(len(file), MEASURED)
     number = len(chosen)
     ours = stream("affnist", split=file.spec.split, count=number, digits=file.digits)
@@ -154,7 +154,7 @@ def ink_boxes(images: UInt8Array) -> FloatArray:
 
 
 def _seen(data: DataFile | Stream, chosen: IndexArray) -> Mapping[str, FloatArray]:
-    """Every number of some samples, by its name."""
+    """Every number of some samples, by name."""
     boxes, transforms = [], []
     for batch in array_batches(data, chosen):
         assert batch.transform is not None
@@ -177,10 +177,10 @@ def _spread(values: FloatArray) -> Spread:
 
 
 def _redrawing(file: DataFile) -> Redrawing | str:
-    """Draws some samples anew; or why that cannot be done."""
+    """Redraws some samples; or the reason why that is not possible."""
     assert file.transform is not None
     if not file.spec.digits_known:
-        return "nothing says which digits the file shows"
+        return "the digits of the file are unknown"
     try:
         digits = digits_by_hash(file.spec.digits, file.spec.split, file.digits)
     except DigitsError as error:
@@ -190,7 +190,7 @@ def _redrawing(file: DataFile) -> Redrawing | str:
     drawable = (np.abs(transform) <= PLAUSIBLE).all(1) & (transform[:, 2:4] >= SMALLEST_SCALE).all(1)
     drawable &= (source >= 0) & (source < len(digits))
     if not drawable.any():
-        return "no sample has a transform that can be drawn"
+        return "no sample has a transform that we can draw"
     table = WarpTable(digits.images[source[drawable]])
     images, transform = file.images[chosen[drawable]].astype(np.int16), transform[drawable]
     rows = np.arange(len(images))
@@ -199,13 +199,13 @@ def _redrawing(file: DataFile) -> Redrawing | str:
         return float(np.abs(table.warp(rows, inverse_coefficients(read)) - images).mean())
 
     readings = {name: apart(read) for name, read in _readings(transform)}
-    nearest = min(readings, key=lambda name: readings[name])  # of equal ones ours, which comes first
+    nearest = min(readings, key=lambda name: readings[name])  # ours, the first one, if others are equal
     still = np.broadcast_to(np.array([0.0, 0, 1, 1, 0, 0]), transform.shape)
     return Redrawing(len(images), readings[OURS], apart(still), readings[nearest], nearest)
 
 
 def _readings(transform: FloatArray) -> Iterator[tuple[str, FloatArray]]:
-    """Every way to read ``[n, 6]`` transforms that is tried, ours first, with its name."""
+    """Every reading of ``[n, 6]`` transforms that is tried, with its name, ours first."""
     turnable = (0, 1, 4, 5)  # a scale has no sign
     words = ("rotation", "shear", "vertical translation", "horizontal translation")
     for swapped, signs in product((False, True), product((1, -1), repeat=len(turnable))):
@@ -217,7 +217,7 @@ def _readings(transform: FloatArray) -> Iterator[tuple[str, FloatArray]]:
 
 
 def agreement_text(facts: Mapping[str, Any]) -> list[str]:
-    """What `Agreement.to_dict` says, in lines."""
+    """The lines of text for `Agreement.to_dict`."""
     rows = []
     for one in facts["comparisons"]:
         for name, data in ((one["name"], "imported"), ("", "ours")):

@@ -1,8 +1,8 @@
-"""What reads a MATLAB file of affNIST: a child process of its own, for scipy's reader crashes on damaged files.
+"""The reader of a MATLAB file of affNIST: a separate process, because scipy's reader crashes on damaged files.
 
-The child is handed the open file and one to write to. It limits itself, reads, checks, and writes the samples as plain
-bytes: all transforms, then all images, then all labels. On stdout it says in one JSON object how many there are, or
-what is wrong.
+The child gets the open file and another one to write to. It limits itself, reads, checks, and writes the samples as
+plain bytes: all transforms, then all images, then all labels. On stdout it writes one JSON object with their number, or
+with what is wrong.
 """
 
 import json
@@ -22,14 +22,14 @@ FACTORS = 6
 CLASSES = 10
 HEADER_BYTES = 128
 SAMPLE_BYTES = PIXELS + 1 + 8 * FACTORS
-"""Of a transform in float64, an image and a label, as the child writes them."""
+"""Of an image, a label and a transform in float64, as the child writes them."""
 
 
 def main() -> None:
-    """The child's life.
+    """Runs the child.
 
-    Its arguments are two handles, of the MATLAB file and of the file to write to, then the bytes of memory and the
-    seconds of processor time that it may take. Nothing heavy is imported before the limits hold.
+    Its arguments are two handles, of the MATLAB file and of the file to write to, and its limits: bytes of memory and
+    seconds of processor time. Nothing heavy is imported before the limits are set.
     """
     source, target, memory, seconds = map(int, sys.argv[1:])
     _limit(resource.RLIMIT_CORE, 0)
@@ -40,35 +40,35 @@ def main() -> None:
 
 
 def answer(source: int, target: int) -> str:
-    """Reads the one handle and writes to the other; what came of it, as JSON."""
+    """Reads one handle and writes to the other; returns the answer as JSON."""
     try:
         said = _converted(source, target)
     except MemoryError:
         said = {"wrong": "it needs more memory than an import may take"}
     except RefusedError as refusal:
         said = {"wrong": str(refusal)}
-    except Exception as error:  # scipy's reader raises whatever a damaged byte leads it to
+    except Exception as error:  # scipy's reader raises any error on damaged bytes
         said = {"wrong": f"it is damaged ({type(error).__name__}: {error})"}
     return json.dumps(said)
 
 
 class RefusedError(Exception):
-    """The file can be read, and does not hold what a file of affNIST holds."""
+    """The file is readable, but its contents are not those of affNIST."""
 
 
 def samples(
     variables: dict[str, Any],
 ) -> "tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float64]]":
-    """What a file holds, checked.
+    """The contents of a file, checked.
 
     Args:
-        variables: What scipy read, by name.
+        variables: The variables that scipy read, by name.
 
     Returns:
         Images ``[N, 1600]``, labels ``[N]`` and transforms ``[N, 6]``, in the order of the file.
 
     Raises:
-        RefusedError: Something is missing, or not of the type, shape or range that it has in affNIST.
+        RefusedError: Something is missing, or not of the type, shape or range of affNIST.
     """
     import numpy as np
 
@@ -76,45 +76,45 @@ def samples(
     if data is None:
         raise RefusedError(f"it has no variable {VARIABLE}")
     if not isinstance(data, np.ndarray) or data.shape != (1, 1) or data.dtype.names is None:
-        raise RefusedError(f"its {VARIABLE} is no struct of 1x1")
+        raise RefusedError(f"its {VARIABLE} is not a struct of 1x1")
     fields = {name: data[name][0, 0] for name in data.dtype.names}
     images = _field(fields, "image", PIXELS)
     count = images.shape[1]
     if images.dtype != np.uint8:
-        raise RefusedError(f"its image is of {images.dtype}; uint8 is needed")
+        raise RefusedError(f"its image must be uint8, got {images.dtype}")
     labels = _field(fields, "label_int", 1, count)[0]
     if not np.isin(labels, np.arange(CLASSES)).all():
-        raise RefusedError("its label_int holds other numbers than 0 to 9")
+        raise RefusedError("its label_int has other values than 0 to 9")
     if "label_one_of_n" in fields:
         ones = _field(fields, "label_one_of_n", CLASSES, count)
         if not np.array_equal(ones, np.arange(CLASSES)[:, None] == labels):
-            raise RefusedError("its label_one_of_n does not say the same as its label_int")
+            raise RefusedError("its label_one_of_n contradicts its label_int")
     transform = _field(fields, "human_readable_transform", FACTORS, count).astype(np.float64)
-    if not (np.abs(transform) <= np.finfo(np.float32).max).all():  # nor is what is no number
-        raise RefusedError("its human_readable_transform holds what is no finite float32")
+    if not (np.abs(transform) <= np.finfo(np.float32).max).all():  # false for NaN, too
+        raise RefusedError("its human_readable_transform has values that are not finite in float32")
     return np.ascontiguousarray(images.T), labels.astype(np.uint8), np.ascontiguousarray(transform.T)
 
 
 def _field(fields: dict[str, Any], name: str, rows: int, count: int | None = None) -> "npt.NDArray[Any]":
-    """A field of the struct, if it is an array of real numbers with so many rows, and columns."""
+    """A field of the struct, if it is an array of real numbers of this shape."""
     import numpy as np
 
     array = fields.get(name)
     if array is None:
         raise RefusedError(f"its {VARIABLE} has no field {name}")
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
-        raise RefusedError(f"its {name} is no array of real numbers")
+        raise RefusedError(f"its {name} is not an array of real numbers")
     if array.ndim != 2 or array.shape[0] != rows or array.shape[1] < 1 or count not in (None, array.shape[1]):
         shape = "x".join(map(str, array.shape))
-        raise RefusedError(f"its {name} is {shape}; {rows}x{count or 'N'} is needed")
+        raise RefusedError(f"its {name} must be {rows}x{count or 'N'}, got {shape}")
     return array
 
 
 def _converted(source: int, target: int) -> dict[str, Any]:
     from scipy.io import loadmat
 
-    warnings.simplefilter("ignore")  # nobody would read them
-    with open(source, "rb") as file:  # a handle, no path
+    warnings.simplefilter("ignore")  # only the parent reads the output
+    with open(source, "rb") as file:  # a handle, not a path
         images, labels, transform = samples(loadmat(file, variable_names=[VARIABLE]))
     try:
         with open(target, "wb") as out:
@@ -125,19 +125,19 @@ def _converted(source: int, target: int) -> dict[str, Any]:
     return {"samples": len(labels)}
 
 
-def _limit(kind: int, most: int) -> None:
-    """Sets a limit that cannot be lifted again; one that is lower already stays."""
+def _limit(limit: int, most: int) -> None:
+    """Sets a limit that cannot be raised again, unless the present one is lower."""
     with suppress(ValueError, OSError):  # some systems refuse to limit memory
-        _, hard = resource.getrlimit(kind)
+        _, hard = resource.getrlimit(limit)
         low = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (low, low))
+        resource.setrlimit(limit, (low, low))
 
 
 def header_fault(start: bytes) -> str | None:
-    """What is wrong with a file that begins so; None where it may be of MATLAB 5.
+    """The fault in the beginning of a file; None if it may be of MATLAB 5.
 
     Args:
-        start: Its first `HEADER_BYTES`, which are MATLAB's header: text, then the version and the order of bytes.
+        start: Its first `HEADER_BYTES`, the header of MATLAB: text, version and byte order.
     """
     if start[124:128] in (b"\x00\x02IM", b"\x02\x00MI") or start.startswith(b"\x89HDF"):
         return "it is of MATLAB 7.3, which is HDF5; in MATLAB, save it with -v7"

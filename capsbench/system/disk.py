@@ -50,9 +50,9 @@ def storage_errors(path: Path, *, needed: int | None = None) -> Iterator[None]:
 def _explanation(path: Path, error: OSError, needed: int | None) -> str:
     problem = f"{path} could not be written: {error.strerror or error}."
     if error.errno in FULL:
-        free = f"ree are {human_bytes(free_bytes(path))}."
-        size = f" It needs {human_bytes(needed)}, f{free}" if needed else f" F{free}"
-        return f"{problem}{size} Free some space and run the same again."
+        free = human_bytes(free_bytes(path))
+        size = f"It needs {human_bytes(needed)}; only {free} is free." if needed else f"Only {free} is free."
+        return f"{problem} {size} Free some space and run the same command again."
     if error.errno in FORBIDDEN:
         return f"{problem} Choose another place, or get the permission."
     return problem

@@ -191,8 +191,8 @@ BAD: list[tuple[str, int, str]] = [
     ("generate padded --seed -1", 2, "0..2**64-1"),
     ("generate padded --seed 18446744073709551616", 2, "0..2**64-1"),
     ("generate padded --seed x", 2, "'x' is not a valid integer"),
-    ("generate padded --count 1099511627776", 4, "free are"),
-    ("generate padded --split test --out x.hdf5", 2, "the name of a data file ends in .h5"),
+    ("generate padded --count 1099511627776", 4, "is free"),
+    ("generate padded --split test --out x.hdf5", 2, "name of a data file must end in .h5"),
     ("generate padded --out file", 4, "a file stands there"),
     ("generate padded --out file/below", 4, "its parent is a file"),
     ("generate padded --out file/below/x.h5 --split test", 4, "its parent is a file"),
@@ -201,15 +201,15 @@ BAD: list[tuple[str, int, str]] = [
     ("generate padded --out /sys/kernel", 4, "could not be written"),
     ("generate padded --out x.h5", 2, "3 splits"),
     ("generate padded --out x.h5 --split test --split train", 2, "2 splits"),
-    ("generate padded --out folder.h5 --split test", 4, "a folder stands there"),
-    ("generate padded --out folder.h5 --split test --force", 4, "a folder stands there"),
+    ("generate padded --out folder.h5 --split test", 4, "it is a folder"),
+    ("generate padded --out folder.h5 --split test --force", 4, "it is a folder"),
     ("generate padded --out foreign.h5 --split test", 3, "--force"),
     ("generate padded --out newer.h5 --split test", 3, "Upgrade capsbench"),
     ("generate padded --out " + "x" * 300, 4, "name too long"),
     ("generate padded --digits empty", 3, "lacks train-images-idx3-ubyte"),
-    ("generate padded --digits nowhere", 3, "there is no folder nowhere"),
+    ("generate padded --digits nowhere", 3, "There is no folder nowhere"),
     ("generate padded --digits file", 3, "file"),
-    ("generate padded --digits damaged", 3, "it should hold 47,040,016 bytes, found 21"),
+    ("generate padded --digits damaged", 3, "it should have 47,040,016 bytes, found 21"),
     ("generate padded --digits cut", 3, "cannot be read"),
     ("generate padded --preset paper", 3, "capsbench data fetch"),
     ("generate padded --nonsense", 2, "--nonsense"),
@@ -218,7 +218,7 @@ BAD: list[tuple[str, int, str]] = [
     *((f"{command} missing.h5", 3, "There is no file missing.h5") for command in ("verify", "info", "preview")),
     *((f"{command} file", 3, "is not an HDF5 file") for command in ("verify", "info", "preview")),
     *((f"{command} empty", 3, "a folder or a device") for command in ("verify", "info", "preview")),
-    *((f"{command} foreign.h5", 3, "not one of capsbench's") for command in ("verify", "info", "preview")),
+    *((f"{command} foreign.h5", 3, "was not made by capsbench") for command in ("verify", "info", "preview")),
     *((f"{command} newer.h5", 3, "format version 2") for command in ("verify", "info", "preview")),
     *((f"{command} truncated.h5", 3, "truncated.h5") for command in ("verify", "info", "preview")),
     ("verify missing.h5 --repair", 3, "There is no file missing.h5"),
@@ -227,8 +227,8 @@ BAD: list[tuple[str, int, str]] = [
     ("verify whole.h5 --sample x", 2, "'x' is not a valid integer"),
     ("preview whole.h5 --out file/x.png", 4, "a file stands there"),
     ("preview whole.h5 --out /proc/x.png", 4, "could not be written"),
-    ("preview whole.h5 --out folder.h5", 4, "a folder stands there"),
-    ("preview whole.h5 --out whole.h5", 2, "written over"),
+    ("preview whole.h5 --out folder.h5", 4, "it is a folder"),
+    ("preview whole.h5 --out whole.h5", 2, "overwrite"),
 ]
 
 
@@ -437,7 +437,7 @@ def test_data_status_tells_of_damaged_digits(capsys: Capture, monkeypatch: pytes
     assert run("data", "status", "--json") == 0
     assert json.loads(capsys.readouterr().out)[0]["state"] == "damaged"
     assert run("generate", "padded") == 3
-    assert "should hold" in complaint(capsys)
+    assert "should have" in complaint(capsys)
 
 
 def test_a_run_without_a_terminal_prints_results_on_stdout_and_nothing_else() -> None:

@@ -73,7 +73,7 @@ def test_a_note_says_that_labels_tell_nothing(split: tuple[str, ...], said: str,
     ("arguments", "code", "message"),
     [
         (["x.mat"], 2, "Missing option '--out'"),
-        (["x.mat", "--out", "x"], 2, "ends in .h5"),
+        (["x.mat", "--out", "x"], 2, "must end in .h5"),
         (["x.mat", "--out", "x.h5", "--split", "train"], 2, "Leave --split out"),
         (["x.mat", "--out", "x.h5", "--split", "none"], 2, "No split is called 'none'"),
         (["y.mat", "--out", "x.h5"], 3, "There is no file y.mat."),
@@ -116,7 +116,7 @@ def test_info_says_why_a_file_that_only_claims_to_be_imported_is_not_measured(ca
     content = Path("x.h5").read_bytes()
     assert run("info", "x.h5", "--digits", "nowhere") == 0
     out = capsys.readouterr().out
-    assert "measures    not measured: " in out and "there is no folder nowhere" in out
+    assert "measures    not measured: " in out and "There is no folder nowhere" in out
     assert Path("x.h5").read_bytes() == content
 
 
@@ -127,7 +127,7 @@ def test_verify_and_preview_take_it(capsys: Capture) -> None:
     for option in (["--sample", "3"], ["--repair"]):
         assert run("verify", "x.h5", *option) == 3
         err = capsys.readouterr().err
-        assert "Import it again: capsbench import affnist FILE.mat" in err and len(err.splitlines()) == 2
+        assert "again: capsbench import affnist FILE.mat" in err and len(err.splitlines()) == 2
         assert open_dataset("x.h5").spec.parameters["mat"] in err
     assert run("preview", "x.h5") == 0
     assert Path("x.png").stat().st_size > 5000

@@ -72,20 +72,20 @@ def test_the_facts_of_a_packed_file_differ_in_its_name_and_size_alone(plain: str
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("plain.h5", "plain.h5"), 2, "plain.h5 was to be made of itself"),
+        (("plain.h5", "plain.h5"), 2, "plain.h5 cannot be made from itself"),
         (("plain.h5", "new.h5", "--undo"), 2, "plain.h5 is not packed"),
         (("packed.h5", "new.h5"), 2, "packed.h5 is packed already"),
-        (("plain.h5", "text.h5"), 3, "text.h5 is not an HDF5 file. Add --force to write over it"),
-        (("plain.h5", "other.h5"), 2, "other.h5 exists, and is not plain.h5 packed. Add --force"),
+        (("plain.h5", "text.h5"), 3, "text.h5 is not an HDF5 file. Add --force to overwrite it"),
+        (("plain.h5", "other.h5"), 2, "other.h5 exists, and is not the packed plain.h5. Add --force"),
         (("packed.h5", "other.h5", "--undo"), 2, "other.h5 is of another spec (count: asked 500, found 9)"),
         (("missing.h5", "new.h5"), 3, "There is no file missing.h5"),
         (("text.h5", "new.h5"), 3, "text.h5 is not an HDF5 file"),
-        (("plain.h5", "folder.h5"), 4, "a folder stands there"),
-        (("packed.h5", "folder.h5", "--undo"), 4, "a folder stands there"),
+        (("plain.h5", "folder.h5"), 4, "it is a folder"),
+        (("packed.h5", "folder.h5", "--undo"), 4, "it is a folder"),
         (("plain.h5", "text.h5/new.h5"), 4, "text.h5 cannot be made: a file stands there"),
-        (("plain.h5", "new.json"), 2, "new.json was to be made; the name of a data file ends in .h5"),
-        (("packed.h5", "new.json", "--undo"), 2, "new.json was to be made; the name of a data file ends in .h5"),
-        (("plain.h5", "."), 2, ". was to be made; the name of a data file ends in .h5"),
+        (("plain.h5", "new.json"), 2, "The name of a data file must end in .h5, got new.json"),
+        (("packed.h5", "new.json", "--undo"), 2, "The name of a data file must end in .h5, got new.json"),
+        (("plain.h5", "."), 2, "The name of a data file must end in .h5, got ."),
         (("plain.h5", f"{'n' * 300}.h5"), 4, "File name too long"),
         (("plain.h5",), 2, "Missing argument 'OUT'"),
     ],
@@ -119,7 +119,7 @@ def test_a_command_that_would_write_into_a_packed_file_says_how_to_unpack_it(
     assert run(*command, *(["--out", "packed.h5"] if command[0] == "generate" else [])) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "cannot be written in place. If it is whole, unpack it with: capsbench pack packed.h5 OUT --undo" in err
+    assert "cannot be written in place. If it is undamaged, unpack it with: capsbench pack packed.h5 OUT --undo" in err
     assert Path("packed.h5").read_bytes() == content
     assert names() == ["packed.h5", "plain.h5", "plain.json"]
 
@@ -134,8 +134,8 @@ def test_a_full_disk_ends_with_4_and_no_crash(monkeypatch: pytest.MonkeyPatch, c
         assert run("pack", "plain.h5", "packed.h5") == 4
     (line,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        r"Error: packed\.h5 could not be written: No space left on device\. Free are [0-9.]+ [kMGT]?B\. "
-        r"Free some space and run the same again\.",
+        r"Error: packed\.h5 could not be written: No space left on device\. Only [0-9.]+ [kMGT]?B is free\. "
+        r"Free some space and run the same command again\.",
         line,
     )
     assert names() == ["plain.h5", "plain.json"]

@@ -54,7 +54,7 @@ def test_a_shard_that_is_missing_is_named_in_one_line(capsys: Capture) -> None:
     assert run("merge", "x.h5", "shards/padded-test-0of3.h5", "shards/padded-test-2of3.h5") == 3
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
-    assert "Error: Missing from the 2 files that were named: shard 1/3 (samples 33 to 65) of padded/test." in err
+    assert "Error: Missing from the 2 files given: shard 1/3 (samples 33 to 65) of padded/test." in err
     assert names() == ["shards"]
 
 
@@ -79,7 +79,7 @@ def test_a_shard_that_is_none_is_refused(shard: str, capsys: Capture) -> None:
 
 def test_more_shards_than_samples_are_refused_before_a_file_is_begun(capsys: Capture) -> None:
     assert run("generate", "padded", "--digits", "embedded", "--shard", "0/900") == 2
-    assert "900 shards were asked for, of 800 samples" in capsys.readouterr().err
+    assert "as many shards as samples, 800, got 900" in capsys.readouterr().err
     assert names() == []
 
 

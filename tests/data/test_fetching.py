@@ -182,7 +182,7 @@ def test_npm_that_does_not_start(fakes: Fakes) -> None:
     ("change", "reason"),
     [
         ({LABELS: bytes(32)}, f"{LABELS} is not MNIST's"),
-        ({LABELS: bytes(1_000_000)}, "should hold 32 bytes, found more"),
+        ({LABELS: bytes(1_000_000)}, "should have 32 bytes, found more"),
         ({LABELS: b""}, f"{LABELS} is not MNIST's"),
     ],
 )
@@ -248,7 +248,7 @@ def test_interrupt_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_full_disk_is_told_before_anything_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "free_bytes", lambda path: 1)
     monkeypatch.setattr(fetching, "SOURCES", {})
-    with pytest.raises(StorageError, match=r"needs 150\.0 MB, free are 1 B(.|\n)*XDG_CACHE_HOME"):
+    with pytest.raises(StorageError, match=r"needs 150\.0 MB; only 1 B is free(.|\n)*XDG_CACHE_HOME"):
         fetch()
     assert leftovers(cache) == []
 

@@ -132,7 +132,7 @@ def test_paper_preset_has_the_papers_number_of_variants(
         ({"count": 2**40 + 1}, ParameterError, "count=1099511627777 was asked for"),
         ({"variants": 0}, ParameterError, "variants=0 was asked for; it must be in 1.."),
         ({"variants": 2**40 // 999}, ParameterError, "variants=1100612240 was asked for"),
-        ({"count": 5, "variants": 2}, ParameterError, "A count of 5 and 2 variants a digit were asked for; give one"),
+        ({"count": 5, "variants": 2}, ParameterError, "Give count or variants, not both; got 5 and 2"),
     ],
 )
 def test_request_that_makes_no_sense_is_refused(
@@ -159,7 +159,7 @@ def test_count_is_of_one_type_however_it_is_written(options: Mapping[str, Any]) 
 @pytest.mark.parametrize(
     ("name", "parameters", "words"),
     [
-        ("padded", {"size": 41}, "size=41 was asked for; it must be even"),
+        ("padded", {"size": 41}, "size must be even, so that the digit can be centered, got 41"),
         ("padded", {"size": 26}, "size=26 was asked for; it must be in 28..64."),
         ("padded", {"size": 66}, "size=66 was asked for; it must be in 28..64."),
         ("padded", {"size": 40, "shift": 21}, "shift=21 was asked for; it must be in 0..20."),
@@ -202,7 +202,10 @@ def test_sampler_is_made_once() -> None:
     ("change", "words"),
     [
         ({"generator": "affnits"}, "No data set is called 'affnits'. Did you mean 'affnist'?"),
-        ({"version": 9}, "The file was made by version 9 of 'affnist'; here is version 1, which draws other samples."),
+        (
+            {"version": 9},
+            "The file was made by version 9 of 'affnist'; version 1 is installed, which draws other samples.",
+        ),
         ({"parameters": {"turn": 3}}, "No parameter of data set 'affnist' is called 'turn'."),
         ({"parameters": {"rotation": [0, 999]}}, "rotation=999.0 was asked for; it must be in -180..180."),
         ({"parameters": {"rotation": {}}}, "it takes a number."),
@@ -218,7 +221,7 @@ def test_spec_that_cannot_be_drawn_here_is_bad_data(change: Mapping[str, Any], w
 
 
 def test_spec_of_unknown_digits_is_bad_data() -> None:
-    with pytest.raises(DigitsError, match="No digits are known whose SHA-256 is 00"):
+    with pytest.raises(DigitsError, match="No known digits have the SHA-256 00"):
         recipe_of(replace(recipe().spec, digits="00"), "embedded")
 
 

@@ -151,7 +151,8 @@ class Failing:
         assert run.error.startswith("Error: ") and run.error.count("\n") <= 1, run.err
         assert os.strerror(error) in run.error or " needs " in run.error, run.error
         if sizes:
-            assert re.search(r" needs \d[\d.]* (B|kB|MB), free are \d[\d.]* (B|kB|MB|GB|TB)\. ", run.error), run.error
+            size = r"\d[\d.]* (B|kB|MB|GB|TB)"
+            assert re.search(rf" needs {size}; only {size} is free\. ", run.error), run.error
         if PATH.exists():
             assert PATH.read_bytes() == self.expected, "a file under its final name is incomplete"
             self.counts["failed when the file was whole"] += 1

@@ -69,7 +69,7 @@ def full(handle: int, offset: int, size: int) -> None:
 def test_a_disk_that_is_full_when_space_is_reserved_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", full)
     recipe = make_recipe("padded", split="test", digits="embedded", count=10_000, parameters={"size": 28, "shift": 2})
-    with pytest.raises(StorageError, match=r"No space left on device\. It needs 8\.0 MB, free are"):
+    with pytest.raises(StorageError, match=r"No space left on device\. It needs 8\.0 MB; only"):
         generate_file(recipe, Path("x.h5"))
     assert list(Path().iterdir()) == []
 
@@ -84,7 +84,7 @@ def test_a_disk_too_small_is_told_where_none_can_be_mounted(
         main(COMMAND)
     assert stop.value.code == 4
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("Error: disk/padded-test.h5 ") and re.search(r"needs 16\.[12] MB, free are ", line)
+    assert line.startswith("Error: disk/padded-test.h5 ") and re.search(r"needs 16\.[12] MB; only ", line)
     assert list(Path("disk").iterdir()) == []
 
 
@@ -99,7 +99,7 @@ def test_a_command_of_its_own_on_a_full_disk_ends_with_one_line() -> None:
         assert done.returncode == 4
         assert done.stdout == ""
         (line,) = done.stderr.splitlines()
-        wanted = r"needs 16\.[12] MB, free are 1\.0 MB\. Free some space, or choose another place\."
+        wanted = r"needs 16\.[12] MB; only 1\.0 MB is free\. Free some space, or choose another place\."
         assert re.fullmatch(r"Error: disk/padded-test\.h5 " + wanted, line)
         small = [*COMMAND, "--count", "100", "--set", "size=28"]  # what does fit is made
         done = subprocess.run([sys.executable, "-m", "capsbench", *small], capture_output=True, text=True, check=False)

@@ -100,9 +100,9 @@ def test_a_batch_is_what_the_generator_draws(name: str, indices: Any) -> None:
 def test_a_sample_that_is_not_there_is_an_error_for_stored_and_for_drawn_layers(index: int) -> None:
     for layers in (False, True):
         file = open_dataset(made("multimnist", layers=layers) if layers else made("multimnist"), verify=False)
-        with pytest.raises(IndexError, match=r"there are 0\.\.59"):
+        with pytest.raises(IndexError, match=r"must be 0\.\.59"):
             file.batch([0, index])
-        with pytest.raises(IndexError, match=r"there are 0\.\.59"):
+        with pytest.raises(IndexError, match=r"must be 0\.\.59"):
             file.layers([0, index])
         Path("multimnist.h5").unlink()
 
@@ -176,7 +176,7 @@ def test_opening_without_verifying_reads_no_data_and_verifying_reads_all() -> No
         open_dataset(path)
 
 
-def test_the_way_to_mend_a_file_can_be_pasted() -> None:
+def test_the_way_to_repair_a_file_can_be_pasted() -> None:
     path = generate_file(recipe(), Path("my data/it's.h5")).path
     with path.open("r+b") as raw:
         raw.seek(DataFile(path).extents["root"].offset)
@@ -308,14 +308,14 @@ def with_extra(name: str) -> Callable[[h5py.File], None]:
 
 
 HOSTILE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
-    "external link": (external_link, "is a link to somewhere else"),
-    "soft link": (soft_link, "is a link to somewhere else"),
+    "external link": (external_link, "is a link to another place"),
+    "soft link": (soft_link, "is a link to another place"),
     "external storage": (external_storage, "not stored contiguously in the file itself"),
     "virtual data set": (virtual, "not stored contiguously"),
     "huge, not allocated": (remade("images", shape=(COUNT, 2**20, 2**20), dtype="u1"), "does not fit the file"),
-    "huge, chunked": (remade("images", shape=(2**40, 28, 28), dtype="u1", chunks=(2**20, 28, 28)), "not in chunks of"),
+    "huge, chunked": (remade("images", shape=(2**40, 28, 28), dtype="u1", chunks=(2**20, 28, 28)), "in chunks of"),
     "sizes that overflow": (remade("layers", shape=(2**31, 2**31, 4), dtype="u1"), "does not fit"),
-    "gzip": (remade("images", shape=(COUNT, 28, 28), dtype="u1", chunks=True, compression="gzip"), "not in chunks of"),
+    "gzip": (remade("images", shape=(COUNT, 28, 28), dtype="u1", chunks=True, compression="gzip"), "in chunks of"),
     "compact": (compact, "contiguously"),
     "objects": (remade("labels", data=["a"] * COUNT, dtype=h5py.string_dtype()), "types and sizes"),
     "records": (remade("labels", data=np.zeros(COUNT, [("a", "u1"), ("b", "u1")])), "types and sizes"),
@@ -339,14 +339,14 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "no digests": (without("digests"), "types and sizes"),
     "shift and transform": (with_extra("transform"), "types and sizes"),
     "layers that the spec does not have": (with_extra("layers"), "types and sizes"),
-    "something else": (with_extra("other"), "data sets that no file"),
-    "nested groups": (nested, "is not a data set"),
-    "a cycle of groups": (cycle, "is not a data set"),
-    "a named type": (named_type, "is not a data set"),
-    "another format": (attribute("format", np.bytes_("other")), "not one of capsbench's"),
-    "a number for a format": (attribute("format", 7), "not one of capsbench's"),
-    "no text for a format": (attribute("format", h5py.Empty("S9")), "not one of capsbench's"),
-    "several formats": (attribute("format", np.array([b"capsbench"])), "not one of capsbench's"),
+    "something else": (with_extra("other"), "arrays that no file"),
+    "nested groups": (nested, "is not an array"),
+    "a cycle of groups": (cycle, "is not an array"),
+    "a named type": (named_type, "is not an array"),
+    "another format": (attribute("format", np.bytes_("other")), "was not made by capsbench"),
+    "a number for a format": (attribute("format", 7), "was not made by capsbench"),
+    "no text for a format": (attribute("format", h5py.Empty("S9")), "was not made by capsbench"),
+    "several formats": (attribute("format", np.array([b"capsbench"])), "was not made by capsbench"),
     "a newer version": (
         attribute("format_version", np.bytes_("2")),
         "format version 2; this capsbench reads version 1",
@@ -421,8 +421,8 @@ SPECS: dict[str, tuple[Callable[[DataSpec], str], str]] = {
     "a key too many": (lambda spec: json.dumps({**spec.to_dict(), "path": "/"}), "keys"),
     "NaN": (lambda spec: spec.to_json().replace('"shift":2', '"shift":NaN'), "no valid spec"),
     "infinity": (lambda spec: spec.to_json().replace('"shift":2', '"shift":1e999'), "no valid spec"),
-    "blanks": (lambda spec: json.dumps(spec.to_dict(), sort_keys=True), "as capsbench writes it"),
-    "a key twice": (lambda spec: spec.to_json().replace('"seed":0', '"seed":0,"seed":0'), "as capsbench writes it"),
+    "blanks": (lambda spec: json.dumps(spec.to_dict(), sort_keys=True), "not canonical"),
+    "a key twice": (lambda spec: spec.to_json().replace('"seed":0', '"seed":0,"seed":0'), "not canonical"),
     "a terminal's commands": (lambda spec: replace(spec, generator="\x1b[2J").to_json(), "control characters"),
     "a delete": (lambda spec: replace(spec, generator="a\x7f").to_json(), "control characters"),
     "a line's end": (lambda spec: replace(spec, parameters={"a\nb": 1}).to_json(), "control characters"),
@@ -583,15 +583,15 @@ def test_a_file_does_not_choose_which_code_runs(generator: str, monkeypatch: pyt
     monkeypatch.syspath_prepend(str(Path.cwd()))
     file = DataFile(changed(generator=generator))
     for act in (lambda: file.layers([0]), lambda: measure(file), lambda: wrong_samples(file, 3)):
-        with pytest.raises(DataFileError, match="code that a file names is not run"):
+        with pytest.raises(DataFileError, match="we do not run code that a file names"):
             act()
-    with pytest.raises(DataFileError, match="code that a file names is not run"):
+    with pytest.raises(DataFileError, match="we do not run code that a file names"):
         repair_file(file.path)
     preview(file, Path("x.png"), rows=1, columns=1)
     assert not Path("ran").exists()
 
 
-def test_a_file_of_code_that_the_user_names_is_made_and_mended_where_it_is_named() -> None:
+def test_a_file_of_code_that_the_user_names_is_made_and_repaired_where_it_is_named() -> None:
     code = "from capsbench.generators.padded import Padded\n\nclass Mine(Padded):\n    number = 77\n"
     Path("mine.py").write_text(code)
     path = generate_file(recipe("mine.py:Mine"), Path("x.h5")).path
@@ -601,7 +601,7 @@ def test_a_file_of_code_that_the_user_names_is_made_and_mended_where_it_is_named
         open_dataset(path)
     assert generate_file(recipe("mine.py:Mine"), path).written == COUNT
     assert path.read_bytes() == whole
-    with pytest.raises(DataFileError, match="code that a file names is not run"):
+    with pytest.raises(DataFileError, match="we do not run code that a file names"):
         wrong_samples(open_dataset(path), 3)
 
 
@@ -618,4 +618,4 @@ def test_a_file_that_is_cut_while_it_is_checked_ends_in_a_line_and_not_the_proce
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "padded.h5 has been cut since it was opened.\n"
+    assert done.stdout == "padded.h5 was truncated since it was opened.\n"

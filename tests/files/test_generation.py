@@ -131,7 +131,7 @@ def test_repair_restores_a_file_byte_for_byte_wherever_it_is_flipped() -> None:
     assert names() == ["x.h5", "x.json"]
 
 
-def test_damage_in_several_blocks_is_told_and_mended_together() -> None:
+def test_damage_in_several_blocks_is_told_and_repaired_together() -> None:
     path = generate_file(recipe(count=5 * 4096), Path("x.h5")).path
     whole = path.read_bytes()
     place = DataFile(path).extents["images"]

@@ -124,7 +124,7 @@ def wrong_sets() -> dict[str, tuple[Callable[[], list[Path]], str]]:
         "two are missing": (lambda: cut(one, 5, [0, 3, 4]), r"shards 1/5, 2/5 \(samples 1,800 to 5,399\)"),
         "the last is missing": (lambda: cut(one, 3, [0, 1]), r"shard 2/3 \(samples 6,000 to 9,000\)"),
         "one of many is missing": (lambda: cut(one, 64, [*range(9), *range(10, 64)]), r"shard 9/64 \(samples 1,"),
-        "all but one are missing": (lambda: cut(one, 3, [0]), r"the file that was .* shards 1/3, 2/3 \("),
+        "all but one are missing": (lambda: cut(one, 3, [0]), r"the file given: shards 1/3, 2/3 \("),
         "one comes twice": (
             lambda: cut(one, 3) + cut(one, 3, [1]),
             r"shards/1of3\.h5 and shards/1of3\.h5 both hold shard 1/3",
@@ -133,7 +133,10 @@ def wrong_sets() -> dict[str, tuple[Callable[[], list[Path]], str]]:
             lambda: cut(one, 3) + cut(one, 2, [1]),
             r"1of3\.h5 and shards/1of2\.h5 both hold samples 4,500 to 5,999",
         ),
-        "foreign": (foreign, r"stranger\.h5 is no shard of the same spec as shards/0of3\.h5 \(seed: there 0, here 1\)"),
+        "foreign": (
+            foreign,
+            r"stranger\.h5 is not a shard of the same spec as shards/0of3\.h5 \(seed: there 0, here 1\)",
+        ),
         "damaged": (damaged, r"shards/1of3\.h5 is damaged in block 0"),
         "no data file": (text, r"text\.h5 is not an HDF5 file"),
         "not there": (lambda: [*cut(one, 3, [0, 1]), Path("shards/gone.h5")], r"There is no file shards/gone\.h5"),
@@ -151,13 +154,13 @@ def test_what_is_missing_doubled_damaged_or_foreign_is_named(case: str) -> None:
 
 
 def test_nothing_is_merged_from_nothing_or_from_itself() -> None:
-    with pytest.raises(UsageError, match="from no shards"):
+    with pytest.raises(UsageError, match=r"Name the shards of x\.h5"):
         merge_files(Path("x.h5"), [])
     parts = cut(recipe(), 2)
-    with pytest.raises(UsageError, match="to be made of itself"):
+    with pytest.raises(UsageError, match="cannot be made from itself"):
         merge_files(Path("shards/../shards/1of2.h5"), parts)
     parts[0].rename("y.h5.new")
-    with pytest.raises(UsageError, match=r"y\.h5\.new has a name that is needed while y\.h5 is being made"):
+    with pytest.raises(UsageError, match=r"y\.h5\.new has a name that is needed while y\.h5 is made"):
         merge_files(Path("y.h5"), [Path("y.h5.new"), parts[1]])
     open_dataset("y.h5.new")
     assert open_dataset(parts[1]).span.start == 4500

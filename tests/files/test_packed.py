@@ -81,7 +81,7 @@ def test_digests_are_checked_whatever_is_asked() -> None:
     content[offset + size // 2] ^= 1
     path.write_bytes(content)
     told = (
-        r"packed\.h5 is damaged in block 1 \(samples 4096\.\.4999\)\. It is packed, and cannot be mended: get it again"
+        r"packed\.h5 is damaged in block 1 \(samples 4096\.\.4999\)\. A packed file cannot be repaired\. Get it again"
     )
     file = DataFile(path)
     acts: list[Callable[[], object]] = [
@@ -102,7 +102,7 @@ def test_a_check_without_the_samples_in_memory_reads_them_block_by_block(monkeyp
     monkeypatch.setattr(memory, "available", lambda: 0)
     file = DataFile(path)
     file.check()
-    with pytest.raises(DataFileError, match=r"read into memory: 4\.0 MB, available are 0 B.*OUT --undo"):
+    with pytest.raises(DataFileError, match=r"needs 4\.0 MB of memory; only 0 B is available.*OUT --undo"):
         _ = file.images
 
 
@@ -115,7 +115,7 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
     path = made()
     total = sum(column.sample_bytes for column in DataFile(path).columns) * COUNT
     available(f"MemTotal: 9 kB\nMemAvailable:   {total // 1024} kB\n", monkeypatch)
-    with pytest.raises(DataFileError, match=r"Unpack it on a disk: capsbench pack FILE OUT --undo"):
+    with pytest.raises(DataFileError, match=r"Unpack it to disk: capsbench pack FILE OUT --undo"):
         open_dataset(path)
     available(f"MemTotal: 9 kB\nMemAvailable:   {total // 1024 + 1} kB\n", monkeypatch)
     open_dataset(path)
@@ -129,7 +129,7 @@ def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch)
         return np.zeros(shape, dtype)
 
     monkeypatch.setattr(np, "empty", little)
-    with pytest.raises(DataFileError, match="available is less"):
+    with pytest.raises(DataFileError, match="less is available"):
         open_dataset(path)
 
 
@@ -137,7 +137,7 @@ def test_samples_that_are_no_block_are_not_given() -> None:
     samples = DataFile(made()).packed_samples
     assert len(samples) == COUNT and len(samples(4096, 5000)["labels"]) == 904
     for start, stop in ((0, 5000), (1, 4096), (0, 4095), (4096, 5001)):
-        with pytest.raises(ValueError, match="are no block"):
+        with pytest.raises(ValueError, match="are not a block"):
             samples(start, stop)
 
 
@@ -219,7 +219,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a chunk that is too short": (rewritten("images", 4, lambda data: zlib.compress(b"")), "damaged in block 1"),
     "chunks of nothing": (
         lambda file: [rewritten("images", chunk, lambda data: zlib.compress(b""))(file) for chunk in range(5)],
-        "says that it is 4,014,080 bytes, which its chunks cannot be",
+        "states 4,014,080 bytes, which its chunks cannot unpack to",
     ),
     "a chunk that is a byte too short": (
         rewritten("images", 0, lambda data: zlib.compress(zlib.decompress(data)[:-1])),
@@ -233,19 +233,19 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a chunk with something after it": (rewritten("images", 0, lambda data: data + b"more"), "damaged in block 0"),
     "a chunk that is no deflate": (rewritten("labels", 0, lambda data: b"\xff" * 100), "damaged in block 0"),
     "a chunk far too long": (rewritten("labels", 0, lambda data: bytes(10_000)), "chunks that do not fit"),
-    "a chunk that is not deflated": (rewritten("labels", 0, zlib.decompress, mask=1), "some that are not its own"),
+    "a chunk that is not deflated": (rewritten("labels", 0, zlib.decompress, mask=1), "others than its own"),
     "a chunk with other samples": (
         rewritten("labels", 0, lambda data: zlib.compress(bytes(1024))),
         "damaged in block 0",
     ),
     "a chunk that is missing": (without_chunk, "lacks chunks"),
     "no chunks at all": (remade("images", rows=(COUNT, 28, 28), dtype="u1"), "lacks chunks"),
-    "other chunks": (remade("images", chunks=(1000, 28, 28)), "not in chunks of 1,024"),
-    "chunks of images' parts": (remade("images", chunks=(1024, 14, 28)), "not in chunks of 1,024"),
-    "one chunk": (remade("images", chunks=(COUNT, 28, 28)), "not in chunks of 1,024"),
+    "other chunks": (remade("images", chunks=(1000, 28, 28)), "nor in chunks of 1,024"),
+    "chunks of images' parts": (remade("images", chunks=(1024, 14, 28)), "nor in chunks of 1,024"),
+    "one chunk": (remade("images", chunks=(COUNT, 28, 28)), "nor in chunks of 1,024"),
     "a huge chunk": (
         remade("images", rows=(COUNT, 2048, 2048), dtype="u1", chunks=(1, 2048, 2048)),
-        "not in chunks of 1,024",
+        "nor in chunks of 1,024",
     ),
     "huge chunks": (
         remade("images", rows=(COUNT, 1500, 1500), dtype="u1", chunks=(1024, 1500, 1500)),
@@ -259,22 +259,22 @@ HOSTILE: dict[str, tuple[Change, str]] = {
         remade("images", rows=(2**62, 28, 28), dtype="u1", chunks=(1024, 28, 28)),
         "which [0-9,]+ cannot unpack to",
     ),
-    "shuffled, too": (remade("images", shuffle=True), "not packed by deflate alone"),
-    "checked by HDF5, too": (remade("images", fletcher32=True), "not packed by deflate alone"),
-    "another filter": (remade("images", compression="lzf"), "not packed by deflate alone"),
-    "no filter": (remade("images", compression=None), "not packed by deflate alone"),
+    "shuffled, too": (remade("images", shuffle=True), "other filters than deflate"),
+    "checked by HDF5, too": (remade("images", fletcher32=True), "other filters than deflate"),
+    "another filter": (remade("images", compression="lzf"), "other filters than deflate"),
+    "no filter": (remade("images", compression=None), "other filters than deflate"),
     "deflated with a filter nobody has": (
         remade("images", compression=32_123, allow_unknown_filter=True, rows=(COUNT, 28, 28), dtype="u1"),
-        "not packed by deflate alone",
+        "other filters than deflate",
     ),
-    "room to grow": (remade("labels", maxshape=(None,)), "not in chunks of 1,024"),
+    "room to grow": (remade("labels", maxshape=(None,)), "nor in chunks of 1,024"),
     "another type": (remade("images", content=lambda old: old.astype("<u2")), "types and sizes"),
     "objects": (
         remade("labels", content=lambda old: old.astype("S1").astype(object), dtype=h5py.string_dtype()),
-        "types and sizes|not in chunks",
+        "types and sizes|nor in chunks",
     ),
     "a sample fewer": (remade("labels", content=lambda old: old[:-1]), "types and sizes"),
-    "some packed and some not": (contiguous, "some of its data sets are packed"),
+    "some packed and some not": (contiguous, "some of its arrays are packed"),
     "packed digests": (chunked_digests, "not stored contiguously"),
 }
 

@@ -119,7 +119,7 @@ def test_a_damaged_file_is_not_packed() -> None:
     path = plain()
     place = DataFile(path).extents["images"]
     overwrite(path, place.offset + 4100 * place.sample_bytes, b"\x55")
-    with pytest.raises(DataFileError, match=r"block 1 \(samples 4096\.\.4999\)\. Mend it with: capsbench verify"):
+    with pytest.raises(DataFileError, match=r"block 1 \(samples 4096\.\.4999\)\. Repair it with: capsbench verify"):
         pack_file(path, PACKED)
     overwrite(path, place.offset, b"\x55")
     with pytest.raises(DataFileError, match=r"block 0 .* block 1"):
@@ -151,7 +151,7 @@ def test_a_file_that_changes_while_it_is_packed_is_told(monkeypatch: pytest.Monk
 
 def test_a_canvas_too_large_is_not_packed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("capsbench.files.packing.LARGEST_CHUNK", 1024 * 784 - 1)
-    with pytest.raises(DataFileError, match="has 784 bytes a sample in one data set; 783 can be packed"):
+    with pytest.raises(DataFileError, match="has 784 bytes a sample in one array; at most 783 can be packed"):
         pack_file(plain(), PACKED)
 
 
@@ -159,7 +159,7 @@ def test_what_stands_where_the_packed_file_goes_is_left_or_refused() -> None:
     path = plain(count=50)
     for content in (b"", b"a text", path.read_bytes()):
         PACKED.write_bytes(content)
-        with pytest.raises((UsageError, DataFileError), match="Add --force to write over it, or choose another name"):
+        with pytest.raises((UsageError, DataFileError), match="Add --force to overwrite it, or choose another name"):
             pack_file(path, PACKED)
         assert PACKED.read_bytes() == content
     made = pack_file(path, PACKED, force=True)
@@ -173,13 +173,13 @@ def test_what_stands_where_the_packed_file_goes_is_left_or_refused() -> None:
     with pytest.raises(DataFileError, match=r"damaged in block 0 .* Add --force"):
         pack_file(path, PACKED)
     other = generate_file(recipe(count=51), Path("other.h5")).path
-    with pytest.raises(UsageError, match=r"packed\.h5 exists, and is not other\.h5 packed"):
+    with pytest.raises(UsageError, match=r"packed\.h5 exists, and is not the packed other\.h5"):
         pack_file(other, PACKED)
     pack_file(path, PACKED, force=True)
     assert PACKED.read_bytes() == whole
     PACKED.unlink()
     PACKED.mkdir()
-    with pytest.raises(StorageError, match="a folder stands there"):
+    with pytest.raises(StorageError, match="it is a folder"):
         pack_file(path, PACKED, force=True)
 
 
@@ -199,18 +199,18 @@ def test_a_file_is_not_packed_onto_itself_nor_twice_nor_unpacked_twice() -> None
     Path("soft.h5").symlink_to(path)
     os.link(path, "hard.h5")
     for same in (path, Path("soft.h5"), Path("hard.h5"), Path("../") / Path.cwd().name / path):
-        with pytest.raises(UsageError, match="was to be made of itself"):
+        with pytest.raises(UsageError, match="cannot be made from itself"):
             pack_file(path, same, force=True)
     for ending in ("h5.new", "h5.partial", "h5.lock", "json", "json.new"):
         for act, source in ((pack_file, path), (unpack_file, PACKED)):
             meanwhile = source.rename(f"back.{ending}")
-            with pytest.raises(UsageError, match=r"has a name that is needed while back\.h5 is being made"):
+            with pytest.raises(UsageError, match=r"has a name that is needed while back\.h5 is made"):
                 act(meanwhile, BACK, force=True)
             meanwhile.rename(source)
     os.link(PACKED, "packed-too.h5")
-    with pytest.raises(UsageError, match="was to be made of itself"):
+    with pytest.raises(UsageError, match="cannot be made from itself"):
         unpack_file(PACKED, Path("packed-too.h5"), force=True)
-    with pytest.raises(UsageError, match=r"packed already\. To unpack it: capsbench pack FILE OUT --undo"):
+    with pytest.raises(UsageError, match=r"packed already\. Unpack it with: capsbench pack FILE OUT --undo"):
         pack_file(PACKED, BACK)
     with pytest.raises(UsageError, match="is not packed"):
         unpack_file(path, BACK)
@@ -227,7 +227,7 @@ def test_a_packed_file_is_not_written_in_place() -> None:
     pack_file(plain(count=50), PACKED)
     before = PACKED.read_bytes()
     way_out = (
-        r"packed and cannot be written in place\. If it is whole, unpack it with: capsbench pack packed\.h5 OUT --undo"
+        r"packed and cannot be written in place\. If it is undamaged, unpack it with: capsbench pack packed\.h5 OUT"
     )
     with pytest.raises(UsageError, match=way_out):
         repair_file(PACKED)
@@ -245,7 +245,7 @@ def unpack_to_packed() -> None:
     unpack_file(Path("other.h5"), PACKED)
 
 
-def test_a_contiguous_file_is_mended_from_its_packed_copy() -> None:
+def test_a_contiguous_file_is_repaired_from_its_packed_copy() -> None:
     path = plain()
     whole = path.read_bytes()
     pack_file(path, PACKED)

@@ -21,7 +21,7 @@ from .small_files import names, recipe
 @pytest.mark.parametrize("content", ["my own notes", '{"spec": {"mine": 1}}', "[]"])
 def test_a_users_own_file_where_the_sidecar_goes_is_not_lost(content: str) -> None:
     Path("x.json").write_text(content)
-    with pytest.raises(SpecMismatchError, match=r"x\.json stands where the sidecar of x\.h5 goes.*--force"):
+    with pytest.raises(SpecMismatchError, match=r"x\.json is not the sidecar of x\.h5.*--force"):
         generate_file(recipe(), Path("x.h5"))
     assert Path("x.json").read_text() == content
     assert names() == ["x.json"]
@@ -68,7 +68,7 @@ def test_what_is_no_sidecar_beside_a_whole_file_is_left(content: str) -> None:
 def test_a_pipe_where_the_sidecar_goes_is_not_waited_for() -> None:
     os.mkfifo("x.json")
     assert read_sidecar(Path("x.h5")) is None
-    with pytest.raises(SpecMismatchError, match="stands where the sidecar"):
+    with pytest.raises(SpecMismatchError, match="is not the sidecar"):
         generate_file(recipe(), Path("x.h5"))
 
 

@@ -174,14 +174,14 @@ def test_a_folder_where_the_file_should_go_is_refused_before_anything_is_drawn(f
     Path("x.h5").mkdir()
     one = recipe()
     counter = counting(one)
-    with pytest.raises(StorageError, match="a folder stands there"):
+    with pytest.raises(StorageError, match="it is a folder"):
         generate_file(one, Path("x.h5"), force=force)
     assert names() == ["x.h5"] and not counter.drawn
 
 
 def test_too_little_space_is_refused_before_there_is_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    with pytest.raises(StorageError, match=r"needs 8\.0 MB, free are 1\.0 MB"):
+    with pytest.raises(StorageError, match=r"needs 8\.0 MB; only 1\.0 MB is free"):
         generate_file(recipe(count=MANY), Path("x.h5"))
     assert names() == []
 
@@ -319,7 +319,7 @@ def test_a_file_system_that_cannot_sync_meanwhile_is_no_failure(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["x.json", "x", "x.h5.partial", "below/x.hdf5"])
 def test_a_file_of_another_ending_is_not_made(name: str) -> None:
-    with pytest.raises(UsageError, match=r"the name of a data file ends in \.h5"):
+    with pytest.raises(UsageError, match=r"name of a data file must end in \.h5"):
         generate_file(recipe(), Path(name))
     assert names() == []
 

@@ -142,7 +142,7 @@ def test_where_labels_tell_nothing_sources_are_unknown(split: str | None) -> Non
 
 def test_a_split_that_the_labels_contradict_is_refused() -> None:
     write_mat(drawn())
-    with pytest.raises(ParameterError, match=r"Split test was asked.*embedded's validation digits.*Leave --split out"):
+    with pytest.raises(ParameterError, match=r"--split is test.*embedded's validation digits.*Leave --split out"):
         import_affnist(MAT, OUT, split="test")
     assert left() == ["x.mat"]
     assert import_affnist(MAT, OUT, split="validation").written == 1600
@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_read() -> None:
     with pytest.raises(UnknownNameError, match="No split is called 'tset'"):
         import_affnist(MAT, OUT, split="tset")
     for name in ("x", "x.mat", "."):
-        with pytest.raises(UsageError, match=r"ends in .h5"):
+        with pytest.raises(UsageError, match=r"must end in .h5"):
             import_affnist(MAT, Path(name), force=True)
 
 
@@ -169,7 +169,7 @@ def test_a_file_that_is_there_is_left_and_another_is_not_written_over() -> None:
     assert len(open_dataset(OUT)) == 900
 
 
-def test_damage_is_mended_by_importing_again_and_nothing_else() -> None:
+def test_damage_is_repaired_by_importing_again_and_nothing_else() -> None:
     import_affnist(write_mat(drawn()), OUT)
     before = OUT.read_bytes()
     damaged = bytearray(before)
@@ -177,12 +177,12 @@ def test_damage_is_mended_by_importing_again_and_nothing_else() -> None:
     OUT.write_bytes(damaged)
     with pytest.raises(DataFileError, match="damaged in block 0"):
         open_dataset(OUT)
-    with pytest.raises(DataFileError, match=r"cannot be drawn anew. Import it again: capsbench import affnist"):
+    with pytest.raises(DataFileError, match=r"Import the file of affNIST again: capsbench import affnist"):
         repair_file(OUT)
     assert OUT.read_bytes() == damaged
     assert import_affnist(MAT, OUT).written == 1600
     assert OUT.read_bytes() == before
-    with pytest.raises(DataFileError, match="Import it again"):
+    with pytest.raises(DataFileError, match="Import the file of affNIST again"):
         wrong_samples(open_dataset(OUT), 5)
 
 
@@ -240,7 +240,7 @@ HEADER = b"MATLAB".ljust(124)
         (HEADER + b"\x00\x01IM", "no variable affNISTdata"),
         (HEADER + b"\x00\x01IM" + b"\xff" * 100, "it is damaged"),
         (cut, "it is damaged"),
-        (lambda batch: write_mat(batch, image=np.zeros((3, 3))).read_bytes(), "its image is 3x3"),
+        (lambda batch: write_mat(batch, image=np.zeros((3, 3))).read_bytes(), "its image must be 1600xN, got 3x3"),
     ],
 )
 def test_a_file_that_is_none_of_affnist_is_refused_in_two_lines(content: Any, message: str) -> None:
@@ -269,15 +269,15 @@ def test_what_is_no_file_is_refused() -> None:
     ("body", "message"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended by SIGSEGV"),
-        ("import os; os._exit(3)", r"what reads it failed \(exit code 3\)"),
+        ("import os; os._exit(3)", r"its reader failed \(exit code 3\)"),
         ("bytearray(5 << 30)", "more memory than an import may take"),
         ("raise UnboundLocalError('\\x1b[2Jhidden')", r"it is damaged \(UnboundLocalError:  \[2Jhidden\)"),
         ("raise RecursionError('x' * 9000)", r"RecursionError: x{100,200}\.\.\.\."),
-        ("raise SystemExit('so long')", r"what reads it failed \(so long\)"),
-        ("print('words'); import os; os._exit(0)", "what reads it failed"),
-        ("print('{\"samples\": 5}', flush=True); import os; os._exit(0)", "handed over something else"),
-        ("print('{\"samples\": true}', flush=True); import os; os._exit(0)", "handed over something else"),
-        ("print('[' * 9000, flush=True); import os; os._exit(0)", "what reads it failed"),
+        ("raise SystemExit('so long')", r"its reader failed \(so long\)"),
+        ("print('words'); import os; os._exit(0)", "its reader failed"),
+        ("print('{\"samples\": 5}', flush=True); import os; os._exit(0)", "did not deliver its samples"),
+        ("print('{\"samples\": true}', flush=True); import os; os._exit(0)", "did not deliver its samples"),
+        ("print('[' * 9000, flush=True); import os; os._exit(0)", "its reader failed"),
     ],
 )
 def test_whatever_becomes_of_the_reader_is_an_error(body: str, message: str, reader: Callable[[str], None]) -> None:
@@ -321,7 +321,7 @@ def test_what_a_reader_hands_over_is_checked_again(place: int, content: bytes, m
         return ended
 
     monkeypatch.setattr(importing, "in_child", forged)
-    with pytest.raises(DataFileError, match="handed over something else"):
+    with pytest.raises(DataFileError, match="did not deliver its samples"):
         import_affnist(write_mat(drawn(count=3)), OUT)
 
 
@@ -344,7 +344,7 @@ def test_where_nothing_can_be_written_storage_is_what_fails(monkeypatch: pytest.
     limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))"
     (tmp_path / "sitecustomize.py").write_text(limited)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    with pytest.raises(StorageError, match=r"x.h5 could not be written: File too large. Free are"):
+    with pytest.raises(StorageError, match=r"x.h5 could not be written: File too large. Only"):
         import_affnist(MAT, OUT)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(StorageError, match="No process could be started"):

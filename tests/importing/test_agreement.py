@@ -148,7 +148,8 @@ def test_of_a_large_file_evenly_spread_samples_are_seen(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("digits", "why"), [("unknown", "nothing says which"), (FULL, "Full MNIST's test digits are needed")]
+    ("digits", "why"),
+    [("unknown", "the digits of the file are"), (FULL, "Full MNIST's test digits are needed")],
 )
 def test_what_cannot_be_redrawn_is_said(digits: str, why: str) -> None:
     result = measure_agreement(imported(drawn(), digits=digits))
@@ -168,7 +169,7 @@ def test_transforms_that_nobody_draws_are_left_out() -> None:
     assert redrawing is not None
     assert redrawing.samples == ((shown % 2 == 1) & (shown % 10 != 7)).sum() and redrawing.ours == 0
     result = measure_agreement(imported(replace(batch, transform=odd * 0)))
-    assert result.redrawing is None and "no sample has a transform that can be drawn" in result.not_redrawn
+    assert result.redrawing is None and "no sample has a transform that we can draw" in result.not_redrawn
 
 
 def test_blank_images_have_no_box() -> None:

@@ -47,7 +47,7 @@ def test_bytes_are_told_in_steps_of_a_thousand(count: float, text: str) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
-    told = pytest.raises(StorageError, match=r"It needs 4\.2 MB, free are 1\.0 MB\. Free some space")
+    told = pytest.raises(StorageError, match=r"It needs 4\.2 MB; only 1\.0 MB is free\. Free some space")
     with told, storage_errors(Path("x.h5"), needed=4_200_000):
         failing(number)()
 
