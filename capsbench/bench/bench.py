@@ -1,6 +1,6 @@
-"""What a suite is handed: one cell to measure, and a bench that has the data, the device and the model ready."""
+"""The bench that a suite works on: for one cell, its data, its network, training and predictions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,27 @@ from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.data.samples import Samples
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
+from capsbench.evaluation.inference import predict
+from capsbench.evaluation.predictions import Predictions
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
-from capsbench.training.config import TrainConfig, Trained
+from capsbench.training.config import Selected, TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
 from capsbench.training.trainer import Trainer
 
 
 @dataclass
 class Bench:
-    """Data, model and folders for a cell.
+    """Data, network and folders of a cell.
 
     Attributes:
-        cell: What is measured.
-        folder: Everything that the run writes lies below it.
-        digits: Where the digits come from: ``auto``, ``embedded`` or a folder.
-        report: Gets a line now and then.
-        progress: Makes what is told of how far training is.
+        cell: The cell that is measured.
+        folder: The run writes into this folder only.
+        digits: The source digits: ``auto``, ``embedded`` or a folder.
+        report: Called with a line now and then.
+        progress: Shows how far training is.
         tensorboard: Whether training also logs for TensorBoard.
-        data: What was used, for the result.
+        data: The data sets that were used, by role, for the result.
     """
 
     cell: Cell
@@ -45,19 +47,27 @@ class Bench:
     data: dict[str, Any] = field(default_factory=dict)
 
     def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
-        """Samples without a file, noted under the role they play."""
+        """Samples without a file, noted under the role that they play."""
         stream = Stream(make_recipe(generator, split=split, digits=self.digits, **recipe))
         self.data[role] = {"spec": stream.spec.to_dict()}
         return stream
 
     def file(self, role: str, generator: str, split: str, **recipe: Any) -> DataFile:
-        """A data file, made if it is missing and checked if it is there, noted under the role it plays."""
+        """A data file, generated if it is missing and checked if it is there, noted under the role that it plays."""
         made: Recipe = make_recipe(generator, split=split, digits=self.digits, **recipe)
         path = self.folder / "data" / f"{file_name(generator)}-{split}-{made.spec.sha256[:12]}.h5"
         try:
-            generate_file(made, path, wait=True)  # another run beside this one may be making it
-        except DataFileError:  # beyond repair, and its name says what it should be
+            generate_file(made, path, wait=True)  # another run may be generating it right now
+        except DataFileError:  # beyond repair; its name holds its spec's hash, so that it is ours to replace
             generate_file(made, path, force=True, wait=True)
+        return self.opened(role, path)
+
+    def opened(self, role: str, path: str | Path) -> DataFile:
+        """A data file that is there, such as one of the user's to test on, noted under the role that it plays.
+
+        Raises:
+            DataFileError: It is damaged or not ours.
+        """
         file = open_dataset(path, digits=self.digits)
         self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
         return file
@@ -67,7 +77,7 @@ class Bench:
         return load_digits(split, self.digits)
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
-        """The cell's model, its initial weights drawn from the cell's seed; ``changes`` win over its parameters."""
+        """The cell's network, with initial weights from the cell's seed; ``changes`` win over its parameters."""
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
             parameters = {**self.cell.parameters, **changes}
@@ -83,17 +93,17 @@ class Bench:
         config: TrainConfig | None = None,
         name: str = "",
     ) -> Trained:
-        """Trains a model with the cell's seed on its device; goes on where an earlier run was stopped.
+        """Trains a network with the cell's seed on its device; continues where an earlier run was stopped.
 
         Checkpoints go below ``checkpoints``, the log of metrics beside the cell's result as JSON lines.
 
         Args:
-            model: What to train, in place.
+            model: The network; it is trained in place.
             training: ``epochs`` samples for each digit.
-            validation: What selects; never test digits.
-            watch: Further data sets to note the accuracy on at each look; they select nothing.
-            config: How to train, where that is not what the cell's settings say.
-            name: Tells apart several trainings of one cell.
+            validation: Selects the checkpoints; never test digits.
+            watch: Further data sets whose accuracy each validation notes; they select nothing.
+            config: How to train, where it differs from the cell's settings.
+            name: Tells several trainings of one cell apart.
         """
         parts = [part for part in (self.cell.name, name) if part]
         log = MetricsLog(
@@ -114,7 +124,42 @@ class Bench:
         with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
             return trainer.run(self.report, progress)
 
+    def predict(self, model: torch.nn.Module, data: Samples) -> Predictions:
+        """The model's answers to a data set, on the cell's device; see `capsbench.evaluation.inference.predict`."""
+        return predict(model, data, device=self.cell.device)
 
-def count_parameters(model: torch.nn.Module) -> int:
-    """How many numbers training sets."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    def each_checkpoint(
+        self,
+        model: torch.nn.Module,
+        trained: Trained,
+        names: Iterable[str],
+        measure: Callable[[Selected], Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Measures the selected checkpoints; one that has two names is measured once.
+
+        Args:
+            model: Gets the weights of each checkpoint.
+            trained: What `train` returned.
+            names: Of `capsbench.training.config.Trained.selected`; those that were not reached are left out.
+            measure: Measures the model with the weights of a checkpoint.
+
+        Returns:
+            For each name the step, the epoch, the validation accuracy and what was measured.
+        """
+        measured: dict[int, Mapping[str, Any]] = {}
+        checkpoints = {}
+        for name in names:
+            if name not in trained.selected:
+                continue
+            selected = trained.selected[name]
+            if selected.step not in measured:
+                model.load_state_dict(selected.state)
+                measured[selected.step] = measure(selected)
+            facts = {"step": selected.step, "epoch": selected.epoch, "validation": selected.accuracy}
+            checkpoints[name] = {**facts, **measured[selected.step]}
+        return checkpoints
+
+    @staticmethod
+    def count_parameters(model: torch.nn.Module) -> int:
+        """How many numbers training sets."""
+        return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, UInt8Array
 from capsbench.data.samples import Samples, Subset
@@ -148,6 +147,8 @@ def _parts(test: Samples) -> Iterator[tuple[IndexArray, ArrayBatch, UInt8Array]]
 
 def _compared(present: npt.NDArray[Any], absent: npt.NDArray[Any]) -> dict[str, float]:
     """Both means, and the AUC from Mann and Whitney's U; a tie counts half."""
+    from scipy import stats  # takes a second to import
+
     ranks = stats.rankdata(np.concatenate([present, absent]))  # float64, whatever is ranked
     above = ranks[: present.size].sum() - present.size * (present.size + 1) / 2
     auc = above / (present.size * absent.size)

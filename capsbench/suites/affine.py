@@ -2,30 +2,33 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
-from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import CLASSES
-from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
 from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
 from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, one_at_a_time
-from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
-from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Point
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import ReportedValue, by_network
-from capsbench.report.numbers import percent, seeds_of, spread
+from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import UNKNOWN
+from capsbench.training.config import Selected
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from capsbench.bench.bench import Bench
+    from capsbench.data.streaming import Stream
+    from capsbench.files.datafile import DataFile
+
 
 SELECTIONS = {"target": "first at target", "best": "best validation", "last": "last epoch"}
 """The checkpoints that are evaluated, and what a table calls them."""
@@ -146,32 +149,28 @@ class Affine:
         ),
     )
 
-    def run(self, bench: Bench) -> dict[str, Any]:
+    def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: AffineSettings = bench.cell.settings
-        seed, device = settings.data_seed, bench.cell.device
-        tests = _tests(bench, settings)  # first: what is wrong with them must not show after the training
+        seed = settings.data_seed
+        tests = _tests(bench, settings)  # first, so that a fault in them shows before the training
         sets, moved = _sets(bench, settings)
         training = bench.stream("training", "padded", "train", seed=seed, variants=settings.epochs)
         validation = bench.file("validation", "padded", "validation", seed=seed)
         watched = bench.file("affine validation", "affnist", "validation", seed=seed)
         model = bench.model(self.image_size)
         trained = bench.train(model, training, validation, watch={"affine": watched})
-        checkpoints: dict[str, Any] = {}
-        measured: dict[int, dict[str, Any]] = {}  # the best and the last are often one
         factors: dict[str, Any] = {}
-        for name, selected in trained.selected.items():
-            if selected.step not in measured:
-                model.load_state_dict(selected.state)
-                answers = {role: predict(model, data, device=device) for role, data in tests.items()}
-                measured[selected.step] = _measured(answers, tests)
-                if selected.step == trained.selected["best"].step:
-                    factors = _factors(model, answers["affine"], tests["affine"], sets, moved, device)
-            facts = {"step": selected.step, "epoch": selected.epoch, "validation": selected.accuracy}
-            checkpoints[name] = facts | measured[selected.step]
+
+        def measure(selected: Selected) -> dict[str, Any]:
+            answers = {role: bench.predict(model, data) for role, data in tests.items()}
+            if selected.step == trained.selected["best"].step:
+                factors.update(_factors(bench, model, answers["affine"], tests["affine"], sets, moved))
+            return _measured(answers, tests)
+
         return {
-            "parameters": count_parameters(model),
-            "checkpoints": checkpoints,
+            "parameters": bench.count_parameters(model),
+            "checkpoints": bench.each_checkpoint(model, trained, trained.selected, measure),
             "factors": factors,
             **trained.metrics(),
         }
@@ -204,8 +203,7 @@ class Affine:
             for model, cells in networks.items()
             if np.mean([cell.metrics["checkpoints"]["last"]["clean"]["share"] for cell in cells]) < 2 / CLASSES
         ]
-        if len(seeds_of(results)) < 3:
-            notes.append("Fewer than three seeds: a difference of a point or two between networks means nothing.")
+        notes += few_seeds_note(results, "a point or two")
         return Table(headers=["model", "parameters", "seeds", "checkpoint", "epoch", *columns], rows=rows, notes=notes)
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
@@ -215,7 +213,7 @@ class Affine:
         return [chart for chart in charts if any(chart.series.values())]
 
 
-def _tests(bench: Bench, settings: AffineSettings) -> dict[str, DataFile]:
+def _tests(bench: "Bench", settings: AffineSettings) -> "dict[str, DataFile]":
     """What every checkpoint is tested on, by its role."""
     seed, variants = settings.data_seed, settings.variants
     given = {"file": _given(bench, settings.test)} if settings.test else {}
@@ -227,13 +225,13 @@ def _tests(bench: Bench, settings: AffineSettings) -> dict[str, DataFile]:
     }
 
 
-def _given(bench: Bench, path: str) -> DataFile:
+def _given(bench: "Bench", path: str) -> "DataFile":
     """The file that was given to test on.
 
     Raises:
         DataFileError: It is damaged, not ours, or does not show single test digits of 40x40.
     """
-    file = open_dataset(Path(path), digits=bench.digits)
+    file = bench.opened("file", path)
     if file.shard is not None:
         raise DataFileError(f"{path} is a shard of its data set; test on all of it: capsbench merge OUT SHARD...")
     height, width = file.images.shape[1:]
@@ -243,11 +241,10 @@ def _given(bench: Bench, path: str) -> DataFile:
             f"{path} shows {shown} of split {file.spec.split!r} in {height}x{width}; the suite affine tests on single "
             f"digits of split 'test' in {Affine.image_size}x{Affine.image_size}."
         )
-    bench.data["file"] = {"spec": file.spec.to_dict(), "digest": file.digest}
     return file
 
 
-def _sets(bench: Bench, settings: AffineSettings) -> tuple[dict[str, dict[float, Stream]], Stream]:
+def _sets(bench: "Bench", settings: AffineSettings) -> "tuple[dict[str, dict[float, Stream]], Stream]":
     """The test digits with one factor fixed and the others neutral, by factor and value; and digits that only move.
 
     They are streams: each is looked at once, and drawn faster than a network looks at it.
@@ -270,7 +267,7 @@ def _sets(bench: Bench, settings: AffineSettings) -> tuple[dict[str, dict[float,
     return sets, bench.stream("translation", "padded", "test", seed=seed, variants=settings.variants, parameters=moved)
 
 
-def _measured(answers: Mapping[str, Predictions], tests: Mapping[str, DataFile]) -> dict[str, Any]:
+def _measured(answers: Mapping[str, Predictions], tests: "Mapping[str, DataFile]") -> dict[str, Any]:
     """The accuracies of a checkpoint, and its gaps; an image of which no digit is known is taken for one of its own."""
     own = {role: np.arange(len(one.source), dtype=np.int32) for role, one in answers.items() if one.source.min() < 0}
     answers = {role: replace(one, source=own.get(role, one.source)) for role, one in answers.items()}
@@ -283,17 +280,17 @@ def _measured(answers: Mapping[str, Predictions], tests: Mapping[str, DataFile])
 
 
 def _factors(
-    model: torch.nn.Module,
+    bench: "Bench",
+    model: "nn.Module",
     answers: Predictions,
-    affine: DataFile,
-    sets: Mapping[str, Mapping[float, Stream]],
-    moved: Stream,
-    device: str,
+    affine: "DataFile",
+    sets: "Mapping[str, Mapping[float, Stream]]",
+    moved: "Stream",
 ) -> dict[str, Any]:
     """Accuracy against each factor: in the answers to affnist, where all vary at once, and alone."""
     assert affine.transform is not None and moved.shift is not None
-    alone = one_at_a_time(model, sets, reach=REACH, device=device)
-    translation = binned(predict(model, moved, device=device), displacement(moved.shift), EDGES["translation"])
+    alone = one_at_a_time(model, sets, reach=REACH, device=bench.cell.device)
+    translation = binned(bench.predict(model, moved), displacement(moved.shift), EDGES["translation"])
     return {"all at once": by_factor(answers, affine.transform), "alone": alone | {"translation": translation}}
 
 

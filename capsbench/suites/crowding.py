@@ -3,25 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import nn
 
-from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
-from capsbench.data.streaming import Stream
 from capsbench.errors import ParameterError
 from capsbench.evaluation.accuracy import Accuracy, accuracy
-from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import by_network
-from capsbench.report.numbers import percent, seeds_of, spread
+from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from capsbench.bench.bench import Bench
+    from capsbench.data.streaming import Stream
+
 
 KINDS = ("digits", "shuffled")
 """Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, without its strokes."""
@@ -80,7 +83,7 @@ class Crowding:
         "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {}),
     }
 
-    def run(self, bench: Bench) -> dict[str, Any]:
+    def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: CrowdingSettings = bench.cell.settings
         alone: Mapping[str, Any] = {"seed": settings.data_seed, "preset": "alone"}
@@ -88,13 +91,10 @@ class Crowding:
         validation = bench.file("validation", "crowded", "validation", **alone)
         model = bench.model(self.image_size)
         trained = bench.train(model, training, validation)
-        best = trained.selected["best"]
-        model.load_state_dict(best.state)
-        measured = _measure(model, bench)
         return {
-            "parameters": count_parameters(model),
+            "parameters": bench.count_parameters(model),
             **trained.metrics(),
-            "checkpoints": {"best": {"step": best.step, "epoch": best.epoch, "validation": best.accuracy, **measured}},
+            "checkpoints": bench.each_checkpoint(model, trained, ["best"], lambda selected: _measure(model, bench)),
         }
 
     def table(self, results: Sequence[Result]) -> Table:
@@ -125,8 +125,7 @@ class Crowding:
             "The paper has no such experiment; there is no figure of its to compare with.",
             *paired_notes(results, {"alone": (*at, "alone"), f"digits at {nearest} px": (*at, KINDS[0], nearest)}),
         ]
-        if len(seeds_of(results)) < 3:
-            notes.append("Fewer than three seeds: between flankers those of one network may be several points apart.")
+        notes += few_seeds_note(results, "several points")
         return Table(
             headers=[
                 "model", "parameters", "seeds", "flankers", "alone",
@@ -175,7 +174,7 @@ class Crowding:
         ]
 
 
-def _measure(model: nn.Module, bench: Bench) -> dict[str, Any]:
+def _measure(model: "nn.Module", bench: "Bench") -> dict[str, Any]:
     """Accuracy alone and in every condition, the critical spacings, and how often a flanker is named.
 
     The conditions are streams: each is drawn once a cell, faster than a network looks at it, and 17 files would take
@@ -183,19 +182,19 @@ def _measure(model: nn.Module, bench: Bench) -> dict[str, Any]:
     """
     settings: CrowdingSettings = bench.cell.settings
 
-    def condition(role: str, **parameters: Any) -> Stream:
+    def condition(role: str, **parameters: Any) -> "Stream":
         return bench.stream(
             role, "crowded", "test", seed=settings.data_seed, variants=settings.variants, parameters=parameters
         )
 
-    alone = accuracy(predict(model, condition("alone", flankers="none"), device=bench.cell.device))
+    alone = accuracy(bench.predict(model, condition("alone", flankers="none")))
     measured: dict[str, Any] = {"alone": alone.to_dict(), "critical spacing": {}, "flanker named": {}}
     for kind in KINDS:
         found: dict[int, Accuracy] = {}
         named: dict[str, Any] = {}
         for spacing in settings.spacings:
             data = condition(f"{kind} at {spacing} px", flankers=kind, spacing=spacing)
-            answers = predict(model, data, device=bench.cell.device)
+            answers = bench.predict(model, data)
             found[spacing] = accuracy(answers)
             named[str(spacing)] = _flanker_named(answers, data)
         measured[kind] = {str(spacing): one.to_dict() for spacing, one in found.items()}
@@ -204,7 +203,7 @@ def _measure(model: nn.Module, bench: Bench) -> dict[str, Any]:
     return measured
 
 
-def _flanker_named(answers: Predictions, data: Stream) -> dict[str, Any]:
+def _flanker_named(answers: Predictions, data: "Stream") -> dict[str, Any]:
     """How often the answer is the class of a flanker; that is never the target's."""
     sampler: Any = data.recipe.sampler
     flankers = sampler.flankers(np.arange(len(data)))  # [N, 2]

@@ -3,24 +3,24 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 
-from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.evaluation.accuracy import accuracy
-from capsbench.evaluation.inference import predict
-from capsbench.files.datafile import DataFile
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Point
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import ReportedValue, at_paper_size, by_network
-from capsbench.report.numbers import error_percent, seeds_note, seeds_of
+from capsbench.report.numbers import error_percent, few_seeds_note, seeds_note
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.system.timing import duration
+
+if TYPE_CHECKING:
+    from capsbench.bench.bench import Bench
+
 
 SELECTIONS = {"best": "best validation", "last": "last step"}
 """The checkpoints that are evaluated, and what a chart calls them."""
@@ -96,7 +96,7 @@ class MNIST:
             for row, figure in TABLE_1.items()
         ]
 
-    def run(self, bench: Bench) -> dict[str, Any]:
+    def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: MNISTSettings = bench.cell.settings
         seed = settings.data_seed
@@ -107,13 +107,10 @@ class MNIST:
         test = bench.file("test", "padded", "test", **plain)
         model = bench.model(SIDE)
         trained = bench.train(model, training, validation)
-        checkpoints = {}
-        for name in SELECTIONS:
-            selected = trained.selected[name]
-            model.load_state_dict(selected.state)
-            facts = {"step": selected.step, "epoch": selected.epoch, "validation": selected.accuracy}
-            checkpoints[name] = facts | {"test": _test(model, test, bench.cell.device)}
-        return {"parameters": count_parameters(model), "checkpoints": checkpoints, **trained.metrics()}
+        checkpoints = bench.each_checkpoint(
+            model, trained, SELECTIONS, lambda selected: {"test": accuracy(bench.predict(model, test)).to_dict()}
+        )
+        return {"parameters": bench.count_parameters(model), "checkpoints": checkpoints, **trained.metrics()}
 
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each network: means over seeds, and standard deviations where there are several."""
@@ -136,8 +133,7 @@ class MNIST:
             "Error: test digits, unmoved, that are not named right.",
             *paired_notes(results, {"Test accuracy, best validation": ("checkpoints", "best", "test")}),
         ]
-        if len(seeds_of(results)) < 3:
-            notes.append("Fewer than three seeds: a difference of some tenths between networks means nothing.")
+        notes += few_seeds_note(results, "some tenths")
         headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step", "training"]
         return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes)
 
@@ -174,10 +170,6 @@ class MNIST:
                 note=note,
             ),
         ]
-
-
-def _test(model: torch.nn.Module, test: DataFile, device: str) -> dict[str, Any]:
-    return accuracy(predict(model, test, device=device)).to_dict()
 
 
 def _curve(cells: Sequence[Result]) -> list[Point]:

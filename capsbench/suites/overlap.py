@@ -3,24 +3,27 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from torch import nn
 
-from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.errors import UnknownNameError
-from capsbench.evaluation.inference import predict
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.evaluation.predictions import Predictions
-from capsbench.files.datafile import DataFile
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import ReportedValue, by_network
-from capsbench.report.numbers import error_percent, seeds_note, seeds_of, spread
+from capsbench.report.numbers import error_percent, few_seeds_note, seeds_note, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from capsbench.bench.bench import Bench
+    from capsbench.files.datafile import DataFile
+
 
 SELECTIONS = {"best": "best validation", "last": "last epoch"}
 OVERLAPS = (0, 10, 20, 30, 40, 100)  # percent of ink: edges of the bins of the error
@@ -103,10 +106,10 @@ class Overlap:
         ),
     )
 
-    def run(self, bench: Bench) -> dict[str, Any]:
+    def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: OverlapSettings = bench.cell.settings
-        seed, device = settings.data_seed, bench.cell.device
+        seed = settings.data_seed
         generator, parameters = TRAINED_ON[settings.trained_on]
         training = bench.stream(
             "training", generator, "train", seed=seed, variants=settings.epochs, parameters=parameters
@@ -115,20 +118,10 @@ class Overlap:
         test = bench.file("test", "multimnist", "test", seed=seed, variants=settings.variants)
         model = bench.model(self.image_size, pairs=settings.trained_on == "pairs")
         trained = bench.train(model, training, validation)
-        checkpoints: dict[str, Any] = {}
-        measured: dict[int, dict[str, Any]] = {}  # the best and the last may be one
-        for name in SELECTIONS:
-            selected = trained.selected[name]
-            if selected.step not in measured:
-                model.load_state_dict(selected.state)
-                measured[selected.step] = _measure(model, test, device)
-            checkpoints[name] = {
-                "epoch": selected.epoch, "validation": selected.accuracy, **measured[selected.step]
-            }  # fmt: skip
         return {
-            "parameters": count_parameters(model),
+            "parameters": bench.count_parameters(model),
             **trained.metrics(),
-            "checkpoints": checkpoints,
+            "checkpoints": bench.each_checkpoint(model, trained, SELECTIONS, lambda one: _measure(bench, model, test)),
             "references": references(test, bench.digits_of("train").class_means()),
         }
 
@@ -175,14 +168,14 @@ class Overlap:
         ]
 
 
-def _measure(model: nn.Module, test: DataFile, device: str) -> dict[str, Any]:
-    answers = predict(model, test, device=device)
+def _measure(bench: "Bench", model: "nn.Module", test: "DataFile") -> dict[str, Any]:
+    answers = bench.predict(model, test)
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
-    drawings = measure_reconstructions(model, test, answers, device=device)
-    return {**accuracies, "by overlap": _by_overlap(answers, test), **drawings}
+    reconstructions = measure_reconstructions(model, test, answers, device=bench.cell.device)
+    return {**accuracies, "by overlap": _by_overlap(answers, test), **reconstructions}
 
 
-def _by_overlap(answers: Predictions, test: DataFile) -> dict[str, Any]:
+def _by_overlap(answers: Predictions, test: "DataFile") -> dict[str, Any]:
     """The error of pairs whose ink overlaps by so many percent."""
     sampler = test.recipe().sampler
     parts = [
@@ -234,9 +227,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
         ]
         notes.append(f"{ZERO_SHOT} Single validation digits right, best validation: {', '.join(shares)}.")
     notes.append(PAPER)
-    if len(seeds_of(results)) < 3:
-        notes.append("Fewer than three seeds: a difference of a point or two between networks means nothing.")
-    return notes
+    return [*notes, *few_seeds_note(results, "a point or two")]
 
 
 def _told_absent(cells: Sequence[Result]) -> str:

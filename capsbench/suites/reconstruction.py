@@ -2,27 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import nn
 
-from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import ExperimentSettings, Preset
 from capsbench.contracts import IndexArray, UInt8Array
-from capsbench.data.samples import Samples
 from capsbench.evaluation.accuracy import accuracy
-from capsbench.evaluation.inference import STEPS, move_poses, predict, reconstruct, reconstruct_bytes
 from capsbench.evaluation.pairs import absent_digits, pair_accuracies
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.groups import by_network
-from capsbench.report.numbers import percent, seeds_of, spread
+from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
 from capsbench.report.tables import Table
 from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from capsbench.bench.bench import Bench
+    from capsbench.data.samples import Samples
+
 
 SINGLE, PAIR = 28, 36  # pixels of an image's side
 JITTERED, CENTERED = {"size": SINGLE, "shift": 2}, {"size": SINGLE, "shift": 0}  # plain MNIST, in training moved
@@ -84,8 +87,10 @@ class Reconstruction:
         "paper": Preset(ReconstructionSettings(epochs=30, pair_epochs=768, precision="bf16", eval_every=1000), {}),
     }
 
-    def run(self, bench: Bench) -> dict[str, Any]:
-        """Trains the cell's two networks and lets them draw; the metrics of the cell."""
+    def run(self, bench: "Bench") -> dict[str, Any]:
+        """Trains the cell's two networks and reconstructs test images with them; the metrics of the cell."""
+        from capsbench.evaluation.inference import move_poses, reconstruct_bytes  # which load torch
+
         seed, device = bench.cell.settings.data_seed, bench.cell.device
         single, pair = bench.model(SINGLE).to(device), bench.model(PAIR, pairs=True).to(device)
         centered = bench.file("validation", "padded", "validation", parameters=CENTERED, seed=seed)
@@ -116,8 +121,7 @@ class Reconstruction:
             *(f"{model}: no decode, so its capsules cannot be moved." for model in without),
             PAPER,
         ]
-        if len(seeds_of(results)) < 3:
-            notes.append("Fewer than three seeds: a difference of a point or two between networks means nothing.")
+        notes += few_seeds_note(results, "a point or two")
         return Table(
             headers=[
                 "model", "seeds", "parameters, digits", "digits right %", "squared error a pixel", "PSNR dB",
@@ -140,8 +144,10 @@ class Reconstruction:
         return made
 
 
-def _single(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, Any]:
-    """Trains on single digits, and draws test digits."""
+def _single(bench: "Bench", model: "nn.Module", validation: "Samples") -> dict[str, Any]:
+    """Trains on single digits, and reconstructs test digits."""
+    from capsbench.evaluation.inference import reconstruct
+
     settings: ReconstructionSettings = bench.cell.settings
     seed, device = settings.data_seed, bench.cell.device
     training = bench.stream("training", "padded", "train", parameters=JITTERED, seed=seed, variants=settings.epochs)
@@ -149,7 +155,7 @@ def _single(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, An
     trained = bench.train(model, training, validation, name="single")
     best = trained.selected["best"]
     model.load_state_dict(best.state)
-    answers = predict(model, test, device=device)
+    answers = bench.predict(model, test)
     labels = answers.labels.astype(np.int64)
     drawn = reconstruct(model, test, labels[:, None], device=device)
     assert drawn is not None
@@ -157,7 +163,7 @@ def _single(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, An
     means = bench.digits_of("train").class_means()
     random = np.random.default_rng(settings.data_seed)
     return {
-        "parameters": count_parameters(model),
+        "parameters": bench.count_parameters(model),
         "epoch": best.epoch,
         "validation": best.accuracy,
         "accuracy": accuracy(answers).to_dict(),
@@ -169,7 +175,7 @@ def _single(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, An
     }
 
 
-def _pairs(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, Any]:
+def _pairs(bench: "Bench", model: "nn.Module", validation: "Samples") -> dict[str, Any]:
     """Trains on pairs, and draws test pairs."""
     settings: ReconstructionSettings = bench.cell.settings
     seed, device = settings.data_seed, bench.cell.device
@@ -179,9 +185,9 @@ def _pairs(bench: Bench, model: nn.Module, validation: Samples) -> dict[str, Any
     trained = bench.train(model, training, validation, config=config, name="pairs")
     best = trained.selected["best"]
     model.load_state_dict(best.state)
-    answers = predict(model, test, device=device)
+    answers = bench.predict(model, test)
     return {
-        "parameters": count_parameters(model),
+        "parameters": bench.count_parameters(model),
         "epoch": best.epoch,
         "validation": best.accuracy,
         **{name: one.to_dict() for name, one in pair_accuracies(answers).items()},
@@ -203,9 +209,11 @@ def _fidelities(found: Sequence[Mapping[str, float]]) -> list[str]:
 
 
 def _shown_digits(
-    model: nn.Module, test: Samples, answers: Predictions, random: np.random.Generator, device: str
+    model: "nn.Module", test: "Samples", answers: Predictions, random: np.random.Generator, device: str
 ) -> dict[str, Any]:
-    """Some right answers, and some wrong ones twice: drawn from the label, then from the prediction."""
+    """Some right answers, and some wrong ones twice: reconstructed from the label, then from the prediction."""
+    from capsbench.evaluation.inference import reconstruct_bytes
+
     right, wrong = _some(random, answers.correct, RIGHT), _some(random, ~answers.correct, WRONG)
     samples = np.concatenate([right, np.repeat(wrong, 2)])
     labels, predictions = answers.labels[samples].astype(np.int64), answers.highest(1)[samples, 0]
@@ -221,8 +229,10 @@ def _shown_digits(
     }
 
 
-def _moved_digits(model: nn.Module, test: Samples, random: np.random.Generator, device: str) -> dict[str, Any]:
+def _moved_digits(model: "nn.Module", test: "Samples", random: np.random.Generator, device: str) -> dict[str, Any]:
     """Some digits of different classes, each dimension of their capsule moved; empty where there is no decode."""
+    from capsbench.evaluation.inference import STEPS, move_poses
+
     labels = test.batch(np.arange(len(test))).labels
     classes = random.choice(np.unique(labels), MOVED, replace=False).astype(np.int64)
     samples = np.concatenate([_some(random, labels == label, 1) for label in classes])
@@ -233,12 +243,14 @@ def _moved_digits(model: nn.Module, test: Samples, random: np.random.Generator, 
 
 
 def _shown_pairs(
-    model: nn.Module, test: Samples, answers: Predictions, random: np.random.Generator, device: str
+    model: "nn.Module", test: "Samples", answers: Predictions, random: np.random.Generator, device: str
 ) -> dict[str, Any]:
     """Some right answers, some where a digit is asked for that is not there, and some wrong ones twice.
 
     Those are drawn from the labels, then from the prediction, where a digit that is right keeps its place.
     """
+    from capsbench.evaluation.inference import reconstruct_bytes
+
     right = _some(random, answers.correct, RIGHT_PAIRS + ABSENT_PAIRS)
     columns = [("right", sample, _labels(answers, sample)) for sample in right[:RIGHT_PAIRS]]
     absent = absent_digits(answers.labels)

@@ -1,32 +1,22 @@
 """How fast networks are: routing alone, each part of a network, and the whole training step."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from functools import cache, partial
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-
-from capsbench.bench.bench import Bench, count_parameters
 from capsbench.bench.cells import Preset
-from capsbench.contracts import Say
-from capsbench.errors import ModelError, UnknownNameError, UsageError, first_line
-from capsbench.models.routing.accuracy import Implementation as Routing
-from capsbench.models.routing.accuracy import worst_error
-from capsbench.models.routing.reference import route_reference
-from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, available
+from capsbench.errors import UnknownNameError
 from capsbench.parameters import check_number, construct
 from capsbench.report.charts import Chart
 from capsbench.report.groups import by_network
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
-from capsbench.system.timing import PROBE, Rates, machine_rates
 from capsbench.training.config import PRECISIONS
-from capsbench.training.profiling import DTYPES, Conditions, Row, Run, count_flops, part_rows, step_rows
+from capsbench.training.rows import Row
 
-COMPILED = "compiled reference"
+if TYPE_CHECKING:
+    from capsbench.bench.bench import Bench
+
 USUAL_ITERATIONS = 3  # the paper's; the table shows it, the chart the others
 
 
@@ -94,22 +84,11 @@ class Throughput:
         ),
     }
 
-    def run(self, bench: Bench) -> dict[str, Any]:
+    def run(self, bench: "Bench") -> dict[str, Any]:
         """Times the cell's model; the metrics of the cell."""
-        settings: ThroughputSettings = bench.cell.settings
-        device = bench.cell.device
-        with _threads(settings.threads) as threads:
-            model = bench.model(self.image_size)
-            equality = _equality(model, settings, device) if _routes(model) else {}
-            rates = {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions}
-            rows = [asdict(row) for row in _rows(bench, settings, rates)]
-        return {
-            "parameters": count_parameters(model),
-            "threads": threads,
-            "rates": {precision: asdict(rate) for precision, rate in rates.items()},
-            "equality": equality,
-            "rows": rows,
-        }
+        from capsbench.suites.throughput_timing import measure  # which loads torch
+
+        return measure(bench, self.image_size)
 
     def table(self, results: Sequence[Result]) -> Table:
         """What was timed at the paper's number of iterations, beside the reference."""
@@ -152,132 +131,6 @@ class Throughput:
                     )
                 )
         return charts
-
-
-def _rows(bench: Bench, settings: ThroughputSettings, rates: Mapping[str, Rates]) -> Iterator[Row]:
-    device = bench.cell.device
-    for size in settings.image_sizes:
-        model = bench.model(size).to(device)
-        networks = _networks(bench, size) if _routes(model) else {"": model}
-        for batch in settings.batches:
-            for precision in settings.precisions:
-                conditions = Conditions(size, batch, precision, device, settings.seconds, rates[precision])
-                bench.report(f"{size}x{size}, {batch} images, {precision}")
-                if _routes(model):
-                    yield from _routing_rows(model, settings, conditions, bench.report)
-                yield from part_rows(model, conditions)
-                yield from step_rows(networks, conditions)
-
-
-def _networks(bench: Bench, size: int) -> dict[str, nn.Module]:
-    """The network with its routing and with the reference; where it leaves no choice, as it is."""
-    device = bench.cell.device
-    names = dict.fromkeys([bench.cell.parameters.get("implementation", "auto"), "reference"])
-    try:
-        return {name: bench.model(size, implementation=name).to(device) for name in names}
-    except UsageError:
-        return {"": bench.model(size).to(device)}
-
-
-def _routes(model: Any) -> bool:
-    """Whether a network has capsules whose routing can be timed alone: ``routing``, and a ``weight`` as it takes it."""
-    weight = getattr(model, "weight", None)
-    if not (callable(getattr(model, "routing", None)) and isinstance(weight, Tensor) and weight.dim() == 4):
-        return False
-    inputs, outputs, output_dim, input_dim = weight.shape
-    with torch.no_grad(), suppress(Exception):  # a weight of another order of axes does not fit
-        v = model.routing(torch.zeros(2, inputs, input_dim, device=weight.device, dtype=weight.dtype), weight, 1)
-        return bool(v.shape == (2, outputs, output_dim))
-    return False
-
-
-def _routing_rows(model: Any, settings: ThroughputSettings, conditions: Conditions, report: Say) -> Iterator[Row]:
-    dtype = DTYPES[conditions.precision]
-    weight = model.weight.detach().to(dtype).requires_grad_()
-    inputs, outputs, output_dim, input_dim = weight.shape
-
-    @cache
-    def capsules(batch: int) -> tuple[Tensor, Tensor]:
-        random = torch.Generator().manual_seed(0)
-        u = (
-            torch.rand(batch, inputs, input_dim, generator=random)
-            .sub_(0.5)
-            .to(conditions.device, dtype)
-            .requires_grad_()
-        )
-        return u, torch.randn(batch, outputs, output_dim, generator=random).to(conditions.device)
-
-    def prepare(routing: Routing, iterations: int, gradient: str, batch: int) -> Run:
-        u, upstream = capsules(batch)
-
-        def forward() -> object:
-            with torch.no_grad():
-                return routing(u, weight, iterations, None, "exact")
-
-        def both() -> object:
-            return torch.autograd.grad(routing(u, weight, iterations, None, gradient), (u, weight), upstream)
-
-        return both if gradient else forward
-
-    for iterations in settings.iterations:
-        routings: dict[str, Routing] = {name: IMPLEMENTATIONS[name] for name in available(capsules(PROBE)[0], weight)}
-        if settings.compiled and iterations == USUAL_ITERATIONS:
-            torch.compiler.reset()  # sizes of before would count against the limit of recompilations
-            compiled = torch.compile(route_reference, dynamic=False)
-            try:
-                compiled(*capsules(PROBE)[:1], weight, iterations, None, "exact")
-                routings[COMPILED] = compiled
-            except Exception as error:  # most often there is no C++ compiler
-                report(f"torch.compile is not measured: {first_line(error)}")
-        for gradient in ("", *GRADIENTS):
-            yield from conditions.rows(
-                {name: partial(prepare, routing, iterations, gradient) for name, routing in routings.items()},
-                flops=count_flops(prepare(route_reference, iterations, gradient, PROBE)),
-                elements=inputs * input_dim + outputs * output_dim,
-                weight_bytes=weight.nbytes,
-                backward=bool(gradient),
-                part="routing",
-                what="forward + backward" if gradient else "forward",
-                gradient=gradient,
-                iterations=iterations,
-            )
-
-
-def _equality(model: Any, settings: ThroughputSettings, device: str) -> dict[str, float]:
-    """The worst error of each implementation, dtype and gradient, as a multiple of what is allowed.
-
-    Raises:
-        ModelError: One is not as near to float64 as it must be.
-    """
-    inputs, outputs, output_dim, input_dim = model.weight.shape
-    sizes = (PROBE + 3, min(inputs, 291), outputs, output_dim, input_dim)  # odd, so that no block is full
-    found = {}
-    for precision in settings.precisions:
-        dtype = DTYPES[precision]
-        weight = model.weight.detach().to(device, dtype)
-        names = available(torch.empty(1, *sizes[1::3], device=device, dtype=dtype), weight)
-        for name in names:
-            for gradient in GRADIENTS:
-                iterations = max(settings.iterations)
-                error = worst_error(IMPLEMENTATIONS[name], sizes, iterations, gradient, dtype=dtype, device=device)
-                if error > 1:
-                    raise ModelError(
-                        f"Routing with implementation {name!r}, {gradient}, {precision}, is {error:.1f} times as far "
-                        "from float64 as it may be; nothing was timed."
-                    )
-                found[f"{name}, {gradient}, {precision}"] = error
-    return found
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[int]:
-    """Torch's threads on the CPU, put back after; 0 leaves them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield number or before
-    finally:
-        torch.set_num_threads(before)
 
 
 def _measured(cell: Result) -> list[Row]:

@@ -12,7 +12,6 @@ import pytest
 from capsbench.cli import cli, main
 from capsbench.system.timing import Rates
 
-
 GUESS = f"{Path(__file__).parents[1]}/suites/known_networks.py:Guess"  # done in a second
 
 

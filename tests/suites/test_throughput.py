@@ -21,10 +21,11 @@ from capsbench.report import groups
 from capsbench.report.charts import Chart
 from capsbench.report.pages import render
 from capsbench.results.result import Result, load_result
-from capsbench.suites import throughput
-from capsbench.suites.throughput import COMPILED, Throughput, ThroughputSettings
+from capsbench.suites import throughput_timing
+from capsbench.suites.throughput import Throughput, ThroughputSettings
+from capsbench.suites.throughput_timing import COMPILED
 from capsbench.system.timing import Rates
-from capsbench.training.profiling import Row
+from capsbench.training.rows import Row
 
 RATES = Rates(flops=1e11, bytes=1e10)
 
@@ -40,7 +41,7 @@ def charts(results: Sequence[Result]) -> list[Chart]:
 @pytest.fixture(autouse=True)
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine's rates take a second to measure, and tests/system/test_timing.py does."""
-    monkeypatch.setattr(throughput, "machine_rates", lambda device, dtype: RATES)
+    monkeypatch.setattr(throughput_timing, "machine_rates", lambda device, dtype: RATES)
 
 
 def run(out: Path, *models: str, **changes: str) -> Outcome:
@@ -53,7 +54,7 @@ def run(out: Path, *models: str, **changes: str) -> Outcome:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Result]]:
     """A whole run of a network with capsules and one without."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(throughput, "machine_rates", lambda device, dtype: RATES)
+        patch.setattr(throughput_timing, "machine_rates", lambda device, dtype: RATES)
         changes = {"precisions": "fp32,bf16", "iterations": "1,3", "cnn.preset": "small", "cnn.padding": "same"}
         outcome = run(tmp_path_factory.mktemp("ran"), "capsnet", "cnn", **changes)
     assert not outcome.failed
@@ -139,7 +140,7 @@ def wrong(u: Tensor, *arguments: Any) -> Tensor:
 def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[Any] = []
     monkeypatch.setitem(IMPLEMENTATIONS, "blocked", wrong)
-    monkeypatch.setattr(throughput, "machine_rates", lambda *arguments: timed.append(arguments))
+    monkeypatch.setattr(throughput_timing, "machine_rates", lambda *arguments: timed.append(arguments))
     monkeypatch.setattr("capsbench.training.profiling.contest", lambda *arguments, **options: timed.append(arguments))
     ((_, why),) = run(tmp_path).failed
     assert "'blocked', exact, fp32" in why and "times as far" in why and "nothing was timed" in why

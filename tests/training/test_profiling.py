@@ -13,6 +13,7 @@ from capsbench.models import build
 from capsbench.system.timing import PROBE, Rates, Timed
 from capsbench.training import profiling as timing
 from capsbench.training.profiling import Conditions, count_flops, part_rows, step_rows
+from capsbench.training.rows import Row
 
 CONDITIONS = Conditions(
     image_size=28, asked=4, precision="fp32", device="cpu", seconds=0.0, rates=Rates(flops=1.0, bytes=1.0)
@@ -35,7 +36,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> list[Timed]:
     return outcome
 
 
-def rows(where: Conditions, **changes: Any) -> list[timing.Row]:
+def rows(where: Conditions, **changes: Any) -> list[Row]:
     """Of two implementations, with 20 flops and 3 elements for each image and 8 weights."""
     stated: dict[str, Any] = {"flops": 20, "elements": 3, "weight_bytes": 32, "part": "routing", "what": "forward"}
     return list(where.rows({"one": lambda batch: lambda: None, "two": lambda batch: lambda: None}, **stated | changes))

@@ -1,0 +1,176 @@
+"""How the suite throughput measures: its gate, and the rows of routing, of a network's parts and of its steps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from capsbench.bench.bench import Bench
+from capsbench.contracts import Say
+from capsbench.errors import ModelError, UsageError, first_line
+from capsbench.models.routing.accuracy import Implementation as Routing
+from capsbench.models.routing.accuracy import worst_error
+from capsbench.models.routing.reference import route_reference
+from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, available
+from capsbench.system.timing import PROBE, Rates, machine_rates
+from capsbench.training.profiling import DTYPES, Conditions, Run, count_flops, part_rows, step_rows
+from capsbench.training.rows import Row
+
+COMPILED = "compiled reference"
+COMPILED_ITERATIONS = 3  # the paper's: each other number would be compiled again
+
+
+def measure(bench: Bench, image_size: int) -> dict[str, Any]:
+    """Times the cell's network; the metrics of the cell.
+
+    Args:
+        bench: Of the cell; its settings say what is timed.
+        image_size: Side of the images at which the implementations of routing are compared with float64.
+
+    Raises:
+        ModelError: An implementation of routing is less accurate than it must be; then nothing is timed.
+    """
+    settings, device = bench.cell.settings, bench.cell.device
+    with _threads(settings.threads) as threads:
+        model = bench.model(image_size)
+        equality = _equality(model, settings.precisions, max(settings.iterations), device) if _routes(model) else {}
+        rates = {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions}
+        rows = [asdict(row) for row in _rows(bench, rates)]
+    return {
+        "parameters": bench.count_parameters(model),
+        "threads": threads,
+        "rates": {precision: asdict(rate) for precision, rate in rates.items()},
+        "equality": equality,
+        "rows": rows,
+    }
+
+
+def _rows(bench: Bench, rates: Mapping[str, Rates]) -> Iterator[Row]:
+    settings, device = bench.cell.settings, bench.cell.device
+    for size in settings.image_sizes:
+        model = bench.model(size).to(device)
+        networks = _networks(bench, size) if _routes(model) else {"": model}
+        for batch in settings.batches:
+            for precision in settings.precisions:
+                conditions = Conditions(size, batch, precision, device, settings.seconds, rates[precision])
+                bench.report(f"{size}x{size}, {batch} images, {precision}")
+                if _routes(model):
+                    yield from _routing_rows(model, conditions, settings.iterations, settings.compiled, bench.report)
+                yield from part_rows(model, conditions)
+                yield from step_rows(networks, conditions)
+
+
+def _networks(bench: Bench, size: int) -> dict[str, nn.Module]:
+    """The network with its routing and with the reference; where it leaves no choice, as it is."""
+    device = bench.cell.device
+    names = dict.fromkeys([bench.cell.parameters.get("implementation", "auto"), "reference"])
+    try:
+        return {name: bench.model(size, implementation=name).to(device) for name in names}
+    except UsageError:
+        return {"": bench.model(size).to(device)}
+
+
+def _routes(model: Any) -> bool:
+    """Whether a network has capsules whose routing can be timed alone: ``routing``, and a ``weight`` as it takes it."""
+    weight = getattr(model, "weight", None)
+    if not (callable(getattr(model, "routing", None)) and isinstance(weight, Tensor) and weight.dim() == 4):
+        return False
+    inputs, outputs, output_dim, input_dim = weight.shape
+    with torch.no_grad(), suppress(Exception):  # a weight of another order of axes does not fit
+        v = model.routing(torch.zeros(2, inputs, input_dim, device=weight.device, dtype=weight.dtype), weight, 1)
+        return bool(v.shape == (2, outputs, output_dim))
+    return False
+
+
+def _routing_rows(
+    model: Any, conditions: Conditions, numbers: Sequence[int], with_compiled: bool, report: Say
+) -> Iterator[Row]:
+    dtype = DTYPES[conditions.precision]
+    weight = model.weight.detach().to(dtype).requires_grad_()
+    inputs, outputs, output_dim, input_dim = weight.shape
+
+    @cache
+    def capsules(batch: int) -> tuple[Tensor, Tensor]:
+        random = torch.Generator().manual_seed(0)
+        u = (
+            torch.rand(batch, inputs, input_dim, generator=random)
+            .sub_(0.5)
+            .to(conditions.device, dtype)
+            .requires_grad_()
+        )
+        return u, torch.randn(batch, outputs, output_dim, generator=random).to(conditions.device)
+
+    def prepare(routing: Routing, iterations: int, gradient: str, batch: int) -> Run:
+        u, upstream = capsules(batch)
+
+        def forward() -> object:
+            with torch.no_grad():
+                return routing(u, weight, iterations, None, "exact")
+
+        def both() -> object:
+            return torch.autograd.grad(routing(u, weight, iterations, None, gradient), (u, weight), upstream)
+
+        return both if gradient else forward
+
+    for iterations in numbers:
+        routings: dict[str, Routing] = {name: IMPLEMENTATIONS[name] for name in available(capsules(PROBE)[0], weight)}
+        if with_compiled and iterations == COMPILED_ITERATIONS:
+            torch.compiler.reset()  # sizes of before would count against the limit of recompilations
+            compiled = torch.compile(route_reference, dynamic=False)
+            try:
+                compiled(*capsules(PROBE)[:1], weight, iterations, None, "exact")
+                routings[COMPILED] = compiled
+            except Exception as error:  # most often there is no C++ compiler
+                report(f"torch.compile is not measured: {first_line(error)}")
+        for gradient in ("", *GRADIENTS):
+            yield from conditions.rows(
+                {name: partial(prepare, routing, iterations, gradient) for name, routing in routings.items()},
+                flops=count_flops(prepare(route_reference, iterations, gradient, PROBE)),
+                elements=inputs * input_dim + outputs * output_dim,
+                weight_bytes=weight.nbytes,
+                backward=bool(gradient),
+                part="routing",
+                what="forward + backward" if gradient else "forward",
+                gradient=gradient,
+                iterations=iterations,
+            )
+
+
+def _equality(model: Any, precisions: Sequence[str], iterations: int, device: str) -> dict[str, float]:
+    """The worst error of each implementation, dtype and gradient, as a multiple of what is allowed.
+
+    Raises:
+        ModelError: One is not as near to float64 as it must be.
+    """
+    inputs, outputs, output_dim, input_dim = model.weight.shape
+    sizes = (PROBE + 3, min(inputs, 291), outputs, output_dim, input_dim)  # odd, so that no block is full
+    found = {}
+    for precision in precisions:
+        dtype = DTYPES[precision]
+        weight = model.weight.detach().to(device, dtype)
+        names = available(torch.empty(1, *sizes[1::3], device=device, dtype=dtype), weight)
+        for name in names:
+            for gradient in GRADIENTS:
+                error = worst_error(IMPLEMENTATIONS[name], sizes, iterations, gradient, dtype=dtype, device=device)
+                if error > 1:
+                    raise ModelError(
+                        f"Routing with implementation {name!r}, {gradient}, {precision}, is {error:.1f} times as far "
+                        "from float64 as it may be; nothing was timed."
+                    )
+                found[f"{name}, {gradient}, {precision}"] = error
+    return found
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[int]:
+    """Torch's threads on the CPU, put back after; 0 leaves them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield number or before
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,57 @@
+"""What the commands load: torch only where a network runs, matplotlib only where a chart is drawn."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from capsbench.files.generation import generate
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+HEAVY = ("torch", "matplotlib", "scipy.stats")
+PROGRAM = f"""
+import sys
+from capsbench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)
+    raise
+"""
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    (path,) = generate("padded", out=tmp_path_factory.mktemp("data"), split="test", count=10, digits="embedded")
+    return str(path)
+
+
+def loaded(arguments: list[str], folder: Path) -> str:
+    """The last line on stderr: which of `HEAVY` a command loaded."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["list"],
+        ["generate", "multimnist", "--split", "test", "--count", "10", "--digits", "embedded"],
+        ["verify", "FILE", "--sample", "5"],
+        ["info", "FILE"],
+        ["data", "status"],
+        ["report", str(RESULTS / "throughput"), str(RESULTS / "mnist"), "--markdown", "page.md"],
+        ["compare", *map(str, sorted((RESULTS / "overlap").rglob("*.json"))[1:3])],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_without_a_network_or_a_chart_starts_at_once(arguments: list[str], file: str, tmp_path: Path) -> None:
+    assert loaded([file if one == "FILE" else one for one in arguments], tmp_path) == "[]"
+
+
+def test_charts_load_matplotlib(tmp_path: Path) -> None:
+    assert loaded(["report", str(RESULTS / "mnist"), "--charts", "."], tmp_path) == "['matplotlib']"
