@@ -5,7 +5,7 @@ charts), and in any document the lines between one of these and ``<!-- end -->``
 tables of the result files in that folder; ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these
 groups, and ``<!-- packed -->`` for packed files;
 ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
-root digests, which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the figures from GPUs, which
+root digests, which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which
 tools/gpu_results.py keeps.
 """
 
@@ -143,7 +143,7 @@ def with_packed(text: str) -> str:
 
 
 def with_gpu(text: str) -> str:
-    """A document with its tables of figures from GPUs regenerated, one for each machine."""
+    """A document with its tables of numbers from GPUs up to date, one for each machine."""
 
     def table(match: re.Match[str]) -> str:
         kept = [gpu_results.load_kept(path) for path in sorted((ROOT / "results" / "gpu").glob("*.json"))]
