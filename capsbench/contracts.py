@@ -104,7 +104,11 @@ TensorBatch = Batch["torch.Tensor"]
 
 
 class Sampler(Protocol):
-    """A generator bound to digits and a seed: sample ``i`` depends on ``i`` alone."""
+    """A generator bound to digits and a seed: sample ``i`` depends on ``i`` alone.
+
+    Where samples are warped, it may offer ``transforms(indices [n]) -> [n, 6]`` float32: what `batch` gives as
+    ``transform``, without drawing the images.
+    """
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]`` int64 without layers."""

@@ -123,6 +123,21 @@ def sine_cosine(degrees: FloatArray) -> tuple[FloatArray, FloatArray]:
     return sine * flip, cosine * flip
 
 
+def ink_boxes(images: UInt8Array) -> IndexArray:
+    """``[m, 4]``: top, left, height and width of the smallest box around the ink of each image ``[m, H, W]``.
+
+    Ink is every pixel > 0. The box of a blank image is the whole of it.
+    """
+    ink: npt.NDArray[np.bool_] = np.greater(images, 0)
+    sides = []
+    for axis in (2, 1):  # which rows have ink, and which columns
+        inked: npt.NDArray[np.bool_] = np.logical_or.reduce(ink, axis)
+        first = inked.argmax(1)
+        sides.append((first, inked.shape[1] - inked[:, ::-1].argmax(1) - first))
+    (top, height), (left, width) = sides
+    return np.stack([top, left, height, width], 1)
+
+
 class InkPoints:
     """For each digit the first and the last inked pixel of each row: enough to bound its ink under any affine map.
 
@@ -215,14 +230,9 @@ class WarpTable:
         for corner, (y, x) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
             corners[:, 2 - y : 2 - y + DIGIT, 2 - x : 2 - x + DIGIT, corner] = images
         self._words = corners.view("<u4").reshape(-1).astype(np.uint32, copy=False)
-        ink: npt.NDArray[np.bool_] = np.greater(images, 0)
-        ends = [
-            (inked.argmax(1), DIGIT - 1 - inked[:, ::-1].argmax(1))  # a blank digit has the whole frame for a box
-            for inked in (np.logical_or.reduce(ink, axis) for axis in (1, 2))
-        ]
-        (left, right), (top, bottom) = ends
-        self._centre = (left + right) / 2, (top + bottom) / 2  # x, y
-        self._reach = (right - left) / 2 + 1, (bottom - top) / 2 + 1  # the bilinear skirt is a pixel wide
+        top, left, height, width = ink_boxes(images).T
+        self._centre = left + (width - 1) / 2, top + (height - 1) / 2  # x, y
+        self._reach = (width + 1) / 2, (height + 1) / 2  # the bilinear skirt is a pixel wide
 
     def warp(self, digits: IndexArray, coefficients: Coefficients) -> UInt8Array:
         """``[n, 40, 40]`` uint8: each digit under its inverse map; at most 1.5 grey levels from exact bilinear."""

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
 from types import NoneType, UnionType
@@ -12,6 +12,11 @@ from capsbench.errors import ParameterError, UnknownNameError, shown
 
 Range = tuple[float, float]
 """The two ends of a uniform distribution; equal ends fix the value."""
+
+ImageSize = int | Sequence[int]
+"""Height and width in pixels; one number is a square."""
+
+SEED_LIMIT = 2**64
 
 EXACT = 2**53
 """Below this a float holds every whole number, and no other is rounded to one."""
@@ -29,7 +34,7 @@ def split_assignments(assignments: tuple[str, ...] | list[str]) -> dict[str, str
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
-            raise ParameterError(f"--set {assignment!r} was asked for; write --set key=value.")
+            raise ParameterError(f"--set takes key=value, got {assignment!r}.")
         if key.strip() in result:
             raise ParameterError(f"--set {key.strip()} was given twice; give it once.")
         result[key.strip()] = value.strip()
@@ -90,9 +95,7 @@ def _tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(items) == 1:  # one number means: fixed
         items = tuple(items) * len(kinds)
     if len(items) != len(kinds):
-        raise ParameterError(
-            f"{name}={shown(value)} was asked for; it takes {len(kinds)} values, or one for all of them."
-        )
+        raise ParameterError(f"{name} takes {len(kinds)} values, or one for all of them, got {shown(value)}.")
     return tuple(_scalar(name, item, kind) for item, kind in zip(items, kinds, strict=True))
 
 
@@ -112,7 +115,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         if result is not None:
             return result
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise ParameterError(f"{name}={shown(value)} was asked for; it takes {expected}.")
+    raise ParameterError(f"{name} must be {expected}, got {shown(value)}.")
 
 
 def _whole(value: Any) -> int:
@@ -154,7 +157,7 @@ def split_shard(text: str) -> tuple[int, int]:
     """
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(text))
     if not found or int(found[1]) >= int(found[2]):
-        raise ParameterError(f"A shard of {shown(text)!r} was asked for; write I/N with I from 0 to N-1, such as 0/4.")
+        raise ParameterError(f"shard must be I/N with I from 0 to N-1, such as 0/4, got {shown(text)!r}.")
     return int(found[1]), int(found[2])
 
 
@@ -165,7 +168,7 @@ def check_number(name: str, value: float, low: float, high: float) -> None:
         ParameterError: It is not; NaN never is.
     """
     if not (isinstance(value, int | float) and low <= value <= high):
-        raise ParameterError(f"{name}={shown(value)} was asked for; it must be in {_limit(low)}..{_limit(high)}.")
+        raise ParameterError(f"{name} must be in {_limit(low)}..{_limit(high)}, got {shown(value)}.")
 
 
 def _limit(value: float) -> str:
@@ -173,14 +176,77 @@ def _limit(value: float) -> str:
     return f"{int(value):,}" if abs(value) <= EXACT and value == int(value) else f"{value:g}"
 
 
-def check_truth(name: str, value: bool) -> None:
-    """Refuses what is neither True nor False: a text that says no is true in Python.
+def check_seed(seed: int) -> int:
+    """The seed, if it is a whole number in 0..2**64-1.
 
     Raises:
-        ParameterError: It is neither.
+        ParameterError: It is not.
+    """
+    if type(seed) is not int or not 0 <= seed < SEED_LIMIT:
+        raise ParameterError(f"seed must be a whole number in 0..2**64-1, got {shown(seed)}.")
+    return seed
+
+
+def check_whole(name: str, value: int) -> int:
+    """The value, if it is a whole number of at least 1.
+
+    Raises:
+        ParameterError: It is not; True is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ParameterError(f"{name} must be a whole number of at least 1, got {shown(value)}.")
+    return value
+
+
+def check_wholes(name: str, values: int | Sequence[int]) -> tuple[int, ...]:
+    """One or more whole numbers of at least 1; a lone number counts as a row of one.
+
+    Raises:
+        ParameterError: There is none, or one of them is something else.
+    """
+    row = values if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
+    if not row:
+        raise ParameterError(f"{name} must be one or more whole numbers, got none.")
+    return tuple(check_whole(name, value) for value in row)
+
+
+def check_truth(name: str, value: bool) -> bool:
+    """The value, if it is True or False; a text that says no is true in Python.
+
+    Raises:
+        ParameterError: It is something else.
     """
     if not isinstance(value, bool):
-        raise ParameterError(f"{name}={shown(value)} was asked for; it takes True or False.")
+        raise ParameterError(f"{name} must be True or False, got {shown(value)}.")
+    return value
+
+
+def check_choice(kind: str, value: str, choices: Sequence[str]) -> str:
+    """The value, if it is one of the choices.
+
+    Args:
+        kind: What is chosen, for the message: ``"padding"``.
+        value: The choice.
+        choices: Every possible one.
+
+    Raises:
+        UnknownNameError: It is none of them.
+    """
+    if value not in choices:
+        raise UnknownNameError(kind, value, choices)
+    return value
+
+
+def image_shape(image_size: ImageSize) -> tuple[int, int]:
+    """Height and width in pixels; one number is a square.
+
+    Raises:
+        ParameterError: It is neither a whole number of at least 1 nor two of them.
+    """
+    sides = check_wholes("image_size", image_size)
+    if len(sides) > 2:
+        raise ParameterError(f"image_size must be one number or (height, width), got {shown(image_size)}.")
+    return sides[0], sides[-1]
 
 
 def check_range(name: str, value: Range, low: float, high: float) -> None:
@@ -192,4 +258,4 @@ def check_range(name: str, value: Range, low: float, high: float) -> None:
     for end in value:
         check_number(name, end, low, high)
     if value[0] > value[1]:
-        raise ParameterError(f"{name}={value[0]:g},{value[1]:g} was asked for; the first must not exceed the second.")
+        raise ParameterError(f"{name} must be two ascending numbers, got {value[0]:g},{value[1]:g}.")

@@ -9,14 +9,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import FloatArray, IndexArray
-from capsbench.errors import ParameterError, shown
+from capsbench.contracts import CLASSES, Digits, FloatArray, IndexArray, UInt8Array
+from capsbench.errors import DigitsError
 from capsbench.spec import SPLITS
 
 Words = npt.NDArray[np.uint64]
 """32-bit words, each in an unsigned integer of 64 bits, where their products do not overflow."""
 
-SEED_LIMIT = 2**64
 ROUNDS = 10
 MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -134,12 +133,26 @@ def stream_number(generator: int, split: str) -> int:
     return 16 * generator + SPLITS.index(split)
 
 
-def check_seed(seed: int) -> int:
-    """The seed, if it is one.
+class OtherClasses:
+    """Draws digits of another class than a given one, each of them equally likely, with replacement.
+
+    Args:
+        digits: Of at least two classes.
 
     Raises:
-        ParameterError: It is no whole number in 0..2**64-1.
+        DigitsError: They are all of one class.
     """
-    if type(seed) is not int or not 0 <= seed < SEED_LIMIT:
-        raise ParameterError(f"A seed of {shown(seed)} was asked for; it must be a whole number in 0..2**64-1.")
-    return seed
+
+    def __init__(self, digits: Digits) -> None:
+        # Sorted by class, the digits of the other classes are all but one run of them.
+        self._order = np.argsort(digits.labels, kind="stable")
+        self._starts = np.searchsorted(digits.labels[self._order], np.arange(CLASSES + 1)).astype(np.int64)
+        if np.count_nonzero(np.diff(self._starts)) < 2:
+            raise DigitsError(f"The {digits.split} digits are all of one class; this data set needs two classes.")
+
+    def pick(self, labels: UInt8Array, word: Words) -> IndexArray:
+        """A digit ``[n]`` int64 for each of ``labels`` ``[n]``, of another class, by its word ``[n]``."""
+        label = labels.astype(np.int64)
+        first, past = self._starts[label], self._starts[label + 1]
+        rank = integers(word, len(self._order) - (past - first))
+        return self._order[np.where(rank < first, rank, rank + past - first)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.geometry import (
@@ -15,7 +16,7 @@ from capsbench.geometry import (
     inverse_coefficients,
 )
 from capsbench.parameters import Range, check_range
-from capsbench.randomness import stream_number, uniforms, words
+from capsbench.randomness import Words, stream_number, uniforms, words
 
 FACTORS = ("rotation", "shear", "scale_y", "scale_x", "dy", "dx")
 """The columns of a transform; degrees, a ratio, two factors, pixels."""
@@ -72,7 +73,7 @@ class AffNISTSampler:
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``."""
         source = indices % len(self._digits)
-        transform = self._transforms(indices, source)
+        transform = self.transforms(indices)
         return Batch(
             images=self._table.warp(source, inverse_coefficients(transform.astype(np.float64))),
             labels=self._digits.labels[source],
@@ -98,8 +99,9 @@ class AffNISTSampler:
             **dict(zip(FACTORS, transform.T, strict=True)),
         }
 
-    def _transforms(self, indices: IndexArray, source: IndexArray) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """``[n, 6]`` float32 in the order of `FACTORS`."""
+    def transforms(self, indices: IndexArray) -> npt.NDArray[np.float32]:
+        """``[n, 6]`` float32 in the order of `FACTORS`: how samples ``indices`` ``[n]`` are warped."""
+        source = indices % len(self._digits)
         transform = np.zeros((len(indices), len(FACTORS)), np.float32)
         rotation, shear, scale_y, scale_x = words(indices, seed=self._seed, stream=self._stream)
         transform[:, 0] = uniforms(rotation, *self._generator.rotation)
@@ -113,6 +115,6 @@ class AffNISTSampler:
         return transform
 
 
-def _translation(word: np.ndarray[Any, np.dtype[np.uint64]], low: FloatArray, high: FloatArray) -> FloatArray:
+def _translation(word: Words, low: FloatArray, high: FloatArray) -> FloatArray:
     """Uniform over low..high, and the midpoint where that interval is empty."""
     return np.where(low <= high, uniforms(word, low, high), (low + high) / 2)

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from capsbench.contracts import CLASSES, ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
-from capsbench.errors import DigitsError, UnknownNameError
-from capsbench.geometry import CHUNK, DIGIT, saturating_add
-from capsbench.parameters import check_number
-from capsbench.randomness import MASK, SHIFT, Words, integers, philox, stream_number, words
+from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
+from capsbench.geometry import CHUNK, DIGIT, ink_boxes, saturating_add
+from capsbench.parameters import check_choice, check_number
+from capsbench.randomness import MASK, SHIFT, OtherClasses, Words, integers, philox, stream_number, words
 
 FLANKERS = ("digits", "shuffled", "none")
 
@@ -56,8 +54,7 @@ class Crowded:
     motion: ClassVar[str] = "shift"
 
     def __post_init__(self) -> None:
-        if self.flankers not in FLANKERS:
-            raise UnknownNameError("kind of flankers", self.flankers, FLANKERS)
+        check_choice("kind of flankers", self.flankers, FLANKERS)
         check_number("spacing", self.spacing, NEAREST, FARTHEST)
         check_number("jitter", self.jitter, 0, FARTHEST_BOX - self.spacing)
 
@@ -79,13 +76,9 @@ class CrowdedSampler:
         self._digits = digits
         self._seed = seed
         self._stream = stream_number(generator.number, digits.split)
-        # Digits sorted by class: the flankers of a class are all but one run of them.
-        self._order = np.argsort(digits.labels, kind="stable")
-        self._starts = np.searchsorted(digits.labels[self._order], np.arange(CLASSES + 1)).astype(np.int64)
         self._sides = () if generator.flankers == "none" else (0, 1)
-        if self._sides and np.count_nonzero(np.diff(self._starts)) < 2:
-            raise DigitsError(f"The {digits.split} digits are all of one class; flankers are of another.")
-        self._boxes = _ink_boxes(digits.images)
+        self._others = OtherClasses(digits) if self._sides else None
+        self._boxes = ink_boxes(digits.images)
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``; labels and source are the target's."""
@@ -137,12 +130,10 @@ class CrowdedSampler:
         base = indices % len(self._digits)
         place, *drawn, _ = words(indices, seed=self._seed, stream=self._stream)
         dx = integers(place, 2 * self._generator.jitter + 1) - self._generator.jitter
-        label = self._digits.labels[base].astype(np.int64)
-        first, past = self._starts[label], self._starts[label + 1]
         flankers = np.empty((len(indices), len(self._sides)), np.int64)
-        for side in self._sides:
-            rank = integers(drawn[side], len(self._digits) - (past - first))
-            flankers[:, side] = self._order[np.where(rank < first, rank, rank + past - first)]
+        if self._others:
+            for side in self._sides:
+                flankers[:, side] = self._others.pick(self._digits.labels[base], drawn[side])
         return base, flankers, dx
 
     def _frames(self, source: IndexArray, indices: IndexArray, side: int) -> UInt8Array:
@@ -181,15 +172,3 @@ def _placed(frames: UInt8Array, dx: IndexArray) -> UInt8Array:
     sample, row, column = np.ogrid[: len(frames), :DIGIT, :DIGIT]
     wide[sample, row, BORDER + DIGIT + dx[:, None, None] + column] = frames
     return np.ascontiguousarray(wide[:, :, BORDER:-BORDER])
-
-
-def _ink_boxes(images: UInt8Array) -> IndexArray:
-    """``[m, 4]``: top, left, height and width of the smallest box around each digit's ink, every pixel > 0."""
-    ink = np.greater(images, 0)
-    sides = []
-    for axis in (2, 1):  # which rows have ink, and which columns
-        inked: npt.NDArray[np.bool_] = np.logical_or.reduce(ink, axis)
-        first = inked.argmax(1)
-        sides.append((first, DIGIT - inked[:, ::-1].argmax(1) - first))
-    (top, height), (left, width) = sides
-    return np.stack([top, left, height, width], 1)

@@ -6,11 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from capsbench.contracts import CLASSES, ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
-from capsbench.errors import DigitsError
+from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.geometry import CHUNK, DIGIT, LARGEST_CANVAS, ShiftTable, saturating_add
 from capsbench.parameters import check_number
-from capsbench.randomness import integers, stream_number, words
+from capsbench.randomness import OtherClasses, integers, stream_number, words
 
 DIGIT_BOX = 20
 """MNIST fits each digit into a box of 20x20 pixels, and centers it by its mass in the 28x28 frame."""
@@ -71,11 +70,7 @@ class MultiMNISTSampler:
         self._seed = seed
         self._stream = stream_number(generator.number, digits.split)
         self._table = ShiftTable(digits.images, size=generator.image_shape[0], shift=generator.shift)
-        # Digits sorted by class: the partners of a class are all but one run of them.
-        self._order = np.argsort(digits.labels, kind="stable")
-        self._starts = np.searchsorted(digits.labels[self._order], np.arange(CLASSES + 1)).astype(np.int64)
-        if np.count_nonzero(np.diff(self._starts)) < 2:
-            raise DigitsError(f"The {digits.split} digits are all of one class; a pair needs two.")
+        self._partners = OtherClasses(digits)
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``; column 0 is the base digit, column 1 its partner."""
@@ -129,10 +124,7 @@ class MultiMNISTSampler:
         partner_word, base_word, other_word, _ = words(indices, seed=self._seed, stream=self._stream)
         if self._generator.reuse:
             base_word, _, _, _ = words(base, seed=self._seed, stream=self._stream, draw=1)
-        label = self._digits.labels[base].astype(np.int64)
-        first, past = self._starts[label], self._starts[label + 1]
-        rank = integers(partner_word, len(self._digits) - (past - first))
-        partner = self._order[np.where(rank < first, rank, rank + past - first)]
+        partner = self._partners.pick(self._digits.labels[base], partner_word)
         side = 2 * self._generator.shift + 1
         places = np.stack([integers(base_word, side * side), integers(other_word, side * side)], 1)
         shift = np.stack(np.divmod(places, side), 2) - self._generator.shift

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 
 from capsbench.contracts import Output, TensorBatch
 from capsbench.errors import ParameterError
-from capsbench.models.checks import ImageSize, flag, image_shape, whole, wholes
 from capsbench.models.layers import Window, check_images, fully_connected, shape_after
 from capsbench.models.losses import k_hot, margin_loss, reconstruction_loss
 from capsbench.models.routing import route, squash
 from capsbench.models.routing.route import check_options
-from capsbench.parameters import check_number
+from capsbench.parameters import ImageSize, check_number, check_truth, check_whole, check_wholes, image_shape
 
 PRIMARY_STRIDE = 2
 MORE = Window(kernel=3)
@@ -131,14 +130,14 @@ class CapsNet(nn.Module):
         check_number("primary_scale", primary_scale, 1e-6, math.inf)  # the weights are divided by it
         self.route = partial(route, iterations=iterations, gradient=gradient, implementation=implementation)
         self.image_shape = image_shape(image_size)
-        self.classes = whole("classes", classes)
-        self.pairs = flag("pairs", pairs)
-        self.needs_layers = flag("reconstruction", reconstruction) and self.pairs
+        self.classes = check_whole("classes", classes)
+        self.pairs = check_truth("pairs", pairs)
+        self.needs_layers = check_truth("reconstruction", reconstruction) and self.pairs
         self.reconstruction_weight = reconstruction_weight
 
-        first = Window(whole("kernel", kernel), whole("conv_stride", conv_stride))
+        first = Window(check_whole("kernel", kernel), check_whole("conv_stride", conv_stride))
         second = Window(kernel, PRIMARY_STRIDE)
-        widths = (whole("channels", channels), *(wholes("more", more) if more else ()))
+        widths = (check_whole("channels", channels), *(check_wholes("more", more) if more else ()))
         height, width = shape_after([first, *[MORE] * len(more), second], self.image_shape)
         self.convolution = nn.Conv2d(1, channels, first.kernel, first.stride)
         nn.init.constant_(self.convolution.get_parameter("bias"), INITIAL_BIAS)
@@ -146,18 +145,18 @@ class CapsNet(nn.Module):
         self.more = nn.Sequential(*(layer for layers in further for layer in layers))
         self.primary = PrimaryCapsules(
             widths[-1],
-            types=whole("types", types),
-            dimensions=whole("capsule_dim", capsule_dim),
+            types=check_whole("types", types),
+            dimensions=check_whole("capsule_dim", capsule_dim),
             kernel=second.kernel,
             scale=primary_scale,
         )
         self.weight = nn.Parameter(
-            torch.empty(types * height * width, classes, whole("digit_dim", digit_dim), capsule_dim)
+            torch.empty(types * height * width, classes, check_whole("digit_dim", digit_dim), capsule_dim)
         )
         nn.init.trunc_normal_(self.weight, std=INITIAL_WEIGHT, a=-2 * INITIAL_WEIGHT, b=2 * INITIAL_WEIGHT)
         bias = torch.full((classes, digit_dim), INITIAL_BIAS)
-        self.bias = nn.Parameter(bias) if flag("digit_bias", digit_bias) else None
-        sizes = (classes * digit_dim, *wholes("decoder", decoder), self.image_shape[0] * self.image_shape[1])
+        self.bias = nn.Parameter(bias) if check_truth("digit_bias", digit_bias) else None
+        sizes = (classes * digit_dim, *check_wholes("decoder", decoder), self.image_shape[0] * self.image_shape[1])
         self.decoder = fully_connected(sizes).append(nn.Sigmoid()) if reconstruction else None
 
     def forward(self, images: Tensor) -> Output:

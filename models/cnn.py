@@ -4,20 +4,16 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from capsbench.contracts import Output, TensorBatch
-from capsbench.errors import ParameterError, UnknownNameError
-from capsbench.models.checks import ImageSize, image_shape, whole, wholes
-from capsbench.models.layers import Window, check_images, fully_connected, shape_after
-from capsbench.models.losses import cross_entropy, k_hot
-from capsbench.parameters import check_number
+from capsbench.errors import ParameterError
+from capsbench.models.layers import PADDINGS, Classifier, Window
+from capsbench.parameters import ImageSize, check_choice, check_wholes
 
 KERNEL = 5
-PADDINGS = ("valid", "same")
 
 
-class CNN(nn.Module):
+class CNN(Classifier):
     """The baseline of Table 1: convolutions of 256, 256, 128 and fully connected layers of 328, 192.
 
     5x5 kernels, ReLU, dropout before the last layer, softmax cross-entropy. The paper counts 35.4 M parameters and does
@@ -51,32 +47,14 @@ class CNN(nn.Module):
         padding: str = "valid",
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
-        channels, strides = wholes("channels", channels), wholes("strides", strides)
+        channels, strides = check_wholes("channels", channels), check_wholes("strides", strides)
         if len(channels) != len(strides):
-            raise ParameterError(
-                f"channels={channels} and strides={strides} were asked for; each convolution needs both."
-            )
-        if padding not in PADDINGS:
-            raise UnknownNameError("padding", padding, PADDINGS)
-        windows = [Window(KERNEL, stride, KERNEL // 2 if padding == "same" else 0) for stride in strides]
-        check_number("dropout", dropout, 0, 1)
-        self.classes = whole("classes", classes)
-        self.image_shape = image_shape(image_size)
-        height, width = shape_after(windows, self.image_shape)
-
+            raise ParameterError(f"Each convolution needs channels and a stride, got {channels=} and {strides=}.")
+        same = check_choice("padding", padding, PADDINGS) == "same"
+        windows = [Window(KERNEL, stride, KERNEL // 2 if same else 0) for stride in strides]
         layers: list[nn.Module] = []
         for (inputs, outputs), window in zip(pairwise((1, *channels)), windows, strict=True):
             layers += [nn.Conv2d(inputs, outputs, window.kernel, window.stride, window.padding), nn.ReLU()]
-        self.features = nn.Sequential(*layers, nn.Flatten())
-        sizes = (channels[-1] * height * width, *wholes("hidden", hidden), self.classes)
-        self.classifier = fully_connected(sizes, dropout)
-
-    def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
-        check_images(images, self.image_shape)
-        return Output(scores=self.classifier(self.features(images)))
-
-    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
-        """Softmax cross-entropy, the mean over the batch."""
-        return cross_entropy(output.scores, k_hot(batch.labels, self.classes))
+        super().__init__(
+            layers, windows, channels[-1], image_size=image_size, classes=classes, hidden=hidden, dropout=dropout
+        )

@@ -8,16 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.contracts import Output, TensorBatch
-from capsbench.errors import ParameterError, UnknownNameError
-from capsbench.models.checks import ImageSize, image_shape, whole, wholes
-from capsbench.models.layers import Window, check_images, fully_connected, shape_after
+from capsbench.errors import ParameterError
+from capsbench.models.layers import PADDINGS, Classifier, Window
 from capsbench.models.losses import binary_cross_entropy, k_hot
-from capsbench.parameters import check_number
-
-PADDINGS = ("same", "valid")
+from capsbench.parameters import ImageSize, check_choice, check_wholes
 
 
-class PairCNN(nn.Module):
+class PairCNN(Classifier):
     """The MultiMNIST baseline: convolutions of 512 (9x9) and 256 (5x5) with max pooling, a hidden layer of 1,024.
 
     Each convolution is followed by ReLU and 2x2 max pooling; each class has its own sigmoid. The paper counts 24.56 M
@@ -57,46 +54,36 @@ class PairCNN(nn.Module):
         hidden: Sequence[int] = (1024,),
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        channels, kernels = wholes("channels", channels), wholes("kernels", kernels)
+        channels, kernels = check_wholes("channels", channels), check_wholes("kernels", kernels)
         strides, pooling = (
-            wholes(name, (value,) * len(channels) if isinstance(value, int) else value)
+            check_wholes(name, (value,) * len(channels) if isinstance(value, int) else value)
             for name, value in (("strides", strides), ("pooling", pooling))
         )
         if not len(channels) == len(kernels) == len(strides) == len(pooling):
             raise ParameterError(
-                f"channels={channels}, kernels={kernels}, strides={strides} and pooling={pooling} were asked for; "
-                "each convolution needs one of each."
+                "Each convolution needs channels, a kernel, a stride and a pooling, "
+                f"got {channels=}, {kernels=}, {strides=} and {pooling=}."
             )
-        if padding not in PADDINGS:
-            raise UnknownNameError("padding", padding, PADDINGS)
-        if padding == "same" and any(kernel % 2 == 0 for kernel in kernels):
-            raise ParameterError(f"kernels={kernels} was asked for; same padding needs odd ones.")
-        check_number("dropout", dropout, 0, 1)
-        self.classes = whole("classes", classes)
-        self.image_shape = image_shape(image_size)
+        same = check_choice("padding", padding, PADDINGS) == "same"
+        if same and any(kernel % 2 == 0 for kernel in kernels):
+            raise ParameterError(f"kernels must be odd with padding='same', got {kernels}.")
 
         layers: list[nn.Module] = []
         windows: list[Window] = []
         for (inputs, outputs), kernel, stride, side in zip(
             pairwise((1, *channels)), kernels, strides, pooling, strict=True
         ):
-            window = Window(kernel, stride, kernel // 2 if padding == "same" else 0)
+            window = Window(kernel, stride, kernel // 2 if same else 0)
             windows += [window, Window(side, side)]
             layers.append(nn.Conv2d(inputs, outputs, *window))
             if side > 1:  # before ReLU, with which it commutes, so that fewer values go through ReLU
                 layers.append(nn.MaxPool2d(side))
             layers.append(nn.ReLU())
-        height, width = shape_after(windows, self.image_shape)
+        super().__init__(
+            layers, windows, channels[-1], image_size=image_size, classes=classes, hidden=hidden, dropout=dropout
+        )
         # With the channels innermost, convolutions and pooling take a fifth less time; flattening puts them back.
-        self.features = nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.channels_last)
-        sizes = (channels[-1] * height * width, *wholes("hidden", hidden), self.classes)
-        self.classifier = fully_connected(sizes, dropout)
-
-    def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``; a sigmoid would not change their order."""
-        check_images(images, self.image_shape)
-        return Output(scores=self.classifier(self.features(images)))
+        self.features.to(memory_format=torch.channels_last)
 
     def loss(self, output: Output, batch: TensorBatch) -> Tensor:
         """Sigmoid cross-entropy on the k-hot labels: the sum over classes, the mean over the batch."""

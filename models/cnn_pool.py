@@ -4,19 +4,16 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from capsbench.contracts import Output, TensorBatch
-from capsbench.models.checks import ImageSize, image_shape, whole, wholes
-from capsbench.models.layers import Window, check_images, fully_connected, shape_after
-from capsbench.models.losses import cross_entropy, k_hot
-from capsbench.parameters import check_number
+from capsbench.models.layers import Classifier, Window
+from capsbench.parameters import ImageSize, check_wholes
 
 CONVOLUTION = Window(kernel=5)
 POOLING = Window(kernel=2, stride=2)
 
 
-class PoolCNN(nn.Module):
+class PoolCNN(Classifier):
     """Convolutions of 512 and 256, each with max pooling, a hidden layer of 800 and dropout.
 
     The paper says "with MaxPooling and DropOut" and no more. This layout is ours: that of the one network with max
@@ -47,26 +44,12 @@ class PoolCNN(nn.Module):
         hidden: Sequence[int] = (800,),
         dropout: float = 0.5,
     ) -> None:
-        super().__init__()
-        channels = wholes("channels", channels)
-        check_number("dropout", dropout, 0, 1)
-        self.classes = whole("classes", classes)
-        self.image_shape = image_shape(image_size)
-        height, width = shape_after([CONVOLUTION, POOLING] * len(channels), self.image_shape)
-
+        channels = check_wholes("channels", channels)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise((1, *channels)):
             # ReLU and max pooling commute; ReLU second has a quarter of the values to go through.
             layers += [nn.Conv2d(inputs, outputs, CONVOLUTION.kernel), nn.MaxPool2d(POOLING.kernel), nn.ReLU()]
-        self.features = nn.Sequential(*layers, nn.Flatten())
-        sizes = (channels[-1] * height * width, *wholes("hidden", hidden), self.classes)
-        self.classifier = fully_connected(sizes, dropout)
-
-    def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
-        check_images(images, self.image_shape)
-        return Output(scores=self.classifier(self.features(images)))
-
-    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
-        """Softmax cross-entropy, the mean over the batch."""
-        return cross_entropy(output.scores, k_hot(batch.labels, self.classes))
+        windows = [CONVOLUTION, POOLING] * len(channels)
+        super().__init__(
+            layers, windows, channels[-1], image_size=image_size, classes=classes, hidden=hidden, dropout=dropout
+        )

@@ -1,4 +1,4 @@
-"""What the networks have in common: window arithmetic, a row of fully connected layers, a check of what comes in."""
+"""What the networks have in common: window arithmetic, fully connected layers, a classifier of images."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,7 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from capsbench.contracts import Output, TensorBatch
 from capsbench.errors import ParameterError
+from capsbench.models.losses import cross_entropy, k_hot
+from capsbench.parameters import ImageSize, check_number, check_whole, check_wholes, image_shape
+
+PADDINGS = ("valid", "same")
 
 
 class Window(NamedTuple):
@@ -67,3 +72,46 @@ def check_images(images: Tensor, shape: tuple[int, int]) -> None:
         raise ParameterError(
             f"The network was built for images [B, 1, {shape[0]}, {shape[1]}], got {list(images.shape)}."
         )
+
+
+class Classifier(nn.Module):
+    """Convolutions, then fully connected layers with dropout before the last one; softmax cross-entropy.
+
+    Args:
+        layers: The convolutions, their activations and poolings.
+        windows: Of all convolutions and poolings, in order.
+        channels: Width of the last convolution.
+        image_size: Height and width in pixels; one number is a square.
+        classes: Number of classes.
+        hidden: Width of each hidden fully connected layer.
+        dropout: Probability that a unit before the last layer is dropped in training.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[nn.Module],
+        windows: Sequence[Window],
+        channels: int,
+        *,
+        image_size: ImageSize,
+        classes: int,
+        hidden: Sequence[int],
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        check_number("dropout", dropout, 0, 1)
+        self.classes = check_whole("classes", classes)
+        self.image_shape = image_shape(image_size)
+        height, width = shape_after(windows, self.image_shape)
+        self.features = nn.Sequential(*layers, nn.Flatten())
+        sizes = (channels * height * width, *check_wholes("hidden", hidden), self.classes)
+        self.classifier = fully_connected(sizes, dropout)
+
+    def forward(self, images: Tensor) -> Output:
+        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
+        check_images(images, self.image_shape)
+        return Output(scores=self.classifier(self.features(images)))
+
+    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
+        """Softmax cross-entropy, the mean over the batch."""
+        return cross_entropy(output.scores, k_hot(batch.labels, self.classes))

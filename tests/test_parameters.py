@@ -9,7 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
-from capsbench.parameters import Range, check_number, check_range, construct, convert, literal, split_assignments
+from capsbench.parameters import (
+    Range,
+    check_choice,
+    check_number,
+    check_range,
+    check_seed,
+    check_truth,
+    check_whole,
+    check_wholes,
+    construct,
+    convert,
+    image_shape,
+    literal,
+    split_assignments,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +50,7 @@ def test_assignments_are_split_at_their_first_equals_sign() -> None:
 
 @pytest.mark.parametrize("assignment", ["shift", "=3", " =3", ""])
 def test_assignment_without_key_or_equals_sign_is_refused(assignment: str) -> None:
-    with pytest.raises(ParameterError, match=r"write --set key=value\."):
+    with pytest.raises(ParameterError, match=r"--set takes key=value, got"):
         split_assignments([assignment])
 
 
@@ -101,7 +115,7 @@ def test_whole_number_is_read_from_the_text_of_a_float(value: int) -> None:
 
 @pytest.mark.parametrize("text", ["9007199254740993.0", "1e17"])
 def test_text_of_a_float_that_may_have_been_rounded_is_no_whole_number(text: str) -> None:
-    with pytest.raises(ParameterError, match="it takes a whole number"):
+    with pytest.raises(ParameterError, match="shift must be a whole number"):
         convert("shift", text, int)
 
 
@@ -113,36 +127,35 @@ def test_integer_survives_its_text(value: int) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("shift", "four", "shift=four was asked for; it takes a whole number."),
-        ("shift", "nan", "it takes a whole number."),
-        ("shift", "inf", "it takes a whole number."),
-        ("shift", "-1e400", "it takes a whole number."),
-        ("shift", "9007199254740993.5", "it takes a whole number."),
-        ("shift", "4.5", "shift=4.5 was asked for; it takes a whole number."),
-        ("shift", 4.5, "it takes a whole number."),
-        ("shift", math.nan, "it takes a whole number."),
-        ("shift", math.inf, "it takes a whole number."),
-        ("shift", True, "it takes a whole number."),
-        ("shift", None, "it takes a whole number."),
-        ("shift", "", "it takes a whole number."),
-        ("rate", "fast", "rate=fast was asked for; it takes a number."),
-        ("rate", False, "it takes a number."),
-        ("rate", 10**400, "it takes a number."),
-        ("reuse", "maybe", "reuse=maybe was asked for; it takes true or false."),
-        ("reuse", 2, "it takes true or false."),
-        ("rotation", "1,2,3", "rotation=1,2,3 was asked for; it takes 2 values, or one for all of them."),
-        ("rotation", [], "it takes 2 values, or one for all of them."),
-        ("rotation", "1,", "it takes a number."),
-        ("rotation", "1;2", "it takes a number."),
-        ("sizes", "28,x", "it takes a whole number."),
-        ("target", "high", "it takes a number."),
+        ("shift", "four", "must be a whole number, got four."),
+        ("shift", "nan", "must be a whole number, got "),
+        ("shift", "inf", "must be a whole number, got "),
+        ("shift", "-1e400", "must be a whole number, got "),
+        ("shift", "9007199254740993.5", "must be a whole number, got "),
+        ("shift", "4.5", "must be a whole number, got 4.5."),
+        ("shift", 4.5, "must be a whole number, got "),
+        ("shift", math.nan, "must be a whole number, got "),
+        ("shift", math.inf, "must be a whole number, got "),
+        ("shift", True, "must be a whole number, got "),
+        ("shift", None, "must be a whole number, got "),
+        ("shift", "", "must be a whole number, got "),
+        ("rate", "fast", "must be a number, got fast."),
+        ("rate", False, "must be a number, got "),
+        ("rate", 10**400, "must be a number, got "),
+        ("reuse", "maybe", "must be true or false, got maybe."),
+        ("reuse", 2, "must be true or false, got "),
+        ("rotation", "1,2,3", "takes 2 values, or one for all of them, got 1,2,3."),
+        ("rotation", [], "takes 2 values, or one for all of them, got []."),
+        ("rotation", "1,", "must be a number, got "),
+        ("rotation", "1;2", "must be a number, got "),
+        ("sizes", "28,x", "must be a whole number, got "),
+        ("target", "high", "must be a number, got "),
     ],
 )
 def test_value_of_another_type_is_refused(name: str, text: Any, words: str) -> None:
     with pytest.raises(ParameterError) as caught:
         settings(**{name: text})
-    assert str(caught.value).endswith(words)
-    assert str(caught.value).startswith(f"{name}=")
+    assert str(caught.value).startswith(f"{name} {words}")
 
 
 def test_unknown_key_is_told_the_nearest_name() -> None:
@@ -157,7 +170,7 @@ def test_unknown_key_that_is_near_nothing_is_told_all_names() -> None:
 
 
 def test_the_class_has_the_last_word() -> None:
-    with pytest.raises(ParameterError, match=r"shift=15 was asked for; it must be in 0\.\.14\."):
+    with pytest.raises(ParameterError, match=r"shift must be in 0\.\.14, got 15\."):
         settings(shift="15")
 
 
@@ -188,7 +201,7 @@ def test_text_without_a_type_stands_for_what_it_looks_like(text: str, value: Any
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.001, 1.001, "0.5", None])
 def test_number_outside_its_range_is_refused(value: Any) -> None:
-    with pytest.raises(ParameterError, match=r"rate=.* was asked for; it must be in 0\.\.1\."):
+    with pytest.raises(ParameterError, match=r"rate must be in 0\.\.1, got .*\."):
         check_number("rate", value, 0, 1)
 
 
@@ -205,7 +218,7 @@ def test_number_outside_its_range_is_refused(value: Any) -> None:
 def test_limits_are_told_in_full_where_they_are_whole(low: float, high: float, words: str) -> None:
     with pytest.raises(ParameterError) as caught:
         check_number("count", math.nan, low, high)
-    assert str(caught.value) == f"count=nan was asked for; it must be in {words}."
+    assert str(caught.value) == f"count must be in {words}, got nan."
 
 
 @pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, 0.5])
@@ -221,10 +234,10 @@ def test_ascending_range_passes(value: Range) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ((1.0, -1.0), "shear=1,-1 was asked for; the first must not exceed the second."),
-        ((-2.0, 0.0), "shear=-2.0 was asked for; it must be in -1..1."),
-        ((0.0, math.nan), "shear=nan was asked for; it must be in -1..1."),
-        ((0.0, math.inf), "shear=inf was asked for; it must be in -1..1."),
+        ((1.0, -1.0), "shear must be two ascending numbers, got 1,-1."),
+        ((-2.0, 0.0), "shear must be in -1..1, got -2.0."),
+        ((0.0, math.nan), "shear must be in -1..1, got nan."),
+        ((0.0, math.inf), "shear must be in -1..1, got inf."),
     ],
 )
 def test_other_range_is_refused(value: Range, words: str) -> None:
@@ -238,3 +251,54 @@ def test_every_refusal_is_a_usage_error() -> None:
         with pytest.raises(CapsbenchError) as caught:
             settings(**values)
         assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
+def test_seeds_of_64_bits_are_seeds(seed: int) -> None:
+    assert check_seed(seed) == seed
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, 0.5, math.nan, True, "1"])
+def test_anything_else_is_no_seed(seed: int) -> None:
+    with pytest.raises(ParameterError, match=r"seed must be a whole number in 0\.\.2\*\*64-1, got .*\."):
+        check_seed(seed)
+
+
+def test_values_in_range_pass_unchanged() -> None:
+    assert check_whole("width", 3) == 3
+    assert check_wholes("widths", [3, 4]) == (3, 4)
+    assert check_wholes("widths", 3) == (3,)
+    assert check_truth("bias", False) is False
+    assert image_shape(28) == (28, 28)
+    assert image_shape((28, 84)) == (28, 84)
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2.0, True, "3", None])
+def test_whole_refuses(value: Any) -> None:
+    with pytest.raises(ParameterError, match=f"^width must be a whole number of at least 1, got {value}"):
+        check_whole("width", value)
+    with pytest.raises(ParameterError, match=f"^widths must be .*, got {value}"):
+        check_wholes("widths", [1, value])
+
+
+@pytest.mark.parametrize("values", [(), "12"])
+def test_wholes_refuses_an_empty_row_and_text(values: Any) -> None:
+    with pytest.raises(ParameterError, match="widths must be"):
+        check_wholes("widths", values)
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, None])
+def test_truth_is_no_text_and_no_number(value: Any) -> None:
+    with pytest.raises(ParameterError, match=f"^bias must be True or False, got {value}"):
+        check_truth("bias", value)
+
+
+def test_image_shape_has_two_sides() -> None:
+    with pytest.raises(ParameterError, match=r"one number or \(height, width\)"):
+        image_shape((1, 28, 28))
+
+
+def test_choice_is_one_of_those_there_are() -> None:
+    assert check_choice("padding", "same", ("same", "valid")) == "same"
+    with pytest.raises(UnknownNameError, match=r"No padding is called 'smae'\. Did you mean 'same'\?"):
+        check_choice("padding", "smae", ("same", "valid"))

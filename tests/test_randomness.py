@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from capsbench.contracts import IndexArray
-from capsbench.errors import ParameterError
+from capsbench.contracts import Digits, IndexArray
+from capsbench.errors import DigitsError
 from capsbench.generators import CATALOG
 from capsbench.randomness import (
     FEISTEL_ROUNDS,
     ORDER_STREAM,
     SHORT,
     SHUFFLE_STREAM,
+    OtherClasses,
     Shuffle,
-    check_seed,
     integers,
     permutation,
     philox,
@@ -259,14 +259,16 @@ def test_no_two_streams_share_a_number() -> None:
     assert all(1 <= number <= 255 for number in numbers)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2**32, 2**64 - 1])
-def test_seeds_of_64_bits_are_seeds(seed: int) -> None:
-    assert check_seed(seed) == seed
+def test_a_digit_of_another_class_is_any_of_them_equally_often() -> None:
+    labels = np.array([0, 0, 0, 4, 4, 9], np.uint8)
+    others = OtherClasses(Digits(np.zeros((6, 28, 28), np.uint8), labels, "test", "embedded"))
+    word = (np.arange(1, 6000, 2, dtype=np.uint64) << np.uint64(32)) // np.uint64(6000)
+    for label, expected in ((0, {3: 1000, 4: 1000, 5: 1000}), (4, {0: 750, 1: 750, 2: 750, 5: 750})):
+        picked = others.pick(np.full(3000, label, np.uint8), word)
+        assert dict(zip(*np.unique(picked, return_counts=True), strict=True)) == expected
 
 
-@pytest.mark.parametrize("seed", [-1, 2**64, 1.0, 0.5, math.nan, True, "1"])
-def test_anything_else_is_no_seed(seed: int) -> None:
-    with pytest.raises(
-        ParameterError, match=r"A seed of .* was asked for; it must be a whole number in 0\.\.2\*\*64-1\."
-    ):
-        check_seed(seed)
+def test_digits_of_one_class_have_no_others() -> None:
+    digits = Digits(np.zeros((2, 28, 28), np.uint8), np.full(2, 7, np.uint8), "test", "embedded")
+    with pytest.raises(DigitsError, match="all of one class; this data set needs two classes"):
+        OtherClasses(digits)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from capsbench.parameters import check_number
-from capsbench.randomness import check_seed
+from capsbench.parameters import check_number, check_seed
 from capsbench.training.config import TrainConfig
 
 

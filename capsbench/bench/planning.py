@@ -11,8 +11,7 @@ from capsbench.building import build
 from capsbench.contracts import CLASSES, Suite
 from capsbench.data.digits import load_digits
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError
-from capsbench.parameters import construct, literal
-from capsbench.randomness import check_seed
+from capsbench.parameters import check_seed, construct, literal
 from capsbench.results.result import Result, load_result
 from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard

@@ -13,8 +13,8 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from capsbench.contracts import ArrayBatch, Batch, IndexArray, TensorBatch, UInt8Array
 from capsbench.data.samples import Samples, checked_indices
 from capsbench.errors import ParameterError
-from capsbench.parameters import check_number, convert
-from capsbench.randomness import Shuffle, check_seed
+from capsbench.parameters import check_number, check_seed, convert
+from capsbench.randomness import Shuffle
 
 DRAWN = 1024  # samples drawn or read at once for smaller batches: many cost a generator hardly more time than a few
 ORDERED = 8192  # samples whose order is computed at once: many batches, so that each costs little

@@ -10,8 +10,7 @@ from capsbench import registry
 from capsbench.contracts import Digits, Generator, Sampler
 from capsbench.data.digits import digits_by_hash, load_digits, name_of
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError, shown
-from capsbench.parameters import check_number, check_truth, construct, convert
-from capsbench.randomness import check_seed
+from capsbench.parameters import check_number, check_seed, check_truth, construct, convert
 from capsbench.spec import IMPORT, IMPORTED, SPLITS, DataSpec
 
 LARGEST_COUNT = 2**40

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import FloatArray
+from capsbench.contracts import FloatArray, IndexArray
 from capsbench.data.samples import Subset
 from capsbench.data.streaming import Stream
 from capsbench.evaluation.accuracy import accuracy
@@ -81,18 +81,24 @@ def binned(predictions: Predictions, values: FloatArray, edges: Sequence[float])
 def near(stream: Stream, reach: float) -> Subset:
     """Of each digit the first variant that is moved by no more than ``reach`` pixels; digits without one are left out.
 
-    affnist moves a digit anywhere on the canvas, which of all factors hurts most. What tests another one alone must
-    not; and of places drawn evenly those within reach are drawn evenly, too.
+    affnist moves a digit anywhere on the canvas, which hurts more than any other factor. A test of another factor must
+    not depend on that; and of positions drawn evenly those within reach are even, too.
     """
     digits = len(stream.recipe.digits)
     rows = np.full(digits, -1)
-    for variant in range(len(stream) // digits):  # most have one of the first: no need to draw all of them
-        asked = np.flatnonzero(rows < 0)
-        transform = stream.batch(variant * digits + asked).transform
-        assert transform is not None
-        within = asked[displacement(transform[:, 4:]) <= reach]
+    for variant in range(len(stream) // digits):  # most digits have one among the first
+        left = np.flatnonzero(rows < 0)
+        within = left[displacement(_transforms(stream, variant * digits + left)[:, 4:]) <= reach]
         rows[within] = variant * digits + within
     return Subset(stream, rows[rows >= 0])
+
+
+def _transforms(stream: Stream, indices: IndexArray) -> npt.NDArray[np.float32]:
+    """How samples are warped, ``[n, 6]``; their images are drawn only where the sampler offers no other way."""
+    offered: Any = getattr(stream.recipe.sampler, "transforms", None)
+    transform: npt.NDArray[np.float32] | None = offered(indices) if offered else stream.batch(indices).transform
+    assert transform is not None
+    return transform
 
 
 def one_at_a_time(

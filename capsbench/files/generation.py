@@ -85,6 +85,7 @@ def generate(
         DataError: The digits are missing or damaged.
         StorageError: The files cannot be written.
     """
+    splits: Sequence[Any] = split if isinstance(split, list | tuple) else [split]
     recipes = [
         make_recipe(
             name,
@@ -97,7 +98,7 @@ def generate(
             layers=layers,
             digits=digits,
         )
-        for one in ([split] if isinstance(split, str) else dict.fromkeys(split))
+        for one in dict.fromkeys(splits)
     ]
     return [one.path for one in generate_files(recipes, Path(out), shard=shard, workers=workers, force=force)]
 

@@ -19,7 +19,7 @@ from capsbench.data.streaming import Stream, stream
 from capsbench.errors import DataFileError, DigitsError
 from capsbench.files.datafile import DataFile
 from capsbench.files.inspection import MEASURED, PERCENTILES, array_batches, evenly_spread
-from capsbench.geometry import WARP_CANVAS, WarpTable, inverse_coefficients
+from capsbench.geometry import WARP_CANVAS, WarpTable, ink_boxes, inverse_coefficients
 
 REDRAWN = 300
 
@@ -140,16 +140,12 @@ def measure_agreement(file: DataFile) -> Agreement:
     )
 
 
-def ink_boxes(images: UInt8Array) -> FloatArray:
+def ink_margins(images: UInt8Array) -> FloatArray:
     """``[m, 5]``, as `INK` has it, of the ``[n, H, W]`` images that have ink."""
-    ink: npt.NDArray[np.bool_] = np.greater(images, 0)
-    rows, columns = np.logical_or.reduce(ink, 2), np.logical_or.reduce(ink, 1)
-    inked = np.logical_or.reduce(rows, 1)
-    rows, columns = rows[inked], columns[inked]
-    top, left = rows.argmax(1), columns.argmax(1)
-    below, right = rows[:, ::-1].argmax(1), columns[:, ::-1].argmax(1)
+    inked: npt.NDArray[np.bool_] = np.logical_or.reduce(np.greater(images, 0), (1, 2))
+    top, left, height, width = ink_boxes(images[inked]).T
+    below, right = images.shape[1] - top - height, images.shape[2] - left - width
     edge = np.minimum(np.minimum(top, below), np.minimum(left, right))
-    height, width = images.shape[1] - top - below, images.shape[2] - left - right
     return np.stack([top, left, height, width, edge], 1).astype(np.float64)
 
 
@@ -158,7 +154,7 @@ def _seen(data: DataFile | Stream, chosen: IndexArray) -> Mapping[str, FloatArra
     boxes, transforms = [], []
     for batch in array_batches(data, chosen):
         assert batch.transform is not None
-        boxes.append(ink_boxes(batch.images))
+        boxes.append(ink_margins(batch.images))
         transforms.append(batch.transform.astype(np.float64))
     columns = (*np.concatenate(transforms).T, *np.concatenate(boxes).T)
     return dict(zip((*FACTORS, *INK), columns, strict=True))

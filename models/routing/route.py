@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from capsbench.errors import ParameterError, UnknownNameError, UsageError
-from capsbench.models.checks import whole
 from capsbench.models.routing import fused
 from capsbench.models.routing.accuracy import Implementation
 from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.reference import route_reference
+from capsbench.parameters import check_whole
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": route_reference,
@@ -106,7 +106,7 @@ def available(u: Tensor, weight: Tensor) -> list[str]:
 
 def check_options(iterations: int, gradient: str, implementation: str) -> None:
     """Refuses options that `route` would refuse, so that a network can do so when it is built."""
-    whole("iterations", iterations)
+    check_whole("iterations", iterations)
     if gradient not in GRADIENTS:
         raise UnknownNameError("gradient of routing", gradient, GRADIENTS)
     if implementation not in ("auto", *IMPLEMENTATIONS):

@@ -73,7 +73,9 @@ def test_the_header_of_a_shard_can_be_made_anew(capsys: Capture) -> None:
 @pytest.mark.parametrize("shard", ["3/3", "1", "1/", "-1/3", "a/b", "0/0", "1/2/3", ""])
 def test_a_shard_that_is_none_is_refused(shard: str, capsys: Capture) -> None:
     assert run(*GENERATE, "--shard", shard) == 2
-    assert capsys.readouterr().err.startswith(f"Error: A shard of {shard!r} was asked for; write I/N")
+    assert capsys.readouterr().err.startswith(
+        f"Error: shard must be I/N with I from 0 to N-1, such as 0/4, got {shard!r}"
+    )
     assert names() == []
 
 
@@ -95,7 +97,7 @@ def test_workers_and_shards_from_python() -> None:
     options: dict[str, Any] = {"split": "test", "digits": "embedded", "count": 5000, "size": 28}
     (path,) = generate_from_python("padded", out="x", workers=2, shard="1/2", **options)
     assert path == Path("x/padded-test-1of2.h5") and open_dataset(path).span == range(2500, 5000)
-    with pytest.raises(CapsbenchError, match="write I/N"):
+    with pytest.raises(CapsbenchError, match="must be I/N"):
         generate_from_python("padded", shard="2/2", **options)
 
 

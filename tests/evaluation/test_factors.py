@@ -1,5 +1,7 @@
 """Accuracy by factor, worked by hand and by loops."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,27 @@ def test_near_takes_the_first_variant_that_is_not_moved_further() -> None:
     assert (part.batch(np.arange(3)).images == everything.images[part.rows[:3]]).all()
     assert (part.layers(np.arange(3))[:, 0] == everything.images[part.rows[:3]]).all()
     assert part.spec == data.spec
+
+
+def test_near_draws_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = near(neutral(), 6).rows
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an image was drawn")
+
+    data = neutral()
+    monkeypatch.setattr(type(data.recipe.sampler), "batch", refuse)
+    assert np.array_equal(near(data, 6).rows, expected)
+
+
+def test_a_sampler_that_tells_no_transforms_draws_its_images() -> None:
+    class Plain:
+        def __init__(self, sampler: Any) -> None:
+            self.batch = sampler.batch
+
+    data = neutral()
+    vars(data.recipe)["sampler"] = Plain(data.recipe.sampler)
+    assert np.array_equal(near(data, 6).rows, near(neutral(), 6).rows)
 
 
 class Knowing(torch.nn.Module):

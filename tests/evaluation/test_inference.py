@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from capsbench.building import build
 from capsbench.contracts import Output
+from capsbench.data.loading import to_tensors
 from capsbench.data.samples import Samples
 from capsbench.data.streaming import stream
 from capsbench.errors import ModelError
@@ -94,6 +95,41 @@ def test_where_memory_runs_out_batches_become_smaller(digits: Samples) -> None:
     scores = torch.randn(len(labels), 10, generator=torch.Generator().manual_seed(0))
     plain, tight = predict(Scripted(scores), digits), predict(Tight(scores), digits)
     assert np.array_equal(plain.scores, tight.scores) and np.array_equal(plain.labels, tight.labels)
+
+
+class Counting(Scripted):
+    """Notes how many images it is shown at a time, and answers from a wider output than its scores."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        super().__init__(torch.cat([scores, scores], 1))
+        self.sizes: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> Output:
+        self.sizes.append(len(images))
+        return Output(scores=super().forward(images).scores[:, :10])
+
+
+def test_a_gpu_is_shown_many_images_at_a_time_and_waited_for_once(
+    digits: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = torch.randn(len(digits), 10, generator=torch.Generator().manual_seed(0))
+    fetched: list[torch.Size] = []
+
+    def fetch(tensor: torch.Tensor) -> torch.Tensor:
+        fetched.append(tensor.shape)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "cpu", fetch)
+    monkeypatch.setattr("capsbench.evaluation.inference.GPU_BATCH", 400)
+    monkeypatch.setattr(
+        "capsbench.evaluation.inference.to_tensors", lambda batch, layers, device: to_tensors(batch, layers, "cpu")
+    )
+    on_cpu, on_gpu = Counting(scores), Counting(scores)
+    expected, found = predict(on_cpu, digits), predict(on_gpu, digits, device="cuda")
+    assert on_cpu.sizes == [250] * 4 and on_gpu.sizes == [400, 400, 200]
+    assert fetched == [(1000, 10)] * 2
+    assert np.array_equal(found.scores, expected.scores) and np.array_equal(found.scores, scores.numpy())
+    assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.source, expected.source)
 
 
 def test_a_single_image_that_does_not_fit_is_an_error_with_a_way_out(digits: Samples) -> None:

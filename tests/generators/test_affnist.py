@@ -204,3 +204,9 @@ def test_measures_are_the_ink_and_every_factor(sampler: AffNISTSampler) -> None:
     np.testing.assert_array_equal(measures["ink (pixels)"], np.count_nonzero(batch.images, (1, 2)))
     for name, values in factors(batch).items():
         np.testing.assert_array_equal(measures[name], values)
+
+
+def test_transforms_are_those_of_the_images(digits: Digits) -> None:
+    sampler, rows = AffNIST().sampler(digits, 5), np.array([3, 1, 4, 1, 2999])
+    drawn = sampler.batch(rows).transform
+    assert drawn is not None and np.array_equal(sampler.transforms(rows), drawn)

@@ -24,7 +24,7 @@ from capsbench.importing.agreement import (
     Agreement,
     FactorComparison,
     agreement_text,
-    ink_boxes,
+    ink_margins,
     measure_agreement,
 )
 from capsbench.spec import DataSpec
@@ -66,14 +66,14 @@ def found(result: Agreement, name: str) -> FactorComparison:
     return one
 
 
-def test_ink_boxes_are_those_that_can_be_counted() -> None:
+def test_ink_margins_are_those_that_can_be_counted() -> None:
     images = np.zeros((4, 40, 40), np.uint8)
     images[0, 3:10, 20:22] = 1
     images[2, 39, 0] = 255
     images[3, 5, 6] = images[3, 30, 37] = 9
-    boxes = ink_boxes(images)
+    boxes = ink_margins(images)
     assert boxes.tolist() == [[3, 20, 7, 2, 3], [39, 0, 1, 1, 0], [5, 6, 26, 32, 2]]  # the second image is blank
-    assert ink_boxes(images[1:2]).shape == (0, 5)
+    assert ink_margins(images[1:2]).shape == (0, 5)
 
 
 def test_our_own_samples_are_spread_as_ours_and_drawn_to_the_bit() -> None:
