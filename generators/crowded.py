@@ -137,7 +137,7 @@ class CrowdedSampler:
         return base, flankers, dx
 
     def _frames(self, source: IndexArray, indices: IndexArray, side: int) -> UInt8Array:
-        """``[n, 28, 28]``: the flankers of one side, their pixels shuffled where that is asked for."""
+        """``[n, 28, 28]``: the flankers of one side, their pixels shuffled for ``flankers="shuffled"``."""
         frames: UInt8Array = self._digits.images[source]
         if self._generator.flankers == "digits":
             return frames

@@ -40,7 +40,7 @@ def fetch(destination: Path | None = None, *, report: Say = silent) -> Path:
     It does nothing if they are there and undamaged; it replaces damaged ones.
 
     Args:
-        destination: The folder, by default `capsbench.data.digits.cache_folder`; it is made if it is missing.
+        destination: The folder, by default `capsbench.data.places.cache_folder`; it is made if it is missing.
         report: Called with a line for people at each step.
 
     Returns:

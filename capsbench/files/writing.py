@@ -110,8 +110,8 @@ def write_file(
     with lock(path, wait=wait):
         if path.exists() and not force:
             written = repair(_open_ours(path, outline), outline, source, workers, report)
-            told = read_sidecar(path)
-            if told != (outline.spec, outline.shard) and (told is not None or not sidecar_of(path).exists()):
+            stated = read_sidecar(path)
+            if stated != (outline.spec, outline.shard) and (stated is not None or not sidecar_of(path).exists()):
                 write_sidecar(outline, path)  # another file of the user is left alone
         else:
             if sidecar_of(path).exists() and read_sidecar(path) is None and not force:

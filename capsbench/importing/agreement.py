@@ -236,10 +236,10 @@ def _redrawing_text(facts: Mapping[str, Any]) -> list[str]:
     found = facts["redrawing"]
     if found is None:
         return [f"not: {facts['not_redrawn']}"]
-    told = (
+    summary = (
         f"{found['samples']:,} samples by our convention: {found['ours']:.2f} grey levels off a pixel on average; "
         f"digits left in the middle: {found['centred']:.2f}"
     )
     if found["reading"] == OURS:
-        return [told, "no other choice of signs and axes comes nearer"]
-    return [told, f"nearest, {found['nearest']:.2f} off, with: {found['reading']}"]
+        return [summary, "no other choice of signs and axes comes nearer"]
+    return [summary, f"nearest, {found['nearest']:.2f} off, with: {found['reading']}"]
