@@ -221,7 +221,7 @@ def test_a_forged_shift_is_told() -> None:
     with file.path.open("r+b") as raw:
         raw.seek(place.offset)
         raw.write(b"\0\x7f")
-    with pytest.raises(DataFileError, match="name digits or shifts that its spec does not draw"):
+    with pytest.raises(DataFileError, match="have digits or shifts that its spec does not draw"):
         measure(DataFile(file.path))
 
 
