@@ -9,8 +9,8 @@ from torch import Tensor
 
 from capsbench.errors import UsageError
 
-Forward = Callable[[Tensor, Tensor, Tensor | None, int, bool], tuple[Tensor, tuple[Tensor, ...]]]
-Backward = Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, int, bool], tuple[Tensor, Tensor, Tensor]]
+Forward = Callable[[Tensor, Tensor, Tensor | None, int, int], tuple[Tensor, tuple[Tensor, ...]]]
+Backward = Callable[[Tensor, Tensor, tuple[Tensor, ...], Tensor, int, int], tuple[Tensor, Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,10 @@ class HandWritten:
 
     Attributes:
         name: Of the implementation.
-        forward: ``(u, weight, bias, iterations, exact)`` to ``(v, saved)``: the output capsules ``[B, J, O]``, and the
-            tensors that `backward` wants beside ``u`` and ``weight``.
-        backward: ``(u, weight, saved, dv, iterations, exact)`` to ``(du, dweight, dbias)``, of the shapes of u, of
+        forward: ``(u, weight, bias, iterations, kept)`` to ``(v, saved)``: the output capsules ``[B, J, O]``, and the
+            tensors that `backward` wants beside ``u`` and ``weight`` for the last `kept` iterations, which carry
+            gradient: all of them, one, or none.
+        backward: ``(u, weight, saved, dv, iterations, kept)`` to ``(du, dweight, dbias)``, of the shapes of u, of
             weight and ``[J, O]``, of any dtype.
     """
 
@@ -33,19 +34,19 @@ class HandWritten:
         """Routes; see `capsbench.models.routing.route`, which checks the arguments."""
         inputs = [tensor for tensor in (u, weight, bias) if tensor is not None]
         if not (torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)):
-            return self.forward(u, weight, bias, iterations, False)[0]  # nothing to keep for a backward pass
-        v: Tensor = _Routing.apply(u, weight, bias, iterations, gradient == "exact", self)
+            return self.forward(u, weight, bias, iterations, 0)[0]  # nothing to keep for a backward pass
+        v: Tensor = _Routing.apply(u, weight, bias, iterations, iterations if gradient == "exact" else 1, self)
         return v
 
 
 class _Routing(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, exact: bool, written: HandWritten
+        ctx: Any, u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int, written: HandWritten
     ) -> Tensor:
-        v, saved = written.forward(u, weight, bias, iterations, exact)
+        v, saved = written.forward(u, weight, bias, iterations, kept)
         ctx.save_for_backward(u, weight, bias, *saved)
-        ctx.options = iterations, exact
+        ctx.options = iterations, kept
         ctx.written = written
         return v
 

@@ -30,7 +30,7 @@ LANES = 16  # a block's capsules are a multiple of it, so that vector instructio
 
 
 def _forward(
-    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, exact: bool
+    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     (B, _, _), (_, J, O, _) = u.shape, weight.shape
     n = _block_size(u, J)
@@ -42,15 +42,15 @@ def _forward(
         s += torch.mm(x[k].flatten(1), w[k].flatten(0, 1).t())
     sums = [(s / J).view(B, J, O).transpose(0, 1) + offset]  # s_t [J, B, O] each
     agreed: list[Tensor] = []  # V_t [J, B, O] each
-    kept: list[Tensor] = []  # c_t [K, J, B, n] of each iteration that carries gradient
+    couplings: list[Tensor] = []  # c_t [K, J, B, n] of each iteration that carries gradient
     for t in range(1, iterations):
         v = squash(sums[-1])
         agreed.append(v if t == 1 else agreed[-1] + v)
         c = v.new_empty(len(x), J, B, n)
         sums.append(_iterate(x, w, agreed[-1], c) + offset)
-        if exact or t == iterations - 1:
-            kept.append(c)
-    return squash(sums[-1]).transpose(0, 1).contiguous(), (x, w, torch.stack(sums), *agreed, *kept)
+        if t >= iterations - kept:
+            couplings.append(c)
+    return squash(sums[-1]).transpose(0, 1).contiguous(), (x, w, torch.stack(sums), *agreed, *couplings)
 
 
 def _iterate(x: Tensor, w: Tensor, agreed: Tensor, c: Tensor) -> Tensor:
@@ -71,10 +71,11 @@ def _iterate(x: Tensor, w: Tensor, agreed: Tensor, c: Tensor) -> Tensor:
 
 
 def _backward(
-    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, exact: bool
+    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, kept: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     (x, w, sums), rest = saved[:3], list(saved[3:])
-    kept = rest[iterations - 1 :]
+    couplings = rest[iterations - 1 :]
+    exact = kept == iterations
     du, dweight = sums.new_zeros(u.shape), sums.new_zeros(weight.shape)
     gradients = _Gradients(du, dweight)
     dv = dv.transpose(0, 1).to(sums.dtype)
@@ -84,9 +85,9 @@ def _backward(
         ds = squash_gradient(sums[t], dv)
         dbias += ds.sum(1)
         if not exact:
-            _through_sums(x, w, kept.pop(), ds, gradients)
+            _through_sums(x, w, couplings.pop(), ds, gradients)
             return du, dweight, dbias
-        total += _through_couplings(x, w, kept.pop(), rest[t - 1], ds, gradients)
+        total += _through_couplings(x, w, couplings.pop(), rest[t - 1], ds, gradients)
         dv = total  # v_t is in the V of every later iteration
     ds = squash_gradient(sums[0], dv)
     dbias += ds.sum(1)

@@ -1,10 +1,11 @@
 """Routing in Triton for NVIDIA's GPUs, with a derivative written by hand: no prediction vector is ever stored.
 
 Forward, one pass over the weights for each iteration: a program sums the votes of a tile of images over a split of the
-input capsules, and `squash` adds up the splits. Backward, from the last iteration to the first: the couplings ``c`` and
-the gradients ``db`` of the logits are computed once and stored, [iterations, J, I, B] each, because with them the
-gradients of u and of the weights couple nothing over J, and every element of either is written by one program, once.
-All sums are in float32 and in an order that depends on the sizes and the GPU alone, so that runs agree bit for bit.
+input capsules, and `squash` adds up the splits. An iteration that carries gradient also stores its couplings ``c``.
+Backward, from the last iteration to the first, the same pass with the gradient of s in place of the output capsules
+gives the gradients ``db`` of the logits. With c and db the gradients of u and of the weights couple nothing over J,
+and every element of either is written by one program, once. All sums are in float32 and in an order that depends on
+the sizes and the GPU alone, so that runs agree bit for bit.
 
 Nothing here waits for the GPU or looks at a value, so that a step can be captured in a CUDA graph. Triton is imported
 when something is routed. Under TRITON_INTERPRET=1 the kernels run on the CPU, slowly, for tests.
@@ -29,49 +30,52 @@ class Tile:
     Attributes:
         images: How many.
         columns: Input capsules times their dimensions, padded to a power of two; a product's depth or width, at least
-            16, so that a tile has at least ``columns / dimensions`` capsules and at least one.
-        warps: Of the program; fewer images than 16 a warp would be computed twice.
-        fence: Whether a barrier keeps ptxas from loading for all output capsules at once, in `kernels.gather`.
+            16, so that a tile has at least ``columns / dimensions`` capsules and at least one. `kernels.agree` has
+            the tile that its layout wants, whatever stands here.
+        warps: Of the program, at most 4: in Triton 3.6 to 3.8 more than one group of 4 does not wait for the others'
+            products (triton-lang/triton issue #11047).
+        programs: How many the splits of the input capsules make for each multiprocessor.
     """
 
     images: int
     columns: int
     warps: int
-    fence: bool = False
+    programs: int = 2
 
 
 TILES: dict[torch.dtype, dict[str, Tile]] = {
     torch.float32: {
-        "uniform": Tile(64, 32, 4),
-        "routed": Tile(64, 16, 4, fence=True),
-        "stored": Tile(64, 32, 4),
-        "couple": Tile(64, 16, 4),
-        "weight_gradient": Tile(32, 128, 8),
-        "input_gradient": Tile(64, 64, 4),
+        "gather": Tile(64, 64, 4),
+        "agree": Tile(16, 16, 1, programs=16),
+        "weight_gradient": Tile(32, 64, 4),
+        "input_gradient": Tile(64, 32, 4),
     },
     torch.bfloat16: {
-        "uniform": Tile(64, 32, 4),
-        "routed": Tile(64, 16, 4),
-        "stored": Tile(64, 32, 4),
-        "couple": Tile(64, 16, 4),
-        "weight_gradient": Tile(32, 128, 4),
-        "input_gradient": Tile(64, 64, 4),
+        "gather": Tile(64, 64, 4, programs=4),
+        "agree": Tile(16, 32, 1, programs=32),
+        "weight_gradient": Tile(32, 64, 4),
+        "input_gradient": Tile(64, 32, 4),
     },
 }
-"""For each dtype that can be routed, the tiles of the three modes of `kernels.gather` and of the other kernels.
+"""For each dtype that can be routed, the tiles of the kernels.
 
-Compiled for sm_90 with 10 output capsules of 16 dimensions and inputs of 8, none spills a register; most that are twice
-as large do, or halve the programs that a multiprocessor has room for. None was timed on a GPU.
+The fastest on an NVIDIA H200 with 1,024 images, 1,152 input capsules of 8 dimensions and 10 output capsules of 16, of
+some ten for each kernel that differ in every number here; of bfloat16's `input_gradient` none but the first tile was
+timed, and the tile is float32's. More registers would spill for twice the output capsules.
 """
 
 TUNED_FOR = ("3.6", "3.7", "3.8", "3.9")
 """Versions of Triton of which that was seen; it depends on them."""
 
 PRECISION = {torch.float32: "tf32x3", torch.bfloat16: "ieee"}
-"""How products are formed: of three in tf32, as accurate as one in float32; a single one is a thousand times off."""
+"""How products are formed, but in `kernels.agree`, which splits float32 itself: of three in tf32, as accurate as one in
+float32; a single one is a thousand times off."""
 
 MOST_OUTPUTS, MOST_DIMENSIONS = 16, 32
-"""A program holds a block of every output capsule in registers; with 16 of them it spills a few already."""
+"""A program holds a block of every output capsule in registers, and spills some with 16 of them."""
+
+ROW = 16
+"""Images whose couplings stand together, as in `kernels`."""
 
 ROWS, CHUNK, SQUASH_WARPS = 4, 16, 4
 """Vectors that a program of the squash kernels works on, splits that it loads together, and its warps."""
@@ -125,12 +129,13 @@ def _multiprocessors(device: torch.device) -> int:
 class _Call:
     """The sizes of one call, and the kernels on tensors of these sizes, all contiguous.
 
-    Output capsules and their like are ``[B, J, O]``, couplings and their like ``[J, I, B]``, the parts of a sum
-    ``[splits, B, J, O]``; all are float32.
+    Output capsules and their like are ``[B, J, O]``, the parts of a sum ``[splits, B, J, O]``, both float32; couplings
+    and their like are ``[B / 16, I, J, 16]`` of u's dtype.
     """
 
-    def __init__(self, u: Tensor, weight: Tensor) -> None:
+    def __init__(self, u: Tensor, weight: Tensor, transposed: Tensor | None = None) -> None:
         self.u, self.weight = u.contiguous(), weight.contiguous()
+        self.transposed = self.weight.mT.contiguous() if transposed is None else transposed
         (self.B, self.I, self.D), (_, self.J, self.O, _) = u.shape, weight.shape
         self.DP = _power_of_two(self.D)
         self.vectors = {"O": self.O, "OP": max(16, _power_of_two(self.O))}
@@ -141,42 +146,48 @@ class _Call:
         return torch.empty(count, self.B, self.J, self.O, dtype=torch.float32, device=self.u.device)
 
     def empty_couplings(self, count: int) -> Tensor:
-        """``[count, J, I, B]``."""
-        return torch.empty(count, self.J, self.I, self.B, dtype=torch.float32, device=self.u.device)
+        """``[count, B / 16, I, J, 16]``."""
+        shape = count, _ceil(self.B, ROW), self.I, self.J, ROW
+        return torch.empty(shape, dtype=self.u.dtype, device=self.u.device)
 
-    def gather(self, mode: str, given: Tensor) -> Tensor:
-        """Parts of ``sum_i c_ij W_ij u_i``.
-
-        Args:
-            mode: A mode of `kernels.gather`.
-            given: The sum V of earlier output capsules if that is "routed", the couplings if "stored", else not read.
-        """
-        tile = self.tiles[mode]
-        blocks, splits = self._split(tile)
+    def gather(self) -> Tensor:
+        """Parts of ``sum_i W_ij u_i / J``."""
+        tile = self.tiles["gather"]
+        blocks, splits = self._split(tile, self._capsules(tile))
         parts = self.empty(splits)
-        tensors = self.u, self.weight, given, given, parts
         grid = _ceil(self.B, tile.images), splits
-        self._launch("gather", grid, tile, tensors, self.B, self.I, blocks, FENCE=tile.fence, MODE=mode)
+        self._launch("gather", grid, tile, (self.u, self.weight, parts), self.B, self.I, blocks)
         return parts
 
-    def couple(self, agreed: Tensor, ds: Tensor, c: Tensor, db: Tensor, exact: bool) -> None:
-        """Fills c, and db if exact, with those of the iteration whose logits are made of `agreed`, a sum V."""
-        tile = self.tiles["couple"]
-        blocks, splits = self._split(tile)
-        tensors = self.u, self.weight, agreed, ds, c, db
-        grid = _ceil(self.B, tile.images), splits
-        self._launch("couple", grid, tile, tensors, self.B, self.I, blocks, EXACT=exact)
+    def agree(self, given: Tensor, c: Tensor, db: Tensor, back: bool, keep: bool) -> Tensor:
+        """Parts of the sums with the couplings that `given` leads to, which keep stores in c.
+
+        With back, `given` is the gradient of s, c is read, db becomes the gradient of the logits, and takes c's place.
+        """
+        tile = self.tiles["agree"]
+        # Dimensions worked on at once: as many as a thread loads; half of many, so that the kernel stays short.
+        chunk = min(self.DP, max(16 // self.u.element_size(), self.DP // 2))
+        capsules = max(4, 16 // chunk)
+        blocks, splits = self._split(tile, capsules)
+        parts = self.empty(splits)
+        grid = splits, _ceil(self.B, tile.images)
+        tensors = self.u, self.weight, self.transposed, given, c, db, parts
+        split = self.u.dtype == torch.float32
+        constants = {"BB": tile.images, "BI": capsules, "DC": chunk, "SPLIT": split, "BACK": back}
+        arguments = *tensors, self.B, self.I, blocks, int(keep), 1
+        _start("agree", grid, tile.warps, arguments, self._sizes() | constants)
+        return parts
 
     def gradients(self, agreed: Tensor, ds: Tensor, c: Tensor, db: Tensor, exact: bool) -> tuple[Tensor, Tensor]:
         """Those of u and weight. With one ds more than c, the first is that of the iteration with couplings of 1/J."""
         kept = len(c)
         flags = {"UNIFORM": len(ds) > kept, "EXACT": exact}
         du, dweight = torch.empty_like(self.u), torch.empty_like(self.weight)
-        shared = agreed, ds[len(ds) - kept :], ds[0], c, db
+        shared = agreed[len(agreed) - kept :], ds[len(ds) - kept :], ds[0], c, db
         for name, factor, out in (("weight_gradient", self.u, dweight), ("input_gradient", self.weight, du)):
             tile = self.tiles[name]
             blocks = _ceil(self.I, self._capsules(tile))
-            grid = (blocks, self.J) if name == "weight_gradient" else (blocks, _ceil(self.B, tile.images))
+            grid = (blocks * self.J,) if name == "weight_gradient" else (blocks, _ceil(self.B, tile.images))
             self._launch(name, grid, tile, (factor, *shared, out), self.B, self.I, kept, **flags)
         return du, dweight
 
@@ -195,26 +206,28 @@ class _Call:
         _start(name, (_ceil(rows, ROWS),), SQUASH_WARPS, (*tensors, rows, len(tensors[0])), constants)
 
     def _launch(
-        self, name: str, grid: tuple[int, int], tile: Tile, tensors: tuple[Tensor, ...], *numbers: int, **flags: Any
+        self, name: str, grid: tuple[int, ...], tile: Tile, tensors: tuple[Tensor, ...], *numbers: int, **flags: Any
     ) -> None:
+        block = {"BB": tile.images, "BI": self._capsules(tile), "PRECISION": PRECISION[self.u.dtype]}
+        _start(name, grid, tile.warps, (*tensors, *numbers), self._sizes() | block | flags)
+
+    def _sizes(self) -> dict[str, Any]:
         import triton.language as tl
 
         half = self.u.dtype == torch.bfloat16 and not _kernels().INTERPRETED
-        sizes = {"J": self.J, **self.vectors, "D": self.D, "DP": self.DP}
-        block = {"BB": tile.images, "BI": self._capsules(tile), "PRECISION": PRECISION[self.u.dtype]}
         product = {"DOT": tl.bfloat16 if half else tl.float32}
-        _start(name, grid, tile.warps, (*tensors, *numbers), {**sizes, **block, **product, **flags})
+        return {"J": self.J, **self.vectors, "D": self.D, "DP": self.DP, **product}
 
     def _capsules(self, tile: Tile) -> int:
         return max(1, tile.columns // self.DP)
 
-    def _split(self, tile: Tile) -> tuple[int, int]:
-        """Tiles of capsules in a split, and splits: two programs for each multiprocessor, or a few less.
+    def _split(self, tile: Tile, capsules: int) -> tuple[int, int]:
+        """Tiles of capsules in a split, and splits: the tile's programs for each multiprocessor, or a few less.
 
-        Registers have room for two; a few more than that would run after all others, and alone.
+        A few more than registers have room for would run after all others, and alone.
         """
-        wanted = max(1, 2 * _multiprocessors(self.u.device) // max(1, _ceil(self.B, tile.images)))
-        tiles = _ceil(self.I, self._capsules(tile))
+        wanted = max(1, tile.programs * _multiprocessors(self.u.device) // max(1, _ceil(self.B, tile.images)))
+        tiles = _ceil(self.I, capsules)
         blocks = max(1, _ceil(tiles, wanted))
         return blocks, max(1, _ceil(tiles, blocks))
 
@@ -236,40 +249,43 @@ def _power_of_two(count: int) -> int:
 
 
 def _forward(
-    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, exact: bool
+    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     with torch.cuda.device(u.get_device()):  # Triton launches on the current one
         call = _Call(u, weight)
         bias = None if bias is None else bias.contiguous()
         s, agreed, v = call.empty(iterations), call.empty(iterations - 1), call.empty(1)[0]
+        first = max(1, iterations - kept)  # iteration whose couplings the backward pass wants
+        c = call.empty_couplings(min(kept, iterations - 1))
         for t in range(iterations):
-            parts = call.gather("routed", agreed[t - 1]) if t else call.gather("uniform", v)
+            keep = kept > 0 and t >= first
+            given = c[t - first] if keep else u
+            parts = call.agree(agreed[t - 1], given, given, False, keep) if t else call.gather()
             if t < iterations - 1:
                 call.squash(parts, bias, agreed[t - 1] if t else None, s[t], agreed[t])
             else:
                 call.squash(parts, bias, None, s[t], v)
-        return v, (s, agreed)
+        return v, (s, agreed, c, call.transposed)
 
 
 def _backward(
-    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, exact: bool
+    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, kept: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    s, agreed = saved
-    first = 0 if exact else iterations - 1  # iteration that carries gradient
+    s, agreed, c, transposed = saved
+    first = iterations - kept  # iteration that carries gradient
+    exact = kept == iterations and iterations > 1
     routed = max(first, 1)  # and whose couplings are not 1/J
     with torch.cuda.device(u.get_device()):
-        call = _Call(u, weight)
+        call = _Call(u, weight, transposed)
         ds, running = call.empty(iterations - first), call.empty(1)
-        c = call.empty_couplings(iterations - routed)
         db = torch.empty_like(c) if exact else c
         parts = dv.contiguous()[None]
         for t in reversed(range(first, iterations)):
             later = iterations - 1 - t  # v_t enters the logits of as many
             call.squash_gradient(parts, running, s[t], ds[t - first], add=later > 1, keep=later > 0)
-            if t:
+            if t and exact:
                 k = t - routed
-                call.couple(agreed[t - 1], ds[t - first], c[k], db[k], exact)
-                parts = call.gather("stored", db[k]) if exact else parts
+                parts = call.agree(ds[t - first], c[k], db[k], True, False)
         du, dweight = call.gradients(agreed, ds, c, db, exact)
         return du, dweight, ds.sum(dim=(0, 1))
 

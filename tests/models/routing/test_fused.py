@@ -91,13 +91,15 @@ def run() -> Iterator[Run]:
     interpreter.close()
 
 
-def error(sizes: Sizes, iterations: int, gradient: str, *, processors: int = 1, **options: Any) -> float:
+def error(
+    sizes: Sizes, iterations: int, gradient: str, *, processors: int = 1, draws: int = 1, **options: Any
+) -> float:
     """`worst_error` in memory that holds NaN until it is written, as if for a GPU of so many multiprocessors."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         assert torch.empty(3).isnan().all()
         with patch.object(fused, "_multiprocessors", lambda device: processors):
-            return worst_error(fused.route_fused, sizes, iterations, gradient, device=DEVICE, draws=1, **options)
+            return worst_error(fused.route_fused, sizes, iterations, gradient, device=DEVICE, draws=draws, **options)
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -110,6 +112,12 @@ def results(
     v = fused.route_fused(leaves[0], leaves[1], 3, leaves[2] if bias is not None else None, gradient)
     given = torch.ones_like(v[..., :1]).expand_as(v) if upstream is None else upstream.to(DEVICE)
     return [one.detach().cpu() for one in (v, *torch.autograd.grad(v, leaves, given))]
+
+
+def couplings(u: Tensor, weight: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """What four iterations store, ``[min(kept, 3), B / 16, I, J, 16]``, and the sums of output capsules of all."""
+    _, (_, agreed, c, _) = fused.route_fused.forward(u.to(DEVICE), weight.to(DEVICE), None, 4, kept)
+    return c.cpu(), agreed.cpu()
 
 
 def second_derivative(u: Tensor, weight: Tensor) -> None:
@@ -154,7 +162,8 @@ def test_error_is_that_of_the_reference(run: Run, iterations: int, gradient: str
     ids=str,
 )
 def test_odd_sizes(run: Run, sizes: Sizes, gradient: str) -> None:
-    assert run(error, sizes, 3, gradient) <= ALLOWED
+    # Of 5 images and 4 capsules one draw says little: with a plain product of float32 too, some reach 1.2.
+    assert run(error, sizes, 3, gradient, draws=2 if sizes[:2] == (5, 4) else 1) <= ALLOWED
 
 
 def test_many_splits_are_summed(run: Run) -> None:
@@ -174,6 +183,17 @@ def test_bfloat16_is_summed_in_float32(run: Run) -> None:
     s = 500 / 64
     assert v.dtype == torch.float32 and du.dtype == dweight.dtype == torch.bfloat16
     assert v.item() == pytest.approx(s * s / (1 + s * s), rel=1e-6)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 3, 4])
+def test_couplings_of_kept_iterations_are_stored_by_rows_of_images(run: Run, kept: int) -> None:
+    u, weight, _ = draw(19, 6, 3, 16, 8)
+    c, agreed = run(couplings, u, weight, kept)
+    assert c.shape == (min(kept, 3), 2, 6, 3, 16)
+    for t in range(len(c)):
+        logits = torch.einsum("bid,ijod,bjo->ijb", u, weight, agreed[t - len(c)])
+        found = c[t].permute(1, 2, 0, 3).flatten(2)[..., :19]
+        torch.testing.assert_close(found, logits.softmax(1), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-9, 30.0])

@@ -25,6 +25,9 @@ from capsbench.models.routing.fused import TILES, TUNED_FOR, Tile, route_fused
 Launch = tuple[str, tuple[Any, ...], dict[str, Any]]
 Compiled = dict[str, Any]
 
+SPILLED = {("torch.float32", "agree"): 288, ("torch.bfloat16", "agree"): 32, ("torch.float32", "gather"): 16}
+"""Bytes of a thread that may be spilled: tiles that spill less were slower on a GPU. No other kernel spills any."""
+
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 REGISTERS, SHARED_MEMORY = 64 * 1024, 227 * 1024  # of a multiprocessor of sm_90: count, and bytes for all programs
 
@@ -48,14 +51,14 @@ class Recorder:
         return Kernel()
 
 
-def launches(dtype: torch.dtype, iterations: int, exact: bool, with_bias: bool) -> list[Launch]:
+def launches(dtype: torch.dtype, iterations: int, kept: int, with_bias: bool) -> list[Launch]:
     """Those of the paper's network at 28x28, forward and backward. Its tensors have no elements: none is looked at."""
     shapes = (128, 1152, 8), (1152, 10, 16, 8), (10, 16)
     u, weight, bias = (torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
     recorder = Recorder()
     with patch.object(fused, "_kernels", lambda: recorder):
-        v, saved = route_fused.forward(u, weight, bias if with_bias else None, iterations, exact)
-        found = route_fused.backward(u, weight, saved, v, iterations, exact)
+        v, saved = route_fused.forward(u, weight, bias if with_bias else None, iterations, kept)
+        found = route_fused.backward(u, weight, saved, v, iterations, kept)
     assert [one.shape for one in (v, *found)] == [(128, 10, 16), u.shape, weight.shape, bias.shape]
     return recorder.launches
 
@@ -84,7 +87,7 @@ def compile_launch(name: str, arguments: tuple[Any, ...], constants: dict[str, A
     )
     compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
     return {
-        "tile": constants.get("MODE", name),
+        "name": name,
         "constants": str(constants),
         "warps": options["num_warps"],
         "shared": compiled.metadata.shared,
@@ -108,16 +111,14 @@ def compile_all() -> Iterator[Compiled]:
     """Each kernel with each set of dtypes and constants that is launched, and last one whose tile is far too large."""
     seen = set()
     for dtype in TILES:
-        for options in (4, True, True), (3, False, False), (1, False, False):
+        for options in (4, 4, True), (3, 1, False), (1, 1, False):
             for name, arguments, constants in launches(dtype, *options):
                 key = name, tuple(types(arguments)), str(constants)
                 if key not in seen:
                     seen.add(key)
                     yield compile_launch(name, arguments, constants) | {"dtype": str(dtype)}
-    with patch.dict(TILES[torch.float32], stored=Tile(64, 128, 4)):
-        yield compile_launch(
-            *next(one for one in launches(torch.float32, 2, True, False) if "stored" in one[2].values())
-        )
+    with patch.dict(TILES[torch.float32], gather=Tile(64, 128, 4)):
+        yield compile_launch(*launches(torch.float32, 2, 2, with_bias=False)[0])
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +134,16 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Compiled]:
 
 @pytest.mark.slow
 def test_every_kernel_compiles_with_every_tile(compiled: list[Compiled]) -> None:
-    found = {(one["dtype"], one["tile"]) for one in compiled[:-1]}
+    found = {(one["dtype"], one["name"]) for one in compiled[:-1]}
     assert {(str(dtype), name) for dtype, tiles in TILES.items() for name in tiles} <= found
     assert {name for _, name in found} - {*TILES[torch.float32]} == {"squash", "squash_gradient"}
 
 
 @pytest.mark.slow
-def test_no_register_is_spilled(compiled: list[Compiled]) -> None:
+def test_no_more_registers_are_spilled_than_known(compiled: list[Compiled]) -> None:
     *ours, too_large = compiled
-    assert too_large["spilled"] > 0, "spills are not seen"
-    spilled = [one for one in ours if one["spilled"]]
+    assert too_large["spilled"] > max(SPILLED.values()), "spills are not seen"
+    spilled = [one for one in ours if one["spilled"] > SPILLED.get((one["dtype"], one["name"]), 0)]
     version = ".".join(too_large["version"].split(".")[:2])
     if spilled and version not in TUNED_FOR:
         pytest.skip(f"Triton {version} spills where {' and '.join(TUNED_FOR)} do not: {spilled}")
@@ -150,23 +151,40 @@ def test_no_register_is_spilled(compiled: list[Compiled]) -> None:
 
 
 @pytest.mark.slow
-def test_two_programs_of_a_split_fit_a_multiprocessor(compiled: list[Compiled]) -> None:
+def test_programs_of_a_split_fit_a_multiprocessor(compiled: list[Compiled]) -> None:
     for one in compiled[:-1]:
-        if one["tile"] in ("uniform", "routed", "stored", "couple"):
+        if one["name"] in ("gather", "agree"):
+            programs = TILES[getattr(torch, one["dtype"].removeprefix("torch."))][one["name"]].programs
+            if one["name"] == "agree":  # they take turns, eight at a time at least
+                programs = min(programs, 8)
             registers = -(-one["registers"] // 8) * 8 * 32 * one["warps"]  # handed out by eights
-            assert 2 * registers <= REGISTERS, one
-            assert 2 * (one["shared"] + 1024) <= SHARED_MEMORY, one
+            assert programs * registers <= REGISTERS, one
+            assert programs * (one["shared"] + 1024) <= SHARED_MEMORY, one
+
+
+@pytest.mark.slow
+def test_warps_of_agree_share_nothing(compiled: list[Compiled]) -> None:
+    for one in compiled[:-1]:
+        if one["name"] == "agree":
+            assert (one["warps"], one["shared"]) == (1, 0)
+
+
+def test_no_program_has_two_groups_of_four_warps() -> None:
+    # In Triton 3.6 to 3.8 a wait for products does not hold back the other group, which may overwrite their operands
+    # (triton-lang/triton issue #11047). A tile of 8 warps would need tl.debug_barrier() at the head of its loops.
+    assert all(tile.warps <= 4 for tiles in TILES.values() for tile in tiles.values())
+    assert fused.SQUASH_WARPS <= 4
 
 
 @pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 @pytest.mark.parametrize(
-    ("exact", "backward"),
-    [(True, ["couple", "gather", "squash_gradient"] * 2), (False, ["couple"])],
+    ("kept", "backward"),
+    [(3, ["agree", "squash_gradient"] * 2), (1, [])],
     ids=["exact", "detached"],
 )
-def test_few_launches_that_depend_on_no_value(exact: bool, backward: list[str]) -> None:
-    names = [name for name, _, _ in launches(torch.float32, 3, exact, with_bias=True)]
-    assert names[:6] == ["gather", "squash"] * 3
+def test_few_launches_that_depend_on_no_value(kept: int, backward: list[str]) -> None:
+    names = [name for name, _, _ in launches(torch.float32, 3, kept, with_bias=True)]
+    assert names[:6] == ["gather", "squash", "agree", "squash", "agree", "squash"]
     assert names[6:] == ["squash_gradient", *backward, "weight_gradient", "input_gradient"]
 
 
