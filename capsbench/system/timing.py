@@ -46,7 +46,12 @@ class Timed:
 
 
 def contest(
-    contestants: Sequence[Callable[[int], Callable[[], object]]], *, batch: int, seconds: float, device: str
+    contestants: Sequence[Callable[[int], Callable[[], object]]],
+    *,
+    batch: int,
+    seconds: float,
+    device: str,
+    tried: Mapping[int, int] | None = None,
 ) -> list[Timed]:
     """Times things beside one another, each with as many images as memory suffices for.
 
@@ -55,18 +60,24 @@ def contest(
         batch: Images at a time; halved for a contestant that has not memory enough.
         seconds: How long to go on.
         device: ``"cpu"`` or ``"cuda"``.
+        tried: For the number of a contestant, images at a time of which it is known that they should fit: it is not
+            tried with a few images first. Each number of images may cost it a compilation.
     """
-    fitting = [fit(prepare, batch, device) for prepare in contestants]
+    known = tried or {}
+    fitting = [
+        fit(prepare, known.get(number, batch), device, probe=number not in known)
+        for number, prepare in enumerate(contestants)
+    ]
     ready = {str(number): run for number, (run, _, _) in enumerate(fitting) if run}
     shortest = minima(ready, seconds=seconds, device=device)
     return [Timed(size, shortest.get(str(number), 0.0), peak) for number, (_, size, peak) in enumerate(fitting)]
 
 
 def fit(
-    prepare: Callable[[int], Callable[[], object]], batch: int, device: str
+    prepare: Callable[[int], Callable[[], object]], batch: int, device: str, *, probe: bool = True
 ) -> tuple[Callable[[], object] | None, int, int]:
     """What is made ready, for how many images, and the bytes that it takes; halves the images until they fit."""
-    if batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
+    if probe and batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
         each = _tried(prepare, PROBE, device)[1] / PROBE
         while batch > PROBE and each * batch > ENOUGH * memory.available(device):
             batch //= 2

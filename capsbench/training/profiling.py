@@ -47,6 +47,7 @@ class Conditions:
         elements: float,
         weight_bytes: float,
         backward: bool = True,
+        tried: Mapping[str, int] | None = None,
         **labels: Any,
     ) -> Iterator[Row]:
         """Times several implementations beside one another.
@@ -57,10 +58,17 @@ class Conditions:
             elements: Numbers that must be read or written for one image, once.
             weight_bytes: Bytes that must be read or written for all images together, once.
             backward: Whether the backward pass is timed, too.
+            tried: For an implementation, a number of images that should fit; see `capsbench.system.timing.contest`.
             labels: The other fields of `Row`.
         """
         with tuned_convolutions(self.device):
-            timed = contest(list(prepare.values()), batch=self.asked, seconds=self.seconds, device=self.device)
+            timed = contest(
+                list(prepare.values()),
+                batch=self.asked,
+                seconds=self.seconds,
+                device=self.device,
+                tried={list(prepare).index(name): batch for name, batch in (tried or {}).items()},
+            )
         passes = 3 if backward else 1
         for implementation, one in zip(prepare, timed, strict=True):
             each = one.seconds / one.batch if one.batch else float("inf")

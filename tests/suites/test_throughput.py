@@ -24,7 +24,7 @@ from capsbench.results.result import Result, load_result
 from capsbench.suites import throughput_timing
 from capsbench.suites.throughput import Throughput, ThroughputSettings
 from capsbench.suites.throughput_timing import COMPILED
-from capsbench.system.timing import Rates
+from capsbench.system.timing import PROBE, Rates
 from capsbench.training.rows import Row
 
 RATES = Rates(flops=1e11, bytes=1e10)
@@ -143,7 +143,7 @@ def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(throughput_timing, "machine_rates", lambda *arguments: timed.append(arguments))
     monkeypatch.setattr("capsbench.training.profiling.contest", lambda *arguments, **options: timed.append(arguments))
     ((_, why),) = run(tmp_path).failed
-    assert "'blocked', exact, fp32" in why and "times as far" in why and "nothing was timed" in why
+    assert "'blocked', exact, fp32" in why and "times the allowed error" in why and "nothing was timed" in why
     assert not timed
     assert not list(tmp_path.rglob("*.json"))
 
@@ -217,6 +217,44 @@ def test_the_compiled_reference_takes_part_at_the_papers_iterations(
     found = [Row(**row) for row in result.metrics["rows"] if row["implementation"] == COMPILED]
     assert [(row.iterations, row.gradient) for row in found] == [(3, ""), (3, "exact"), (3, "detached")]
     assert compiled == [route_reference]
+
+
+def test_the_reference_is_compiled_three_times_for_one_number_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: set[tuple[int, str, bool]] = set()
+
+    def compile_by_shape(function: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
+        def compiled(u: Tensor, weight: Tensor, iterations: int, bias: None, gradient: str) -> Any:
+            seen.add((len(u), gradient, torch.is_grad_enabled()))  # each would be compiled
+            return function(u, weight, iterations, bias, gradient)
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_by_shape)
+    (result,) = run(tmp_path, compiled="true", batches=str(2 * PROBE)).results
+    assert COMPILED in {row["implementation"] for row in result.metrics["rows"]}
+    assert seen == {(2 * PROBE, "exact", False), (2 * PROBE, "exact", True), (2 * PROBE, "detached", True)}
+
+
+def test_what_torch_cannot_compile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic: broken)
+    lines: list[str] = []
+    changes = {"precisions": "fp32", "iterations": "3", "compiled": "true"}
+    plan = plan_run("throughput", preset="smoke", device="cpu", changes=changes, out=tmp_path)
+    (result,) = run_plan(plan, lines.append).results
+    assert COMPILED not in {row["implementation"] for row in result.metrics["rows"]}
+    assert [line for line in lines if line.endswith("torch.compile is not measured: NotImplementedError: no message")]
+
+
+def test_the_gate_is_the_bound_of_the_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput_timing, "worst_error", lambda *arguments, **options: 1.9)
+    assert "1.9 times the allowed error" in run(tmp_path).failed[0][1]
+    monkeypatch.setattr(throughput_timing, "largest_error", lambda device: 2.0)  # as on a GPU
+    assert not run(tmp_path).failed
 
 
 OWN = """

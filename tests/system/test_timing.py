@@ -80,6 +80,13 @@ def test_who_has_no_memory_for_one_image_does_not_stop_the_others() -> None:
     assert timed[1] == Timed(batch=0, seconds=0.0, peak_bytes=0)
 
 
+def test_what_is_known_to_fit_is_not_tried_with_fewer_images_first() -> None:
+    first, second = Hungry(99), Hungry(99)
+    timed = contest([first, second], batch=64, seconds=0, device="cpu", tried={1: 32})
+    assert [one.batch for one in timed] == [64, 32]
+    assert (first.asked, second.asked) == ([PROBE, 64], [32])
+
+
 @pytest.mark.parametrize("batch", [PROBE, PROBE + 1])
 def test_other_errors_are_not_taken_for_a_lack_of_memory(batch: int) -> None:
     def broken() -> object:
