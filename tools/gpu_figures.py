@@ -33,7 +33,7 @@ from capsbench.errors import ParameterError
 from capsbench.evaluation.inference import predict
 from capsbench.models import build
 from capsbench.system.timing import finish, machine_rates
-from capsbench.training.step import TrainingStep, adam, arrange_convolutions, tuned_convolutions
+from capsbench.training.step import TrainingStep, adam, fast_convolutions
 from capsbench.version import VERSION
 
 SPOILED = 3  # exit code: the device answers nothing any more, and only another process can go on
@@ -78,7 +78,7 @@ def _rates(dtype: torch.dtype) -> Found:
 
 @dataclass(frozen=True)
 class Case:
-    """A training step: of what, and how; `tuned` is cudnn.benchmark, `last` channels_last, as training has them."""
+    """A training step: of what, and how; `tuned` is cudnn.benchmark, `last` channels_last, which bf16 training has."""
 
     model: str
     px: int
@@ -133,8 +133,6 @@ def _time_step(case: Case) -> Found:
     pairs = case.px == 36
     torch.manual_seed(0)
     network = build(case.model, image_size=case.px, pairs=pairs, **case.options).to(DEVICE).train()
-    if case.last:
-        arrange_convolutions(network, precision=case.precision, device=DEVICE)
     images = torch.rand(case.batch, 1, case.px, case.px, device=DEVICE)
     labels = torch.arange(case.batch, device=DEVICE) % 10
     layers = images.expand(-1, 2, -1, -1).contiguous() if pairs else None
@@ -148,7 +146,8 @@ def _time_step(case: Case) -> Found:
         graph=case.batch if case.graph and DEVICE == "cuda" else 0,
         report=told.append,
     )
-    with tuned_convolutions(DEVICE) if case.tuned else nullcontext():
+    fast = fast_convolutions(network, precision=case.precision, device=DEVICE)
+    with fast if case.tuned else nullcontext():
         for _ in range(2 if TINY else 6):  # a graph is captured after three
             step(batch)
         finish(DEVICE)

@@ -1,6 +1,7 @@
 """What a network costs: the time of each of its parts, of its answers and of its training step."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from capsbench.contracts import CLASSES, Batch, TensorBatch, checked_output
 from capsbench.system.timing import PROBE, Rates, contest
 from capsbench.training.rows import Row
-from capsbench.training.step import TrainingStep, adam, arrange_convolutions, tuned_convolutions
+from capsbench.training.step import TrainingStep, adam, fast_convolutions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -61,14 +62,13 @@ class Conditions:
             tried: For an implementation, a number of images that should fit; see `capsbench.system.timing.contest`.
             labels: The other fields of `Row`.
         """
-        with tuned_convolutions(self.device):
-            timed = contest(
-                list(prepare.values()),
-                batch=self.asked,
-                seconds=self.seconds,
-                device=self.device,
-                tried={list(prepare).index(name): batch for name, batch in (tried or {}).items()},
-            )
+        timed = contest(
+            list(prepare.values()),
+            batch=self.asked,
+            seconds=self.seconds,
+            device=self.device,
+            tried={list(prepare).index(name): batch for name, batch in (tried or {}).items()},
+        )
         passes = 3 if backward else 1
         for implementation, one in zip(prepare, timed, strict=True):
             each = one.seconds / one.batch if one.batch else float("inf")
@@ -93,17 +93,17 @@ class Conditions:
 
 def part_rows(model: nn.Module, conditions: Conditions) -> Iterator[Row]:
     """Each part of the network that has weights, forward and backward."""
-    arrange_convolutions(model, precision=conditions.precision, device=conditions.device)
-    for name, part, given, made in _parts(model, conditions):
-        prepare = partial(_both_passes, part, given, conditions)
-        yield from conditions.rows(
-            {"": prepare},
-            flops=count_flops(prepare(PROBE)),
-            elements=(given.numel() + made.numel()) / PROBE,
-            weight_bytes=sum(one.nbytes for one in part.parameters()),  # float32 under autocast, too
-            part=name,
-            what="forward + backward",
-        )
+    with fast_convolutions(model, precision=conditions.precision, device=conditions.device):
+        for name, part, given, made in _parts(model, conditions):
+            prepare = partial(_both_passes, part, given, conditions)
+            yield from conditions.rows(
+                {"": prepare},
+                flops=count_flops(prepare(PROBE)),
+                elements=(given.numel() + made.numel()) / PROBE,
+                weight_bytes=sum(one.nbytes for one in part.parameters()),  # float32 under autocast, too
+                part=name,
+                what="forward + backward",
+            )
 
 
 def _both_passes(part: nn.Module, given: Tensor, conditions: Conditions, batch: int) -> Run:
@@ -183,20 +183,21 @@ def step_rows(networks: Mapping[str, nn.Module], conditions: Conditions) -> Iter
         )
         return partial(train, samples)
 
-    for network in networks.values():
-        arrange_convolutions(network, precision=conditions.precision, device=conditions.device)
     *_, last = networks.values()
     weights = sum(one.nbytes for one in last.parameters())
-    for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
-        yield from conditions.rows(
-            {name: partial(prepare, network) for name, network in networks.items()},
-            flops=count_flops(prepare(last, PROBE)),
-            elements=conditions.image_size**2,
-            weight_bytes=moved,  # Adam's two averages are as large as the weights
-            backward=what != "forward",
-            part="network",
-            what=what,
-        )
+    with ExitStack() as stack:
+        for network in networks.values():
+            stack.enter_context(fast_convolutions(network, precision=conditions.precision, device=conditions.device))
+        for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
+            yield from conditions.rows(
+                {name: partial(prepare, network) for name, network in networks.items()},
+                flops=count_flops(prepare(last, PROBE)),
+                elements=conditions.image_size**2,
+                weight_bytes=moved,  # Adam's two averages are as large as the weights
+                backward=what != "forward",
+                part="network",
+                what=what,
+            )
 
 
 def _batch(number: int, conditions: Conditions) -> TensorBatch:

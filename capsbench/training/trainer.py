@@ -21,7 +21,7 @@ from capsbench.system.timing import finish
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
-from capsbench.training.step import WARM_UP, TrainingStep, adam, arrange_convolutions, tuned_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, adam, fast_convolutions
 
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
@@ -63,7 +63,6 @@ class Trainer:
         if len(data) % config.epochs:
             raise ParameterError(f"{len(data)} training samples cannot be divided evenly among {config.epochs} epochs.")
         self.model = model.to(device)
-        arrange_convolutions(model, precision=config.precision, device=device)
         self.trained = Trained()
         self._data = data
         self._validated_on = {"accuracy": validation, **watched}
@@ -97,7 +96,8 @@ class Trainer:
             ModelError: The model returns what no model may return.
             StorageError: A checkpoint or the log cannot be written.
         """
-        with _private_randomness(self._seed, self._device), tuned_convolutions(self._device):
+        fast = fast_convolutions(self.model, precision=self._config.precision, device=self._device)
+        with _private_randomness(self._seed, self._device), fast:
             self._resume(report)
             self._log.begin(self.trained.steps)
             if self._steps - self.trained.steps > UNTIMED_STEPS:  # a shorter run has no others to time

@@ -12,7 +12,7 @@ from capsbench.contracts import Batch, Output, TensorBatch
 from capsbench.errors import ModelError, TrainingError
 from capsbench.models import build
 from capsbench.training import step as stepping
-from capsbench.training.step import WARM_UP, TrainingStep, adam, arrange_convolutions, tuned_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, adam, fast_convolutions
 
 Compute = Callable[[], tuple[Tensor, list[Tensor | None]]]
 
@@ -277,36 +277,30 @@ def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: lis
     assert step.micro_batches == 2 and len(recorded) == 3
 
 
-def conv_network() -> torch.nn.Module:
-    return build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
-
-
 @pytest.mark.parametrize(
     ("precision", "device", "last"), [("bf16", "cuda", True), ("fp32", "cuda", False), ("bf16", "cpu", False)]
 )
 def test_convolutions_keep_channels_last_where_that_is_faster(precision: str, device: str, last: bool) -> None:
-    model = conv_network()
-    untouched = {name: value.clone() for name, value in model.state_dict().items()}
-    arrange_convolutions(model, precision=precision, device=device)
-    weight = model.get_submodule("primary").get_parameter("convolution.weight")
-    assert weight.is_contiguous(memory_format=torch.channels_last) == last
-    assert weight.is_contiguous() != last
-    assert model.get_parameter("weight").is_contiguous()  # of the routing: [I, J, O, D] are no channels
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, untouched[name])
-
-
-def test_a_network_goes_back_to_channels_first() -> None:
-    model = conv_network()
-    for precision in ("bf16", "fp32"):
-        arrange_convolutions(model, precision=precision, device="cuda")
-    assert all(parameter.is_contiguous() for parameter in model.parameters())
-
-
-def test_cudnn_tries_its_algorithms_on_a_gpu_only() -> None:
-    before = torch.backends.cudnn.benchmark
-    for device in ("cpu", "cuda"):
-        with pytest.raises(ZeroDivisionError), tuned_convolutions(device):
-            assert torch.backends.cudnn.benchmark == (device == "cuda" or before)
+    model = build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    strides = [parameter.stride() for parameter in model.parameters()]
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError), fast_convolutions(model, precision=precision, device=device):
+            assert torch.backends.cudnn.benchmark == (device == "cuda")
+            weight = model.get_parameter("primary.convolution.weight")
+            assert weight.is_contiguous(memory_format=torch.channels_last) == last
+            assert model.get_parameter("weight").is_contiguous()  # [I, J, O, D] of the routing: no channels
+            assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
             raise ZeroDivisionError
-        assert torch.backends.cudnn.benchmark == before
+        assert [parameter.stride() for parameter in model.parameters()] == strides
+        assert not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_network_that_keeps_channels_last_itself_goes_on_to(precision: str) -> None:
+    model = build("cnn-pair", image_size=36, preset="small", pairs=True)
+    strides = [parameter.stride() for parameter in model.parameters()]
+    for _ in range(2):
+        with fast_convolutions(model, precision=precision, device="cuda"):
+            assert [parameter.stride() for parameter in model.parameters()] == strides
+    assert [parameter.stride() for parameter in model.parameters()] == strides
