@@ -150,7 +150,7 @@ def _line(model: str, row: Row, measured: Sequence[Row]) -> list[Any]:
         *line,
         row.batch if row.batch == row.asked else f"{row.batch} of {row.asked}",
         row.precision,
-        f"{1e3 * row.seconds:.2f}",
+        f"{1e3 * row.seconds:.2f}" + (f" (eager {1e3 * row.eager_seconds:.2f})" if row.eager_seconds else ""),
         round(1 / each),
         ratio,
         f"{row.peak_bytes / 1e6:.1f}",

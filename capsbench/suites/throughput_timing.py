@@ -16,8 +16,8 @@ from capsbench.models.routing.accuracy import Implementation as Routing
 from capsbench.models.routing.accuracy import largest_error, worst_error
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, available
-from capsbench.system.timing import PROBE, Rates, fit, machine_rates
-from capsbench.training.profiling import DTYPES, Conditions, Run, count_flops, part_rows, step_rows
+from capsbench.system.timing import PROBE, Rates, Run, fit, machine_rates
+from capsbench.training.profiling import DTYPES, Conditions, count_flops, part_rows, step_rows
 from capsbench.training.rows import Row
 
 COMPILED = "compiled reference"
@@ -135,6 +135,7 @@ def _routing_rows(
                 weight_bytes=weight.nbytes,
                 backward=bool(gradient),
                 tried=tried,
+                recorded=True,
                 part="routing",
                 what="forward + backward" if gradient else "forward",
                 gradient=gradient,

@@ -2,6 +2,10 @@
 
 import os
 import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,7 @@ from capsbench.errors import UnknownNameError, UsageError
 from capsbench.version import VERSION
 
 DEVICES = ("auto", "cpu", "cuda")
+DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def device(name: str) -> str:
@@ -26,8 +31,31 @@ def device(name: str) -> str:
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
+@contextmanager
+def without_tf32() -> Iterator[None]:
+    """On a GPU, nothing of float32 is rounded to TF32, neither in convolutions nor in products of matrices.
+
+    Everywhere else torch's defaults hold, in training as in evaluation: cuDNN may round the inputs of float32
+    convolutions to TF32 (10 bits of mantissa), which makes them about four times as fast; products of matrices are
+    exact. `environment` says what holds.
+    """
+    import torch
+
+    convolutions, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = convolutions
+        torch.set_float32_matmul_precision(products)
+
+
 def environment(device: str) -> dict[str, Any]:
-    """Where something is measured: machine, processor, device, versions, threads; of plain JSON types."""
+    """Where something is measured: machine, processor, device, versions, threads; of plain JSON types.
+
+    On a GPU also the versions of its software, and how float32 is computed there.
+    """
     import h5py
     import numpy
     import torch
@@ -43,7 +71,40 @@ def environment(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        **(_gpu() if device == "cuda" else {}),
     }
+
+
+def _gpu() -> dict[str, Any]:
+    import torch
+
+    cudnn: Any = torch.backends.cudnn  # torch states no types for its parts
+    return {
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": cudnn.version(),
+        "triton": _version("triton"),
+        "tf32 in convolutions": cudnn.conv.fp32_precision == "tf32",
+        "tf32 in products": torch.backends.cuda.matmul.fp32_precision == "tf32",
+        "cudnn.benchmark": cudnn.benchmark,
+    }
+
+
+def _driver() -> str:
+    """The version of NVIDIA's driver, as Linux says it; empty elsewhere."""
+    try:
+        found = re.search(r"\d+\.\d+[.\d]*", DRIVER.read_text())
+    except OSError:
+        return ""
+    return found[0] if found else ""
+
+
+def _version(package: str) -> str:
+    """The version of an installed package; empty where there is none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def _processor() -> str:

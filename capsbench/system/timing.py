@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from capsbench.system import memory
+from capsbench.system.machine import without_tf32
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +18,12 @@ PROBE = 8  # images of which memory is measured before so many are tried that th
 ENOUGH = 0.8  # of the memory that is there may be asked for: what was measured of a few images is an estimate
 SCRATCH_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of the copy; several times any cache
 GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
+REPEATS = 10  # of what was recorded, in one turn
+
+Name = TypeVar("Name", str, int)
+
+Run = Callable[[], object]
+"""Does once what is timed."""
 
 
 @dataclass(frozen=True)
@@ -38,44 +47,69 @@ class Timed:
         batch: Images at a time that memory sufficed for; 0 where it did not even suffice for one.
         seconds: The shortest time; 0 where there is none.
         peak_bytes: What tensors took at most, beyond those that were made ready.
+        eager_seconds: The shortest time of a call, where `seconds` is that of a recording; else 0.
     """
 
     batch: int
     seconds: float
     peak_bytes: int
+    eager_seconds: float = 0.0
 
 
 def contest(
-    contestants: Sequence[Callable[[int], Callable[[], object]]],
+    contestants: Sequence[Callable[[int], Run]],
     *,
     batch: int,
     seconds: float,
     device: str,
     tried: Mapping[int, int] | None = None,
+    capture: Callable[[Run], Run] | None = None,
 ) -> list[Timed]:
-    """Times things beside one another, each with as many images as memory suffices for.
+    """Times several functions beside one another, each on as many images as fit into memory.
 
     Args:
-        contestants: Each makes what is timed ready for a number of images.
-        batch: Images at a time; halved for a contestant that has not memory enough.
+        contestants: Each prepares a function that works on so many images.
+        batch: Images at a time; halved for a contestant that they are too many for.
         seconds: How long to go on.
         device: ``"cpu"`` or ``"cuda"``.
         tried: For the number of a contestant, images at a time of which it is known that they should fit: it is not
             tried with a few images first. Each number of images may cost it a compilation.
+        capture: Records what a function does on a GPU, and returns a function that repeats it (see
+            `capsbench.training.capture.capture`). On few images Python takes longer to launch kernels than the GPU
+            takes to run them, so that calls measure Python. What cannot be recorded is timed by its calls.
     """
     known = tried or {}
     fitting = [
         fit(prepare, known.get(number, batch), device, probe=number not in known)
         for number, prepare in enumerate(contestants)
     ]
-    ready = {str(number): run for number, (run, _, _) in enumerate(fitting) if run}
-    shortest = minima(ready, seconds=seconds, device=device)
-    return [Timed(size, shortest.get(str(number), 0.0), peak) for number, (_, size, peak) in enumerate(fitting)]
+    ready = {number: run for number, (run, _, _) in enumerate(fitting) if run}
+    share = seconds / 2 if capture else seconds
+    eager = minima(ready, seconds=share, device=device)
+    repeated = minima(_recorded(ready, capture), seconds=share, device=device) if capture else {}
+    return [
+        Timed(size, repeated[number] / REPEATS, peak, eager[number])
+        if number in repeated
+        else Timed(size, eager.get(number, 0.0), peak)
+        for number, (_, size, peak) in enumerate(fitting)
+    ]
 
 
-def fit(
-    prepare: Callable[[int], Callable[[], object]], batch: int, device: str, *, probe: bool = True
-) -> tuple[Callable[[], object] | None, int, int]:
+def _recorded(ready: Mapping[int, Run], capture: Callable[[Run], Run]) -> dict[int, Run]:
+    """What repeats each function `REPEATS` times; those that cannot be recorded are left out."""
+    recorded: dict[int, Run] = {}
+    for number, run in ready.items():
+        with suppress(RuntimeError):  # it waits for the GPU, or memory does not suffice for one more recording
+            recorded[number] = partial(_repeat, capture(run))
+    return recorded
+
+
+def _repeat(run: Run) -> None:
+    for _ in range(REPEATS):  # all but the first are launched while the one before runs
+        run()
+
+
+def fit(prepare: Callable[[int], Run], batch: int, device: str, *, probe: bool = True) -> tuple[Run | None, int, int]:
     """What is made ready, for how many images, and the bytes that it takes; halves the images until they fit."""
     if probe and batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
         each = _tried(prepare, PROBE, device)[1] / PROBE
@@ -89,9 +123,7 @@ def fit(
     return None, 0, 0
 
 
-def _tried(
-    prepare: Callable[[int], Callable[[], object]], batch: int, device: str
-) -> tuple[Callable[[], object] | None, float]:
+def _tried(prepare: Callable[[int], Run], batch: int, device: str) -> tuple[Run | None, float]:
     """What is made ready for so many images, and the bytes that it takes; None and infinity where there are too few."""
     try:
         run = prepare(batch)
@@ -103,9 +135,7 @@ def _tried(
     return None, float("inf")
 
 
-def minima(
-    contestants: Mapping[str, Callable[[], object]], *, seconds: float, device: str, rounds: int = 1000
-) -> dict[str, float]:
+def minima(contestants: Mapping[Name, Run], *, seconds: float, device: str, rounds: int = 1000) -> dict[Name, float]:
     """The shortest time of each contestant in seconds; they take turns after a warm-up.
 
     Args:
@@ -117,6 +147,8 @@ def minima(
     for contestant in contestants.values():
         contestant()
     shortest = dict.fromkeys(contestants, float("inf"))
+    if not shortest:
+        return {}
     begun = time.perf_counter()
     for turn in range(rounds):
         if turn >= MIN_ROUNDS and time.perf_counter() - begun > seconds:
@@ -126,7 +158,7 @@ def minima(
     return shortest
 
 
-def seconds_of(function: Callable[[], object], device: str) -> float:
+def seconds_of(function: Run, device: str) -> float:
     """How long one call takes, until the device is done with it."""
     finish(device)
     begun = time.perf_counter()
@@ -148,7 +180,7 @@ def machine_rates(device: str, dtype: "torch.dtype", *, seconds: float = 1.0) ->
 
     Args:
         device: ``"cpu"`` or ``"cuda"``.
-        dtype: Of the matrices; the copy is of bytes.
+        dtype: Of the matrices; float32 is not rounded to TF32. The copy is of bytes.
         seconds: How long to measure each of the two.
     """
     import torch
@@ -158,7 +190,8 @@ def machine_rates(device: str, dtype: "torch.dtype", *, seconds: float = 1.0) ->
     source = torch.ones(SCRATCH_BYTES[device] // 8, dtype=torch.float64, device=device)
     target = torch.empty_like(source)
 
-    gemm = minima({"gemm": lambda: torch.mm(left, right, out=product)}, seconds=seconds, device=device)["gemm"]
+    with without_tf32() if dtype == torch.float32 else nullcontext():
+        gemm = minima({"gemm": lambda: torch.mm(left, right, out=product)}, seconds=seconds, device=device)["gemm"]
     copy = minima({"copy": lambda: target.copy_(source)}, seconds=seconds, device=device)["copy"]
     return Rates(flops=2 * side**3 / gemm, bytes=2 * source.nbytes / copy)
 

@@ -1,7 +1,7 @@
 """What a network costs: the time of each of its parts, of its answers and of its training step."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from capsbench.contracts import CLASSES, Batch, TensorBatch, checked_output
-from capsbench.system.timing import PROBE, Rates, contest
+from capsbench.system.machine import without_tf32
+from capsbench.system.timing import PROBE, Rates, Run, contest
+from capsbench.training.capture import capture
 from capsbench.training.rows import Row
 from capsbench.training.step import TrainingStep, adam, fast_convolutions
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-Run = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Conditions:
         weight_bytes: float,
         backward: bool = True,
         tried: Mapping[str, int] | None = None,
+        recorded: bool = False,
         **labels: Any,
     ) -> Iterator[Row]:
         """Times several implementations beside one another.
@@ -60,15 +61,19 @@ class Conditions:
             weight_bytes: Bytes that must be read or written for all images together, once.
             backward: Whether the backward pass is timed, too.
             tried: For an implementation, a number of images that should fit; see `capsbench.system.timing.contest`.
+            recorded: Whether a GPU's time is of a CUDA graph; a training step is one already.
             labels: The other fields of `Row`.
         """
-        timed = contest(
-            list(prepare.values()),
-            batch=self.asked,
-            seconds=self.seconds,
-            device=self.device,
-            tried={list(prepare).index(name): batch for name, batch in (tried or {}).items()},
-        )
+        # In fp32 nothing is rounded to TF32, as in the product of matrices that shares are of.
+        with without_tf32() if self.precision == "fp32" else nullcontext():
+            timed = contest(
+                list(prepare.values()),
+                batch=self.asked,
+                seconds=self.seconds,
+                device=self.device,
+                tried={list(prepare).index(name): batch for name, batch in (tried or {}).items()},
+                capture=capture if recorded and self.device == "cuda" else None,
+            )
         passes = 3 if backward else 1
         for implementation, one in zip(prepare, timed, strict=True):
             each = one.seconds / one.batch if one.batch else float("inf")
@@ -84,6 +89,7 @@ class Conditions:
                 peak_bytes=one.peak_bytes,
                 flops_share=flops / each / self.rates.flops,
                 bytes_share=moved / each / self.rates.bytes,
+                eager_seconds=one.eager_seconds,
             )
 
     def autocast(self) -> torch.autocast:

@@ -23,6 +23,7 @@ class Row:
             rate in a product of matrices of this dtype.
         bytes_share: Bytes of inputs, weights and outputs (three times as many with the backward pass), per second of
             the time taken, as a share of the machine's rate of copying.
+        eager_seconds: The shortest time of a call from Python, where ``seconds`` is of a CUDA graph; else 0.
     """
 
     part: str
@@ -38,3 +39,4 @@ class Row:
     peak_bytes: int
     flops_share: float
     bytes_share: float
+    eager_seconds: float = 0.0

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from capsbench.bench.planning import plan_run
 from capsbench.bench.running import Outcome, run_plan
+from capsbench.building import build
+from capsbench.contracts import silent
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import IMPLEMENTATIONS
@@ -25,6 +27,7 @@ from capsbench.suites import throughput_timing
 from capsbench.suites.throughput import Throughput, ThroughputSettings
 from capsbench.suites.throughput_timing import COMPILED
 from capsbench.system.timing import PROBE, Rates
+from capsbench.training.profiling import Conditions, step_rows
 from capsbench.training.rows import Row
 
 RATES = Rates(flops=1e11, bytes=1e10)
@@ -408,6 +411,27 @@ def test_notes_name_the_machine_and_what_it_reaches() -> None:
     assert table.notes[0].startswith("A chip, 16 threads, torch")
 
 
+def test_a_time_of_a_graph_stands_beside_that_of_calls() -> None:
+    table = render([result(row(seconds=0.0002, eager_seconds=0.0005), row("blocked", seconds=0.0001))])
+    assert "0.20 (eager 0.50)" in table and "0.10 " in table
+
+
+def test_routing_alone_is_timed_in_a_graph_where_there_are_graphs() -> None:
+    asked: list[Any] = []
+
+    class Watched(Conditions):
+        def rows(self, *prepared: Any, **options: Any) -> Iterator[Row]:
+            asked.append((options["part"], options.get("recorded", False)))
+            return iter([])
+
+    conditions = Watched(28, 2, "fp32", "cpu", 0.0, Rates(1.0, 1.0))
+    model = build("capsnet", image_size=28, channels=4, types=1, conv_stride=2)
+    assert not list(throughput_timing._routing_rows(model, conditions, [1], False, silent))
+    assert asked == [("routing", True)] * 3
+    assert not list(step_rows({"": model}, conditions))
+    assert asked[3:] == [("network", False)] * 2  # a training step is a graph already
+
+
 def test_a_chart_for_each_place_with_milliseconds_for_all_images_asked_for() -> None:
     rows = [
         row(iterations=1, seconds=0.01),
@@ -497,15 +521,15 @@ def test_a_result_in_which_nothing_was_timed_has_an_empty_table() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"batches": "0"}, ParameterError, "batches=0"),
-        ({"batches": "32,many"}, ParameterError, "batches=many"),
-        ({"image_sizes": "-28"}, ParameterError, "image_sizes=-28"),
-        ({"iterations": "3,0"}, ParameterError, "iterations=0"),
+        ({"batches": "0"}, ParameterError, "batches must be .* got 0"),
+        ({"batches": "32,many"}, ParameterError, "batches must be .* got many"),
+        ({"image_sizes": "-28"}, ParameterError, "image_sizes must be .* got -28"),
+        ({"iterations": "3,0"}, ParameterError, "iterations must be .* got 0"),
         ({"precisions": "fp16"}, UnknownNameError, "precision.*fp16"),
-        ({"seconds": "-1"}, ParameterError, "seconds=-1"),
-        ({"seconds": "nan"}, ParameterError, "seconds=nan"),
-        ({"threads": "-1"}, ParameterError, "threads=-1"),
-        ({"compiled": "perhaps"}, ParameterError, "compiled=perhaps"),
+        ({"seconds": "-1"}, ParameterError, "seconds must be .* got -1"),
+        ({"seconds": "nan"}, ParameterError, "seconds must be .* got nan"),
+        ({"threads": "-1"}, ParameterError, "threads must be .* got -1"),
+        ({"compiled": "perhaps"}, ParameterError, "compiled must be .* got perhaps"),
         ({"batch": "32"}, UnknownNameError, "Did you mean 'batches'"),
     ],
 )

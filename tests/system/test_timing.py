@@ -3,12 +3,24 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
 from capsbench.system import memory
-from capsbench.system.timing import MIN_ROUNDS, PROBE, Timed, contest, duration, fit, machine_rates, minima
+from capsbench.system.timing import (
+    GEMM_SIDE,
+    MIN_ROUNDS,
+    PROBE,
+    REPEATS,
+    Timed,
+    contest,
+    duration,
+    fit,
+    machine_rates,
+    minima,
+)
 
 
 def test_minima_are_of_turns_that_alternate() -> None:
@@ -131,6 +143,63 @@ def test_more_than_there_is_memory_for_is_not_even_tried(
     run, batch, peak = fit(eater, 128, "cpu")
     assert run is not None and eater.asked == tried and batch == tried[-1]
     assert 0 <= peak - batch * (64 << 10) < 1024  # what is kept does not count
+
+
+class Recorder:
+    """Records functions as a GPU would: what is recorded runs at once, without the nap that a call takes first."""
+
+    def __init__(self, *, refused: str = "") -> None:
+        self.repeated: list[str] = []
+        self.refused = refused
+
+    def __call__(self, run: Callable[[], object]) -> Callable[[], object]:
+        name = run.keywords["name"]  # type: ignore[attr-defined]  # a partial
+        if name == self.refused:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        return partial(self.repeated.append, name)
+
+
+def nap(batch: int, *, name: str) -> Callable[[], object]:
+    return partial(lambda name: time.sleep(0.01), name=name)
+
+
+def test_what_is_recorded_is_timed_without_the_call_and_beside_it() -> None:
+    recorder = Recorder()
+    contestants = [partial(nap, name="one"), partial(nap, name="other")]
+    for timed in contest(contestants, batch=4, seconds=0, device="cpu", capture=recorder):
+        assert 0 < timed.seconds < 0.001 and timed.eager_seconds >= 0.01 and timed.batch == 4
+    turn = ["one"] * REPEATS + ["other"] * REPEATS
+    assert recorder.repeated == turn * (1 + MIN_ROUNDS)
+
+
+def test_what_cannot_be_recorded_is_timed_by_its_calls() -> None:
+    contestants: list[Any] = [partial(nap, name="one"), partial(nap, name="other"), Hungry(0)]
+    one, other, none = contest(contestants, batch=4, seconds=0, device="cpu", capture=Recorder(refused="one"))
+    assert one.seconds >= 0.01 and one.eager_seconds == 0
+    assert other.seconds < 0.001 and other.eager_seconds >= 0.01
+    assert none == Timed(batch=0, seconds=0.0, peak_bytes=0)
+
+
+def test_nothing_to_time_takes_no_time() -> None:
+    begun = time.perf_counter()
+    assert minima({}, seconds=60, device="cpu") == {}
+    assert time.perf_counter() - begun < 1
+
+
+def test_rates_of_float32_are_measured_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[bool] = []
+    mm = torch.mm
+
+    def watched(*operands: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return mm(*operands, out=out)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    monkeypatch.setitem(GEMM_SIDE, "cpu", 8)
+    for dtype, expected in ((torch.float32, False), (torch.bfloat16, True)):
+        allowed.clear()
+        machine_rates("cpu", dtype, seconds=0)
+        assert set(allowed) == {expected}
 
 
 def test_few_images_are_tried_at_once() -> None:

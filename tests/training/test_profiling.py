@@ -12,6 +12,7 @@ from capsbench.errors import ModelError
 from capsbench.models import build
 from capsbench.system.timing import PROBE, Rates, Timed
 from capsbench.training import profiling as timing
+from capsbench.training.capture import capture
 from capsbench.training.profiling import Conditions, count_flops, part_rows, step_rows
 from capsbench.training.rows import Row
 
@@ -73,12 +74,19 @@ def test_a_comparison_runs_under_its_conditions(monkeypatch: pytest.MonkeyPatch)
     asked: list[Any] = []
 
     def contest(contestants: Sequence[Any], **options: Any) -> list[Timed]:
-        asked.append((len(contestants), options))
-        return [Timed(1, 1.0, 1)] * len(contestants)
+        asked.append((len(contestants), options, torch.backends.cudnn.allow_tf32))
+        return [Timed(1, 1.0, 1, 2.0)] * len(contestants)
 
     monkeypatch.setattr(timing, "contest", contest)
-    rows(conditions(asked=32, seconds=0.5))
-    assert asked == [(2, {"batch": 32, "seconds": 0.5, "device": "cpu", "tried": {}})]
+    rows(conditions(asked=32, seconds=0.5), recorded=True)
+    options = {"batch": 32, "seconds": 0.5, "device": "cpu", "tried": {}, "capture": None}
+    assert asked == [(2, options, False)]  # without TF32, as the rate of which fp32 rows are a share
+    asked.clear()
+    found = rows(conditions(device="cuda", precision="bf16"), recorded=True)
+    rows(conditions(device="cuda", precision="bf16"))
+    options |= {"batch": CONDITIONS.asked, "seconds": CONDITIONS.seconds, "device": "cuda"}
+    assert asked == [(2, options | {"capture": capture}, True), (2, options, True)]
+    assert [row.eager_seconds for row in found] == [2, 2]
 
 
 def forward(layer: nn.Module, x: Tensor) -> Callable[[], object]:
