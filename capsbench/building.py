@@ -22,9 +22,9 @@ def build(
 ) -> "nn.Module":
     """Builds a network by name, with fresh weights from torch's default generator.
 
-    What the name stands for is a class or a function. Of ``image_size``, ``classes`` and ``pairs`` it is given those
-    that its signature takes. It may offer presets, named sets of parameters, in an attribute ``presets``: what ships
-    has ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"released"``.
+    The name stands for a class or a function. It is called with those of ``image_size``, ``classes`` and ``pairs`` that
+    its signature takes. It may offer presets, named sets of parameters, in an attribute ``presets``: shipped networks
+    have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"released"``.
 
     Example:
         ``build("capsnet", image_size=40, preset="small", iterations=1)``
@@ -39,8 +39,8 @@ def build(
 
     Raises:
         UnknownNameError: No such network, preset or parameter.
-        ParameterError: A value that the network refuses, or a parameter that it needs and did not get.
-        UsageError: What the name stands for makes no network.
+        ParameterError: The network refuses a value, or needs a parameter that was not given.
+        UsageError: The name stands for something that does not build a network.
     """
     factory = load("model", name)
     if not callable(factory):

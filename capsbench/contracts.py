@@ -1,4 +1,4 @@
-"""What the parts of the bench hand to one another, and what a generator, a model and a suite must offer.
+"""Types that the packages pass to one another, and the interfaces of a generator, a model and a suite.
 
 The words: a *digit* is a 28x28 source image; a *sample* one generated image with its labels and parameters; a *spec*
 everything that determines a data set; a *pair* image shows two digits. ``n`` is a number of samples, ``k`` the number
@@ -26,13 +26,13 @@ IndexArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 
 Say = Callable[[str], None]
-"""Gets a line that says what is going on."""
+"""Called with a line about the progress of the work."""
 
 Progress = Callable[[int, int], None]
-"""Gets how much is done, and how much there is to do in all."""
+"""Called with how much is done, and how much there is to do in all."""
 
 ProgressBar = Callable[[str], AbstractContextManager[Progress]]
-"""Shows what is going on under a description, for as long as its context lasts."""
+"""Opens a progress bar under a description; it is shown while its context lasts."""
 
 
 def silent(*_: object) -> None:
@@ -88,7 +88,7 @@ class Batch(Generic[Array]):
         source: ``[n]`` or ``[n, 2]`` int32, the index of each digit in its split.
         shift: ``[n, 2]`` or ``[n, 2, 2]`` int8 (dy, dx), for generators that shift.
         transform: ``[n, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), for those that warp.
-        layers: ``[n, k, H, W]``, each digit alone, of the images' dtype and range; only where asked for.
+        layers: ``[n, k, H, W]``, each digit alone, of the images' dtype and range; only if requested.
     """
 
     images: Array
@@ -150,11 +150,11 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class Output:
-    """What a model makes of a batch.
+    """The answer of a model to a batch.
 
     Attributes:
-        scores: ``[B, classes]``; the larger, the likelier. Nothing is assumed of their range.
-        poses: Whatever else the model wants its loss to see, such as capsules ``[B, classes, 16]``.
+        scores: ``[B, classes]``; the larger, the likelier. Their range does not matter.
+        poses: Anything else that the model's loss needs, such as capsules ``[B, classes, 16]``.
         reconstruct: ``classes [B] int64 -> [B, 1, H, W]`` in 0..1, for models that can.
     """
 
@@ -164,7 +164,7 @@ class Output:
 
 
 def checked_output(output: Any, images: int) -> Output:
-    """What a model returned, if it is what a model must return.
+    """The output of a model, if it is valid.
 
     Raises:
         ModelError: It is no `Output`, or its scores are not ``[B, 10]``.
@@ -190,13 +190,13 @@ class Routing(Protocol):
 
 
 class Model(Protocol):
-    """Any network on the bench; a `torch.nn.Module` in all but name.
+    """A network that the bench can train and test: a `torch.nn.Module` with a loss.
 
     It is built with those of ``image_size``, ``classes`` and ``pairs`` that its constructor takes. ``needs_layers``
-    says that `loss` reads ``batch.layers``; leaving it out means that it does not. A network of capsules may offer its
-    `Routing` as an attribute ``routing``; `capsbench.check` then looks into it, and holds its loss against the margin
-    loss. One that draws from poses may offer ``decode(poses [B, classes, D], classes [B] int64) -> [B, 1, H, W]`` in
-    0..1; the suite ``reconstruction`` then moves its poses and shows what becomes of the image.
+    says that `loss` reads ``batch.layers``; without it, `loss` does not. A network of capsules may offer its `Routing`
+    as an attribute ``routing``; `capsbench.check` then checks it, and compares the network's loss with the margin loss.
+    A network that reconstructs from poses may offer ``decode(poses [B, classes, D], classes [B] int64) ->
+    [B, 1, H, W]`` in 0..1; the suite ``reconstruction`` then moves its poses and shows how the image changes.
     """
 
     def __call__(self, images: "torch.Tensor") -> Output:
@@ -207,10 +207,10 @@ class Model(Protocol):
 
 
 class Suite(Protocol):
-    """An experiment: what a cell of it does, and how its results are told.
+    """An experiment: what a cell of it does, and how its results are reported.
 
-    ``version`` changes whenever outcomes may. ``models`` are run where none are named; ``image_size`` is what they are
-    built for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.bench.Preset`. A suite that
+    ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built
+    for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.bench.Preset`. A suite that
     shows no
     digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has figures to show
     has a method ``charts(results)`` that gives a list of `capsbench.report.charts.Figure`: charts and pictures.

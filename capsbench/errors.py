@@ -1,7 +1,7 @@
 """Every error that a user can meet, with the exit code that the command line gives it.
 
     CapsbenchError                  1
-    ├── UsageError                  2   what was asked for makes no sense
+    ├── UsageError                  2   a request that cannot be carried out
     │   ├── UnknownNameError        2   no such data set, model, suite, preset or key
     │   ├── ParameterError          2   a value of the wrong type or out of its range
     │   └── SpecMismatchError       2   a file of another spec stands where the output should go
@@ -14,24 +14,24 @@
 
     One of these stops a cell; the run goes on and ends in CellsFailedError:
 
-    ├── ModelError                  1   a model returns what no model may return
-    │   └── NotNumbersError         1   its scores are infinite or no numbers at all
+    ├── ModelError                  1   a model returns something invalid
+    │   └── NotNumbersError         1   its scores are infinite or NaN
     └── TrainingError               1   training cannot go on
 
-A message is one or two lines: what was asked, what was found, the way out. Ctrl-C ends in exit code 130.
+A message is one or two lines: what is wrong, what was given, what to do. Ctrl-C ends in exit code 130.
 """
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST = 100  # letters of what was asked for that a message repeats
+LONGEST = 100  # characters of a value that a message repeats
 
 
 def shown(value: object) -> str:
-    """What was asked for, as a message shows it: whatever it is, and not in full where it is long."""
+    """A value as a message shows it: of any type, and cut where it is long."""
     try:
         text = str(value)
-    except ValueError:  # Python writes no whole number of more than some thousand digits
+    except ValueError:  # Python refuses to write a number of more than some thousand digits
         return "a number of thousands of digits"
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
@@ -49,18 +49,18 @@ class CapsbenchError(Exception):
 
 
 class UsageError(CapsbenchError, ValueError):
-    """What was asked for makes no sense."""
+    """A request that cannot be carried out: a wrong name, value or combination."""
 
     exit_code = 2
 
 
 class UnknownNameError(UsageError):
-    """A name that nothing goes by.
+    """A name that does not exist.
 
     Args:
-        kind: What was looked for, such as ``"data set"``.
-        name: The name that was asked for.
-        known: Every name that would have been found.
+        kind: What has such names, such as ``"data set"``.
+        name: The name that was given.
+        known: Every name that exists.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
@@ -105,11 +105,11 @@ class StorageError(CapsbenchError):
 
 
 class ModelError(CapsbenchError):
-    """A model returns what no model may return."""
+    """A model returns something invalid."""
 
 
 class NotNumbersError(ModelError):
-    """A model's scores are infinite or no numbers at all."""
+    """A model's scores are infinite or NaN."""
 
 
 class TrainingError(CapsbenchError):

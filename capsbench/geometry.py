@@ -70,7 +70,7 @@ class ShiftTable:
         stored[:, self._lead : self._lead + digit.shape[1]] = digit
         self._length = length
         self._unshifted = self._lead - start
-        # Every canvas that begins anywhere in the table; one that runs from a digit into the next is never asked for.
+        # Every canvas that begins anywhere in the table; one that runs from a digit into the next is never used.
         canvases = max(0, stored.size - self._width**2 + 1)
         self._windows = as_strided(stored, (canvases, self._width**2), (1, 1), writeable=False)
 

@@ -1,4 +1,4 @@
-"""From ``key=value`` to the fields of a frozen dataclass, and the checks that its values go through."""
+"""From ``key=value`` to the fields of a frozen dataclass, and checks of parameters."""
 
 import inspect
 import re
@@ -50,7 +50,7 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
         owner: Whose parameters these are, for messages: ``"data set 'affnist'"``.
 
     Raises:
-        UnknownNameError: A key is no field.
+        UnknownNameError: There is no such field.
         ParameterError: A value cannot be read as its field's type, or the class refuses it.
     """
     types = get_type_hints(cls)
@@ -62,7 +62,7 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
 
 
 def defaults(kind: Any) -> dict[str, Any]:
-    """What a data set or a network takes where nothing is set: the keywords of its constructor that have a default."""
+    """The keywords of a data set's or a network's constructor that have a default, with their defaults."""
     return {
         parameter.name: parameter.default
         for parameter in inspect.signature(kind).parameters.values()
@@ -78,7 +78,7 @@ def as_text(value: Any) -> str:
 
 
 def convert(name: str, value: Any, kind: Any) -> Any:
-    """A value, or its text, as one of bool, int, float, str, a tuple of one of them, or None where that is allowed."""
+    """A value, or its text, as bool, int, float, str, a tuple of one of them, or None where that is allowed."""
     if get_origin(kind) in (Union, UnionType):
         if value is None or value == "none":
             return None
@@ -119,10 +119,10 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
 
 
 def _whole(value: Any) -> int:
-    """A whole number, of text as of a float: 20 and 20.0 alike.
+    """A whole number, from text or a float: 20 and 20.0 alike.
 
     Raises:
-        ValueError: It is none, or its text may have been rounded to another.
+        ValueError: It is not whole, or its text may have been rounded.
     """
     if isinstance(value, str):
         try:
@@ -138,7 +138,7 @@ def _whole(value: Any) -> int:
 
 
 def literal(text: str) -> Any:
-    """What a text stands for where nothing says its type: a number, a truth value, several of them, or itself."""
+    """The value of a text whose type is not known: a number, True or False, several of them, or the text."""
     if "," in text:
         return tuple(literal(part.strip()) for part in text.removesuffix(",").split(","))  # "64," is one, as in Python
     for read in (int, float):
@@ -153,7 +153,7 @@ def split_shard(text: str) -> tuple[int, int]:
     """``"3/7"`` to ``(3, 7)``: the fourth of seven shards, counted from 0.
 
     Raises:
-        ParameterError: It is no such text.
+        ParameterError: The text has another form.
     """
     found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", str(text))
     if not found or int(found[1]) >= int(found[2]):
@@ -162,7 +162,7 @@ def split_shard(text: str) -> tuple[int, int]:
 
 
 def check_number(name: str, value: float, low: float, high: float) -> None:
-    """Refuses what is not a number in low..high.
+    """Refuses a value that is not a number in low..high.
 
     Raises:
         ParameterError: It is not; NaN never is.
@@ -172,7 +172,7 @@ def check_number(name: str, value: float, low: float, high: float) -> None:
 
 
 def _limit(value: float) -> str:
-    """A limit to be read by people: 1,099,511,627,776 rather than 1.09951e+12."""
+    """A limit as people read it: 1,099,511,627,776 rather than 1.09951e+12."""
     return f"{int(value):,}" if abs(value) <= EXACT and value == int(value) else f"{value:g}"
 
 

@@ -1,8 +1,8 @@
-"""From a name to the object that goes by it: shipped, installed by a plug-in, or in a user's own file.
+"""From a name to the object that it names: shipped, installed by a plug-in, or in a user's own file.
 
-The toolkit never imports what is put on it. A shipped thing is a string in the CATALOG of its folder, a plug-in's an
-entry point of the same shape in the group ``capsbench.generators``, ``capsbench.models`` or ``capsbench.suites``, and a
-user's own thing says where it is: ``package.module:attribute`` or ``path/to/file.py:attribute``.
+The toolkit imports no data set, network or suite. A shipped one is a string in the CATALOG of its package; a plug-in
+has an entry point of the same form in the group ``capsbench.generators``, ``capsbench.models`` or
+``capsbench.suites``; a user's own is named by its place: ``package.module:attribute`` or ``path/to/file.py:attribute``.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ def load(family: str, name: str) -> Any:
     """The object that a name, ``module:attribute`` or ``file.py:attribute`` stands for.
 
     Raises:
-        UnknownNameError: Nothing goes by this name.
-        UsageError: The name says where to look, and it is not there.
+        UnknownNameError: There is no such name.
+        UsageError: The place that the name states does not exist, or cannot be imported.
     """
     if ":" not in name:
         known = catalog(family)
@@ -45,7 +45,7 @@ def load(family: str, name: str) -> Any:
         name = known[name]
     place, _, attribute = name.rpartition(":")
     if not place or (place.startswith(".") and not place.endswith(".py")):
-        raise UsageError(f"The {family} {name!r} was asked for; write package.module:attribute or file.py:attribute.")
+        raise UsageError(f"A {family} is named package.module:attribute or file.py:attribute, got {name!r}.")
     module = _module_from_file(family, place) if place.endswith(".py") else _module_by_name(family, place)
     try:
         return getattr(module, attribute)
@@ -73,28 +73,24 @@ def _module_by_name(family: str, name: str) -> ModuleType:
 
 @contextmanager
 def _import_errors(family: str, place: str) -> Iterator[None]:
-    """Whatever a user's code does while it is imported becomes a line that says so."""
+    """Turns every error of a user's code while it is imported into a message of one line."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"The {family} {place!r} was asked for, but there is no module {error.name!r} to import."
-        ) from None
+        raise UsageError(f"The {family} {place!r} cannot be imported: there is no module {error.name!r}.") from None
     except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"The {family} {place!r} was asked for, but importing it fails: {first_line(error)}"
-        ) from error
+        raise UsageError(f"The {family} {place!r} cannot be imported: {first_line(error)}") from error
 
 
 def _module_from_file(family: str, place: str) -> ModuleType:
     path = Path(place).expanduser().resolve()
     if not path.is_file():
-        raise UsageError(f"The {family} {place!r} was asked for, but {path} is not a file.")
+        raise UsageError(f"The {family} {place!r} cannot be imported: {path} is not a file.")
     # Two files of one stem must not meet in sys.modules, nor two editions of one file.
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"The {family} {place!r} was asked for, but it cannot be read: {error.strerror}.") from None
+        raise UsageError(f"The {family} {place!r} cannot be read: {error.strerror}.") from None
     name = f"{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]

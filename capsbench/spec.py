@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 IMPORT = "capsbench import affnist FILE.mat --out FILE.h5"
 
 CONTROL = re.compile(r"(?<!\\)(\\\\)*\\([bfnrt]|u00[0189]|u007f)")
-"""A control character as JSON writes it: printed, it could make a terminal do things."""
+"""A control character as JSON writes it: printed, it could control a terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,10 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, text: str) -> "DataSpec":
-        """The spec of a text that may come from anywhere.
+        """The spec of a text from an untrusted source.
 
         Raises:
-            ValueError: The text is no spec: not JSON, a key too few or too many, or a value of a wrong type.
+            ValueError: The text is not a spec: not JSON, a key too few or too many, or a value of a wrong type.
         """
         try:
             content = json.loads(text)

@@ -61,7 +61,7 @@ def resampled_interval(values: FloatArray) -> Interval:
 def paired_interval(
     first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
 ) -> Interval:
-    """The 95 % interval of how much oftener the second of two models is right, over resampled base digits.
+    """The 95 % interval of how much more often the second of two models is right, over resampled base digits.
 
     A digit that is drawn brings both models' answers to all of its variants along, so what is hard for both cancels.
 

@@ -56,9 +56,9 @@ class CapsNet(nn.Module):
     """The paper's capsule network: 256 features, 32 types of 8-D primary capsules, 16-D digit capsules.
 
     A 9x9 convolution with ReLU, primary capsules by a 9x9 convolution of stride 2, one digit capsule a class by
-    routing, and a decoder that draws the image from the capsule of one class. A capsule's length is its class's score.
-    The loss is the margin loss plus the decoder's squared error. Where an image shows two digits, one decoder draws
-    each of them from its own capsule, and both errors are added (section 6).
+    routing, and a decoder that reconstructs the image from the capsule of one class. A capsule's length is its class's
+    score. The loss is the margin loss plus the decoder's squared error. If an image shows two digits, one decoder
+    reconstructs each of them from its own capsule, and both errors are added (section 6).
 
     With a digit bias the encoder has 6,804,384 parameters at 28x28 and 11,228,064 at 40x40, the decoder 1,411,344 and
     2,247,744.
@@ -168,11 +168,11 @@ class CapsNet(nn.Module):
         return Output(scores=torch.linalg.vector_norm(poses, dim=-1), poses=poses, reconstruct=reconstruct)
 
     def routing(self, u: Tensor, weight: Tensor, iterations: int) -> Tensor:
-        """Any capsules as this network routes its own, without the bias: what `capsbench.check` looks into."""
+        """Routes any capsules as this network routes its own, without the bias: `capsbench.check` checks it."""
         return self.route(u, weight, iterations=iterations)
 
     def decode(self, poses: Tensor, classes: Tensor) -> Tensor:
-        """Draws each image from the capsule of one class; all other capsules are masked by zeros (section 4.1).
+        """Reconstructs each image from the capsule of one class; the others are masked by zeros (section 4.1).
 
         Args:
             poses: ``[B, classes, digit_dim]``.

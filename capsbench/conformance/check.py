@@ -1,4 +1,4 @@
-"""Whether a capsule layer does what the paper says; docs/conformance.md tells what each check stands for."""
+"""Whether a capsule layer does what the paper says; docs/conformance.md describes each check."""
 
 import copy
 import inspect
@@ -28,7 +28,7 @@ CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str
     "gradients": (routing_checks.gradients, network_checks.gradients),
     "margin loss": (None, network_checks.margin_loss),
 }
-"""What a routing function is asked, and what a network."""
+"""The check of a routing function and that of a network, where there is one."""
 
 LINE = 90  # characters of a finding in one line of the table
 
@@ -94,32 +94,32 @@ def _finding(name: str, routing: Routing | None, network: Network | None) -> Fin
         parts["routing: "] = partial(of_routing, routing)
     if of_network and network:
         parts["network: "] = partial(of_network, network)
-    told = []
+    details = []
     for whose, part in parts.items():
-        prefix = whose if network else ""  # a routing function is nothing but that
+        prefix = whose if network else ""  # a routing function needs no prefix
         try:
             found = part()
         except FaultError as fault:
             return Finding(name, False, f"{prefix}{fault}")
         except (Exception, SystemExit) as error:  # a user's code can fail in any way
             return Finding(name, False, f"{prefix}it raises {first_line(error)}")
-        told += [f"{prefix}{found}"] if found else []
-    if told:
-        return Finding(name, True, "; ".join(told))
+        details += [f"{prefix}{found}"] if found else []
+    if details:
+        return Finding(name, True, "; ".join(details))
     return Finding(name, None, "does not apply: " + ("no routing is offered" if network else "no loss is offered"))
 
 
 def _subject(
     model: Any, image_size: Any, pairs: bool, parameters: Mapping[str, Any]
 ) -> tuple[Routing | None, Network | None]:
-    """What is to be checked: a routing function, a network, or a network with its routing function."""
+    """The subject of the checks: a routing function, a network, or a network with its routing function."""
     thing = registry.load("model", model) if isinstance(model, str) else model
     name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
     if _is_routing(thing):
         return _bound(name, thing, parameters), None
     sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
     if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
-        raise ParameterError(f"image_size={image_size} was asked for; it must be one number or (height, width).")
+        raise ParameterError(f"image_size must be one number or (height, width), got {image_size}.")
     rebuilt = None
     if isinstance(thing, nn.Module) and callable(getattr(thing, "loss", None)):
         if parameters:
@@ -135,18 +135,18 @@ def _subject(
     try:
         routing: Any = getattr(module, "routing", None)
     except Exception as error:  # a property of a user's can fail in any way
-        raise UsageError(f"The model {name!r} was asked for, but its routing fails: {first_line(error)}") from error
-    offered = routing if _is_routing(routing) else None  # else it is something else of this name
+        raise UsageError(f"The routing of model {name!r} cannot be read: {first_line(error)}") from error
+    offered = routing if _is_routing(routing) else None  # an attribute of this name may be something else
     return offered, Network(module, sides, pairs, rebuilt, offered)
 
 
 def _is_routing(thing: Any) -> bool:
-    """Whether something takes ``(u, weight, iterations)`` by position, and is no function that builds a network."""
+    """Whether something takes ``(u, weight, iterations)`` by position and does not build a network instead."""
     if inspect.isclass(thing) or not callable(thing):
         return False
     try:
         signature = inspect.signature(_called(thing))
-    except (TypeError, ValueError):  # nothing that is written in Python
+    except (TypeError, ValueError):  # not written in Python
         return False
     given = signature.parameters.values()
     first = [one for one in given if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)][:3]
@@ -169,13 +169,13 @@ def _bound(name: str, routing: Routing, parameters: Mapping[str, Any]) -> Routin
 def _named_network(
     name: str, factory: Any, options: Mapping[str, Any]
 ) -> tuple[nn.Module, Callable[[int], nn.Module] | None]:
-    """The network, and what makes it anew with another number of iterations, where it has a parameter for that."""
+    """The network, and a function that builds it with another number of iterations, if it has such a parameter."""
     try:
         module = _built(name, partial(build, name, **options))
     except UnknownNameError:
         raise
     except UsageError as error:
-        if ":" not in name:  # what ships is a network
+        if ":" not in name:  # names without a place are networks
             raise
         way_out = "A capsule layer is checked as a function of (u, weight, iterations): docs/conformance.md."
         raise UsageError(f"{error}\n{way_out}") from None
@@ -194,4 +194,4 @@ def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     except CapsbenchError:
         raise
     except (Exception, SystemExit) as error:  # a user's constructor can fail in any way
-        raise UsageError(f"The model {name!r} was asked for, but building it fails: {first_line(error)}") from error
+        raise UsageError(f"The model {name!r} cannot be built: {first_line(error)}") from error

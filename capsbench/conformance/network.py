@@ -1,4 +1,4 @@
-"""What a whole network is asked; a check returns a line about what it found, or None where it cannot be asked."""
+"""Checks of a whole network; each returns a line about what it found, or None if it does not apply."""
 
 import copy
 from collections.abc import Callable
@@ -16,14 +16,14 @@ IMAGES = 3
 
 @dataclass(frozen=True)
 class Network:
-    """A network in evaluation mode, with what one must know to ask it something.
+    """A network in evaluation mode, with what its checks need to know.
 
     Attributes:
         module: The network.
         image_shape: Height and width in pixels.
         pairs: Whether an image shows two digits.
-        rebuilt: Makes it anew with another number of iterations and the same weights; None where nobody can.
-        routing: The routing function that it offers.
+        rebuilt: Builds it with another number of iterations and the same weights; None if it has no such parameter.
+        routing: The routing function that it offers, if it does.
     """
 
     module: nn.Module
@@ -33,7 +33,7 @@ class Network:
     routing: Routing | None
 
     def batch(self, number: int) -> TensorBatch:
-        """Images of noise, which are as good as any for a network of random weights."""
+        """Images of noise: as good as any for a network of random weights."""
         shown = 2 if self.pairs else 1
         generator = torch.Generator().manual_seed(0)
         layers = torch.rand(number, shown, *self.image_shape, generator=generator)
@@ -83,7 +83,7 @@ def gradients(network: Network) -> str:
 def margin_loss(network: Network) -> str | None:
     """The margin loss of lengths for which it is known by hand (section 3, equation 4)."""
     if not network.routing:
-        return None  # whatever its loss is, nobody said that it is this one
+        return None  # without capsules nothing says that this is the loss
     shown = 2 if network.pairs else 1  # their labels are 0, or 0 and 1
     silent, right, mistaken = torch.zeros(CLASSES), torch.full((CLASSES,), 0.1), torch.full((CLASSES,), 0.1)
     right[:shown] = 0.9
@@ -103,7 +103,7 @@ def margin_loss(network: Network) -> str | None:
 
 
 def _answer(module: nn.Module, images: Tensor) -> Tensor:
-    """Scores, and poses where there are some: ``[B, anything]``."""
+    """Scores, and poses if there are any: ``[B, anything]``."""
     with torch.no_grad():
         output = checked_output(module(images), len(images))
     answer = output.scores
@@ -115,7 +115,7 @@ def _answer(module: nn.Module, images: Tensor) -> Tensor:
 
 
 def _gradients(module: nn.Module, batch: TensorBatch, row: int, dtype: torch.dtype) -> Tensor:
-    """Of the loss of one image of a batch, with respect to all parameters: ``[parameters]``."""
+    """Gradients of the loss of one image of a batch with respect to all parameters: ``[parameters]``."""
     module = copy.deepcopy(module).to(dtype)
     assert batch.layers is not None
     one = slice(row, row + 1)
@@ -126,7 +126,7 @@ def _gradients(module: nn.Module, batch: TensorBatch, row: int, dtype: torch.dty
 
 
 def _loss(network: Network, scores: Tensor, labels: Tensor) -> float:
-    """The loss of scores ``[B, classes]`` where nothing is reconstructed, so that the margin loss is alone."""
+    """The loss of scores ``[B, classes]`` without reconstructions: the margin loss alone."""
     layers = torch.zeros(*labels.shape, *network.image_shape)
     batch = Batch(images=layers[:, :1], labels=labels if network.pairs else labels[:, 0], layers=layers)
     poses = scores.unsqueeze(-1)  # capsules of one dimension have the same lengths, for a loss that takes them

@@ -1,4 +1,4 @@
-"""What a routing function is asked; each check is built so that it sees one kind of fault and no other.
+"""Checks of a routing function; each is built so that it sees one kind of fault and no other.
 
 The letters are those of `capsbench.contracts.Routing`: B images, I input capsules of D dimensions, J output capsules of
 O. A check returns a line about what it found, or raises `FaultError`. Its inputs are always the same.
@@ -17,7 +17,7 @@ from capsbench.contracts import Routing
 from capsbench.errors import first_line
 
 TOLERANCE = 1e-4
-"""Of the largest value. Rounding in float32 comes to less than 1e-6, the mildest fault in the tests to 8e-4."""
+"""As a share of the largest value. Float32 rounds by less than 1e-6; the mildest fault in the tests is 8e-4."""
 
 STEP = 1e-5
 """Of finite differences in float64: at the third root of its precision they are best, to some 1e-9."""
@@ -28,7 +28,7 @@ USUAL_ITERATIONS = 3  # the paper's, for checks that need one number, and more t
 
 
 class FaultError(Exception):
-    """What a check says of a layer or a network that fails it."""
+    """A layer or a network fails a check; the message says how."""
 
 
 def couplings(routing: Routing) -> str:
@@ -46,7 +46,7 @@ def couplings(routing: Routing) -> str:
             v = _routed(routing, torch.ones(IMAGES, 5, 4), weight, iterations)[0].norm(dim=-1).double()
         sums.append(float(((v / (1 - v)).sqrt() / lengths).sum()))
     errors = [abs(one - 1) for one in sums]
-    if not all(error <= TOLERANCE for error in errors):  # which NaN is not, either
+    if not all(error <= TOLERANCE for error in errors):  # NaN fails, too
         found = ", ".join(f"{one:.4g}" for one in sums)
         raise FaultError(f"sums over the outputs {found} after {_listed(ITERATIONS)} iterations, expected 1")
     return f"sums over the outputs within {max(errors):.1g} of 1"
@@ -76,11 +76,11 @@ def permutation(routing: Routing) -> str:
 
 
 def iterations(routing: Routing) -> str:
-    """As many iterations as asked for, against procedure 1.
+    """The number of iterations that are done, compared with procedure 1.
 
     Input capsule i votes ``a_(i-j)`` for output capsule j of a ring of five. Every row and every column of the logits
     then has the same values, so that a softmax over the wrong capsules gives the right couplings; and all input
-    capsules are alike. What is left to be wrong is the number of iterations, and squash.
+    capsules are alike. Only the number of iterations and squash can then be wrong.
     """
     place = torch.arange(5)
     ring = _random(5, 6, seed=6)[(place[:, None] - place) % 5]  # [I, J, O]
@@ -94,8 +94,8 @@ def iterations(routing: Routing) -> str:
         errors.append(relative_error(v, known[asked]))
         done.append(next((number for number, true in known.items() if relative_error(v, true) <= TOLERANCE), "?"))
     if done != list(ITERATIONS):
-        raise FaultError(f"asked for {_listed(ITERATIONS)} iterations, the results are those of {_listed(done)}")
-    return f"{_listed(ITERATIONS)} as asked for, procedure 1 within {max(errors):.1g}"
+        raise FaultError(f"with iterations {_listed(ITERATIONS)}, the results are those of {_listed(done)}")
+    return f"iterations {_listed(ITERATIONS)} within {max(errors):.1g} of procedure 1"
 
 
 def gradients(routing: Routing) -> str:
@@ -121,8 +121,8 @@ def gradients(routing: Routing) -> str:
 
 
 def expect_small(error: float, what: str) -> None:
-    """Raises `FaultError` where an error is beyond `TOLERANCE`."""
-    if not error <= TOLERANCE:  # which NaN is not, either
+    """Raises `FaultError` if an error exceeds `TOLERANCE`."""
+    if not error <= TOLERANCE:  # NaN fails, too
         raise FaultError(f"{what} by {error:.2g} of the largest value, expected at most {TOLERANCE:g}")
 
 

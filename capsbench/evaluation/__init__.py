@@ -1,1 +1,1 @@
-"""What is measured of a network's answers."""
+"""Measures of a network's answers: accuracy, gaps, factors, pairs, segmentation."""

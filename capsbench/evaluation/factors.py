@@ -62,7 +62,7 @@ def by_factor(predictions: Predictions, transform: npt.NDArray[np.float32]) -> d
 def binned(predictions: Predictions, values: FloatArray, edges: Sequence[float]) -> list[dict[str, Any]]:
     """The accuracy in each bin that has samples: its edges ``low`` and ``high`` beside its counts.
 
-    The first and the last bin take what lies past them, too.
+    The first and the last bin include the values beyond them.
 
     Args:
         predictions: For N samples.
@@ -104,17 +104,18 @@ def _transforms(stream: Stream, indices: IndexArray) -> npt.NDArray[np.float32]:
 def one_at_a_time(
     model: "nn.Module", sets: Mapping[str, Mapping[float, Stream]], *, reach: float, device: str = "cpu"
 ) -> dict[str, list[dict[str, Any]]]:
-    """For each factor the accuracy at each of its values, ``value`` beside its counts; equal data are judged once.
+    """For each factor the accuracy at each of its values, ``value`` beside its counts; equal data sets are tested once.
 
     Args:
         model: The network.
-        sets: Factor -> value -> maps with that value and the other factors neutral; of them what is `near` is tested.
+        sets: Factor -> value -> maps with that value and the other factors neutral; the samples that are `near` are
+            tested.
         reach: Pixels that a digit may be moved by.
         device: ``"cpu"`` or ``"cuda"``.
     """
     from capsbench.evaluation.inference import predict  # needs torch, which the rest of this module does without
 
-    known: dict[str, dict[str, Any]] = {}  # what is neutral in one factor is so in all
+    known: dict[str, dict[str, Any]] = {}  # the neutral value of one factor is the same data set as that of another
     found: dict[str, list[dict[str, Any]]] = {}
     for name, members in sets.items():
         found[name] = []

@@ -31,7 +31,7 @@ def predict(model: nn.Module, data: Samples, *, device: str = "cpu") -> Predicti
     """The network's answers to all samples, in evaluation mode; its mode is put back after.
 
     Raises:
-        ModelError: What the network returns is no `Output`, its scores are not ``[B, classes]`` numbers, or one image
+        ModelError: The network returns no `Output`, its scores are not ``[B, classes]`` numbers, or one image
             alone needs more memory than there is.
     """
 
@@ -64,7 +64,7 @@ def reconstruct(
         ``[N, k, H, W]`` float32, 0..1.
 
     Raises:
-        ModelError: What the network returns is no `Output`, its reconstructions are not ``[B, 1, H, W]`` numbers, or
+        ModelError: The network returns no `Output`, its reconstructions are not ``[B, 1, H, W]`` numbers, or
             one image alone needs more memory than there is.
     """
 
@@ -110,7 +110,7 @@ def move_poses(
         device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
-        ``[n, dimensions, steps, H, W]``, the first 16 dimensions at most; None where there is no ``decode``.
+        ``[n, dimensions, steps, H, W]``, the first 16 dimensions at most; None if there is no ``decode``.
 
     Raises:
         ModelError: Poses or images are not what ``decode`` promises.
@@ -170,7 +170,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _by_batch(model: nn.Module, compute: Callable[[IndexArray], T], count: int, device: str) -> list[T]:
-    """What is computed of all samples, some at a time, in evaluation mode; fewer at a time where memory runs out."""
+    """Computes something of all samples, some at a time, in evaluation mode; fewer at a time if memory runs out."""
     done: list[T] = []
     start, size = 0, CPU_BATCH if device == "cpu" else GPU_BATCH
     with _evaluating(model):

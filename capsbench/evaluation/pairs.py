@@ -112,7 +112,7 @@ def references(test: Samples, means: FloatArray) -> dict[str, dict[str, float]]:
 def absent_digits(labels: UInt8Array) -> IndexArray:
     """``[N]``, for pairs of labels ``[N, 2]``: one of the eight absent digits, the same at every call."""
     absent = np.random.default_rng(0).integers(0, CLASSES - 2, len(labels))
-    for label in np.sort(labels, axis=1).T:  # the lower one first: what is not below it moves up by one
+    for label in np.sort(labels, axis=1).T:  # the lower one first: digits from it on move up by one
         absent += absent >= label
     return absent
 

@@ -1,4 +1,4 @@
-"""A network's answers to a data set: scores, beside what is right; whether they are right, and what they name."""
+"""A network's answers to a data set: its scores, beside the labels, and whether they are right."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,7 @@
-"""Whether two reconstructions take an image of overlapping digits apart: which pixel belongs to whom.
+"""Whether two reconstructions take an image of overlapping digits apart: which pixel belongs to which digit.
 
 The letters, for the two digits k of an image: ``R_k`` the reconstruction, ``M_k`` the ink of layer k (0.5 of white and
-above), ``E`` the ink of the image. Reconstructions blur, so that nothing here depends on how dark they are: plain
+above), ``E`` the ink of the image. Reconstructions blur, so no measure here depends on how dark they are: plain
 overlap of ``R_k >= 0.5`` with ``M_k`` would rate the image itself above them.
 """
 
@@ -40,7 +40,7 @@ class Segmentation:
 
 
 class SegmentationTally:
-    """Scores reconstructions of pairs part by part: what was added leaves nothing behind but sums."""
+    """Scores reconstructions of pairs part by part, and keeps only sums."""
 
     def __init__(self) -> None:
         self._pixels = np.zeros(5)  # owned, single, shared and right, shared as reconstructed, shared in truth
@@ -83,7 +83,7 @@ class SegmentationTally:
         self._digits += layers.shape[0] * layers.shape[1]
 
     def score(self) -> Segmentation:
-        """The score of all that was added.
+        """The score of all pairs that were added.
 
         Raises:
             ValueError: Nothing was added.
@@ -111,7 +111,7 @@ def segmentation(
 def _psnr(reconstructions: Reconstructions, layers: FloatArray, images: FloatArray, seen: Mask) -> FloatArray:
     """``[n, 2]`` dB of ``C R_k / (R_a + R_b)`` against layers; where both are black, the image is halved.
 
-    What was found instead of a digit that was missed takes its share of the image, and none of it is the digit's.
+    A class that was predicted instead of a missed digit takes its share of the image, none of which is the digit's.
     """
     total = reconstructions.sum(1, keepdims=True)
     shares = np.where(total > 0, reconstructions / np.where(total > 0, total, 1), 0.5)

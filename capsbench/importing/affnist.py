@@ -29,7 +29,7 @@ from capsbench.files.writing import Written, check_apart, write_file
 from capsbench.importing.matfile import FACTORS, HEADER_BYTES, SAMPLE_BYTES, header_fault
 from capsbench.spec import IMPORTED, SPLITS, UNKNOWN, DataSpec
 from capsbench.system.disk import storage_errors
-from capsbench.system.processes import interpreter, surroundings
+from capsbench.system.processes import child_environment, interpreter
 
 VERSION = 1
 SIDE = 40  # pixels
@@ -225,7 +225,7 @@ def in_child(source: int, target: int) -> "subprocess.CompletedProcess[bytes]":
             stderr=subprocess.PIPE,
             pass_fds=[source, target],
             process_group=0,  # Ctrl-C goes to this process, which ends the child
-            env=surroundings(),
+            env=child_environment(),
         )
     except OSError as error:
         raise StorageError(f"No process could be started to read the MATLAB file: {error.strerror}.") from None

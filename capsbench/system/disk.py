@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all: atomic writes, locks, and what the system's refusals mean."""
+"""Files that are complete or not there: atomic writes, locks, and errors of the system in words."""
 
 import errno
 import fcntl
@@ -14,14 +14,14 @@ from capsbench.errors import StorageError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system answers that cannot reserve space, or cannot sync a folder."""
+"""Errors of file systems that cannot reserve space, or cannot sync a folder."""
 
 FLUSH_SECONDS = 0.05
-"""Between two times that the disk is told to write: some ten megabytes, so that little is left for the end."""
+"""Time between two syncs while a file is written: some ten megabytes, so that little is left for the end."""
 
 
 class UnsyncedError(OSError):
-    """A sync failed: what was written may not be on the disk, though the system's cache shows it."""
+    """A sync failed: the data may not be on the disk, although the system's cache shows them."""
 
 
 def human_bytes(count: float) -> str:
@@ -35,11 +35,11 @@ def human_bytes(count: float) -> str:
 
 @contextmanager
 def storage_errors(path: Path, *, needed: int | None = None) -> Iterator[None]:
-    """Turns an `OSError` into a `StorageError` of one or two lines that names the file, the cause and the way out.
+    """Turns an `OSError` into a `StorageError` of one or two lines: the file, the cause and what to do.
 
     Args:
-        path: What is being written.
-        needed: Its size in bytes, where it is known.
+        path: The file that is being written.
+        needed: Its size in bytes, if it is known.
     """
     try:
         yield
@@ -59,7 +59,7 @@ def _explanation(path: Path, error: OSError, needed: int | None) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Free bytes where a file that need not exist yet would lie."""
+    """Free bytes in the place of a file, which need not exist yet."""
     for place in (path, *path.absolute().parents):
         with suppress(OSError):
             return shutil.disk_usage(place).free
@@ -67,14 +67,14 @@ def free_bytes(path: Path) -> int:
 
 
 def same_file(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file that is there, by whatever link."""
+    """Whether two names lead to the same existing file, through links or not."""
     with suppress(OSError, ValueError):
         return one.samefile(other)
     return False
 
 
 def kind_of(path: Path) -> str | None:
-    """``"file"``, ``"folder"``, or None where there is neither, or where a name leads nowhere at all."""
+    """``"file"``, ``"folder"``, or None if there is neither, or the name cannot be resolved."""
     with suppress(OSError, ValueError):  # too long a name, or links in a circle
         return "file" if path.is_file() else "folder" if path.is_dir() else None
     return None
@@ -103,7 +103,7 @@ def sync(path: Path) -> None:
     """Makes a file's content, or the renames in a folder, survive a power cut.
 
     Raises:
-        UnsyncedError: The disk, or a quota, did not take it.
+        UnsyncedError: The disk or a quota refused the data.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -117,12 +117,12 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def flushing(handle: int) -> Iterator[Callable[[], None]]:
-    """Lets the disk write while there is more to come, so that the sync at the end finds little left to do.
+    """Syncs a file again and again while it is written, so that the sync at the end has little left to do.
 
-    It gives a function that raises where the disk has failed: what takes long calls it now and then.
+    It gives a function that raises an error if the disk has failed; long work calls it now and then.
 
     Raises:
-        UnsyncedError: The disk failed. Of a handle's failures the system tells once: a later sync might not know.
+        UnsyncedError: The disk failed. The system reports a handle's failure only once: a later sync may succeed.
     """
     ended = threading.Event()
     failures: list[OSError] = []
@@ -151,10 +151,10 @@ def flushing(handle: int) -> Iterator[Callable[[], None]]:
 
 
 def reserve(handle: int, size: int) -> None:
-    """Takes a file's space on the disk, so that a full disk is an error now and not at some later write.
+    """Reserves a file's space on the disk, so that a full disk is an error now and not at a later write.
 
     Raises:
-        OSError: The disk is full; the attempt may have taken all that was free, so remove the file.
+        OSError: The disk is full; the attempt may have taken all free space, so remove the file.
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -166,12 +166,12 @@ def reserve(handle: int, size: int) -> None:
 
 
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Writes a file that is seen whole or not at all: to ``PATH.new``, synced, renamed, the folder synced.
+    """Writes a file that appears complete or not at all: to ``PATH.new``, synced, renamed, the folder synced.
 
-    Of two that write one file at once, one waits for the other; what a killed one left behind is written over.
+    If two processes write one file, one waits for the other; a file that a killed one left behind is overwritten.
 
     Raises:
-        StorageError: It could not be written; what stood there before still does.
+        StorageError: It could not be written; an older file stays as it is.
     """
     make_folder(path.parent)
     temporary = path.with_name(path.name + ".new")
@@ -194,11 +194,11 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds ``PATH.lock`` for one process at a time; the lock goes with the process, however it ends.
 
     Args:
-        path: What is going to be written.
-        wait: Whether to wait for another process to let go of it.
+        path: The file that is going to be written.
+        wait: Whether to wait until another process releases it.
 
     Raises:
-        StorageError: Another process holds it and we are not to wait, or it cannot be made.
+        StorageError: Another process holds it and ``wait`` is False, or it cannot be made.
     """
     name = path.with_name(path.name + ".lock")
     with storage_errors(path):
@@ -209,22 +209,22 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # a name that stays behind hinders nobody
+        with suppress(OSError):  # a lock file that stays behind does no harm
             name.unlink()
         os.close(handle)
 
 
 def _open_locked(name: Path, *, wait: bool) -> int:
-    """A handle, for writing, of a file that one process at a time holds; made if it is missing.
+    """A handle, for writing, of a file that one process at a time holds; the file is made if it is missing.
 
     Raises:
-        BlockingIOError: Another process holds it, and we are not to wait.
+        BlockingIOError: Another process holds it, and ``wait`` is False.
     """
     while True:
         handle = os.open(name, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # Whoever held it before may have renamed or removed it between our opening and our locking it.
+            # The process that held it before may have renamed or removed it between our opening and our locking it.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), name.stat()):
                     return handle

@@ -1,8 +1,8 @@
 """Pieces of work shared out among processes, of which this one is the first, or among threads.
 
 A worker is a fresh interpreter at the other end of a socket. It holds no lock and shares no memory, so that it can be
-killed at any moment: what it had not reported done is done by those who are left. What goes wrong in a worker is no
-worker's to tell: its pieces come back to this process, where the same will go wrong in plain sight.
+killed at any moment: the pieces that it had not reported are done by the others. A worker reports no errors: its pieces
+come back to this process, which meets the same error and reports it.
 """
 
 import os
@@ -25,14 +25,14 @@ Made = TypeVar("Made")
 
 
 class Job(Protocol):
-    """What every process does with a piece; it is pickled, once for each worker."""
+    """The work on a piece; it is pickled, once for each worker."""
 
     def __call__(self, handle: int, piece: int, /) -> int:
-        """Does a piece; how much that was."""
+        """Does a piece; returns how much that was."""
 
 
 class Worker:
-    """A process that does pieces of a job, as this one sees it."""
+    """This process's view of a process that does pieces of a job."""
 
     def __init__(self, job: Job, handle: int) -> None:
         ours, theirs = socketpair()
@@ -48,9 +48,9 @@ class Worker:
         self.lost = False
 
     def feed(self, pieces: deque[int]) -> None:
-        """Hands on the next pieces, as long as the worker has few; a worker that is gone takes none."""
+        """Sends the next pieces while the worker has few; a worker that is gone gets none."""
         try:
-            if self._job is not None and self._connection.poll():  # it says that it is there
+            if self._job is not None and self._connection.poll():  # it has started
                 self._connection.recv()
                 self._connection.send(self._job)
                 self._job = None
@@ -61,7 +61,7 @@ class Worker:
             self._lose(pieces)
 
     def collect(self, pieces: deque[int], *, wait: bool) -> Iterator[int]:
-        """How much each piece was that has been done by now, or all of them; what a worker leaves undone goes back."""
+        """How much each finished piece was; with ``wait``, of all pieces. Pieces of a lost worker go back."""
         try:
             while self._pending and (wait or self._connection.poll()):
                 done: int = self._connection.recv()
@@ -71,7 +71,7 @@ class Worker:
             self._lose(pieces)
 
     def end(self) -> None:
-        """Lets the worker go, at once."""
+        """Ends the worker at once."""
         with suppress(OSError):
             self._connection.close()
         self._process.kill()
@@ -97,7 +97,7 @@ def _started(socket: int, handle: int) -> "subprocess.Popen[bytes]":
         # another run's by then.
         pass_fds=[socket, handle],
         process_group=0,  # Ctrl-C is for the first process; a worker ends when its socket does
-        env=surroundings(),
+        env=child_environment(),
     )
 
 
@@ -105,10 +105,10 @@ def share_out(job: Job, pieces: Sequence[int], workers: int, handle: int) -> Gen
     """Does every piece of a job, in any order; after each it yields how much that was.
 
     Args:
-        job: What is to be done.
-        pieces: Of what.
+        job: The work on a piece.
+        pieces: The numbers of the pieces.
         workers: Processes that take part, this one included; no more are started than there are pieces.
-        handle: What this process has open for it; workers inherit it.
+        handle: An open file that the job works on; workers inherit it.
     """
     left = deque(pieces)
     crew: list[Worker] = []
@@ -156,20 +156,20 @@ def in_order(work: Callable[[int], Made], pieces: int, threads: int) -> Generato
 
 
 def interpreter() -> list[str]:
-    """How a Python of one's own is started; what it is to run comes last. Modules that lie about here are not its."""
+    """The command that starts another Python; the program comes last. It does not import from the working folder."""
     return [sys.executable, "-P", "-c"]
 
 
-def surroundings() -> dict[str, str]:
-    """The environment of such a Python: it finds modules where this process does."""
+def child_environment() -> dict[str, str]:
+    """The environment variables of such a Python: it finds modules where this process does."""
     places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
     return os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
 
 
 def serve(socket: int, handle: int) -> None:
-    """A worker's life: it says that it is there, is told its job, and does pieces until its socket ends."""
+    """Runs a worker: it reports that it has started, receives its job, and does pieces until its socket closes."""
     with suppress(EOFError, OSError), Connection(socket) as connection:
-        connection.send("here")
+        connection.send("started")
         job: Job = connection.recv()
         while True:
             connection.send(job(handle, connection.recv()))

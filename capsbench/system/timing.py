@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 MIN_ROUNDS = 3  # a minimum of fewer is luck
-PROBE = 8  # images of which memory is measured before so many are tried that there might not be enough
-ENOUGH = 0.8  # of the memory that is there may be asked for: what was measured of a few images is an estimate
+PROBE = 8  # images whose memory is measured before a batch is tried that might not fit
+ENOUGH = 0.8  # share of the free memory that an estimate from a few images may fill
 SCRATCH_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of the copy; several times any cache
 GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
 REPEATS = 10  # of what was recorded, in one turn
@@ -23,12 +23,12 @@ REPEATS = 10  # of what was recorded, in one turn
 Name = TypeVar("Name", str, int)
 
 Run = Callable[[], object]
-"""Does once what is timed."""
+"""Does the work that is timed, once."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a machine reaches where nothing stands in its way.
+    """The best speed that a machine reaches.
 
     Attributes:
         flops: Multiplications and additions a second, in a product of two large matrices.
@@ -41,13 +41,13 @@ class Rates:
 
 @dataclass(frozen=True)
 class Timed:
-    """What came out for one contestant.
+    """The result of one contestant.
 
     Attributes:
-        batch: Images at a time that memory sufficed for; 0 where it did not even suffice for one.
-        seconds: The shortest time; 0 where there is none.
-        peak_bytes: What tensors took at most, beyond those that were made ready.
-        eager_seconds: The shortest time of a call, where `seconds` is that of a recording; else 0.
+        batch: Images at a time that fitted into memory; 0 if not even one did.
+        seconds: The shortest time; 0 if there is none.
+        peak_bytes: The most bytes that tensors took, beyond those that were prepared.
+        eager_seconds: The shortest time of a call, if `seconds` is that of a recording; else 0.
     """
 
     batch: int
@@ -72,8 +72,8 @@ def contest(
         batch: Images at a time; halved for a contestant that they are too many for.
         seconds: How long to go on.
         device: ``"cpu"`` or ``"cuda"``.
-        tried: For the number of a contestant, images at a time of which it is known that they should fit: it is not
-            tried with a few images first. Each number of images may cost it a compilation.
+        tried: For the number of a contestant, a number of images that should fit, so that it is not tried with a few
+            images first. Each number of images may cost it a compilation.
         capture: Records what a function does on a GPU, and returns a function that repeats it (see
             `capsbench.training.capture.capture`). On few images Python takes longer to launch kernels than the GPU
             takes to run them, so that calls measure Python. What cannot be recorded is timed by its calls.
@@ -110,7 +110,7 @@ def _repeat(run: Run) -> None:
 
 
 def fit(prepare: Callable[[int], Run], batch: int, device: str, *, probe: bool = True) -> tuple[Run | None, int, int]:
-    """What is made ready, for how many images, and the bytes that it takes; halves the images until they fit."""
+    """The prepared function, its number of images, and the bytes that it takes; halves the images until they fit."""
     if probe and batch > PROBE:  # a system that runs out of memory may end the process instead of refusing
         each = _tried(prepare, PROBE, device)[1] / PROBE
         while batch > PROBE and each * batch > ENOUGH * memory.available(device):
@@ -124,10 +124,10 @@ def fit(prepare: Callable[[int], Run], batch: int, device: str, *, probe: bool =
 
 
 def _tried(prepare: Callable[[int], Run], batch: int, device: str) -> tuple[Run | None, float]:
-    """What is made ready for so many images, and the bytes that it takes; None and infinity where there are too few."""
+    """The function prepared for so many images and the bytes that it takes; None and infinity if they do not fit."""
     try:
         run = prepare(batch)
-        run()  # what is made once and kept, such as an optimizer's state, does not count
+        run()  # memory that is kept, such as an optimizer's state, does not count
         return run, memory.peak(run, device)
     except Exception as error:
         if not memory.is_out_of_memory(error):
@@ -139,10 +139,10 @@ def minima(contestants: Mapping[Name, Run], *, seconds: float, device: str, roun
     """The shortest time of each contestant in seconds; they take turns after a warm-up.
 
     Args:
-        contestants: What to time.
-        seconds: How long to go on; each has `MIN_ROUNDS` turns in any case.
+        contestants: The functions to time.
+        seconds: How long to go on; each has at least `MIN_ROUNDS` turns.
         device: ``"cpu"`` or ``"cuda"``; a turn lasts until the device is done.
-        rounds: As many turns at most.
+        rounds: The largest number of turns.
     """
     for contestant in contestants.values():
         contestant()
@@ -168,7 +168,7 @@ def seconds_of(function: Run, device: str) -> float:
 
 
 def finish(device: str) -> None:
-    """Waits until the device has done all that it was given."""
+    """Waits until the device has finished all its work."""
     if device == "cuda":
         import torch
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from capsbench.system.processes import in_order, interpreter, share_out, surroundings
+from capsbench.system.processes import child_environment, in_order, interpreter, share_out
 from capsbench.version import VERSION
 
 assert VERSION  # a worker finds capsbench where this process does
@@ -145,7 +145,7 @@ def test_workers_write_to_the_file_that_was_opened_whatever_has_its_name_by_then
 def test_modules_that_lie_about_are_not_run() -> None:
     for name in ("json.py", "subprocess.py", "numpy.py"):
         Path(name).write_text("raise SystemExit(open('run', 'w').close())")
-    found = subprocess.run([*interpreter(), "import json, subprocess, numpy"], env=surroundings(), check=False)
+    found = subprocess.run([*interpreter(), "import json, subprocess, numpy"], env=child_environment(), check=False)
     assert found.returncode == 0 and not Path("run").exists()
 
 
