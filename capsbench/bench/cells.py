@@ -12,11 +12,11 @@ from capsbench.training.config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSettings(TrainConfig):
-    """What every suite that trains has: how the networks are trained, and what they are tested on.
+    """Settings of every suite that trains: how the networks are trained, and what they are tested on.
 
     Attributes:
-        variants: Test samples a digit.
-        data_seed: Of every data set; the networks' seeds are apart from it.
+        variants: Test samples for each digit.
+        data_seed: The seed of every data set; it is independent of the networks' seeds.
     """
 
     variants: int = 1
@@ -30,18 +30,37 @@ class ExperimentSettings(TrainConfig):
 
 @dataclass(frozen=True)
 class Preset:
-    """A protocol with a name.
+    """A named protocol.
 
     Attributes:
         settings: An instance of the suite's frozen dataclass of settings.
-        models: Model name to what it is built with, where that is not its default.
-        variants: Model name to sets of changes of what it is built with, where one network is measured in several
-            forms; each makes a cell, and its label says what it is.
+        models: For a model's name, the parameters that differ from its defaults.
+        variants: For a model's name, several sets of parameters to change; each makes a cell of its own, and the
+            cell's label names the changes.
     """
 
     settings: Any
     models: Mapping[str, Mapping[str, Any]]
     variants: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One training of a cell and its tests, in passes over the digits: what its time is estimated from.
+
+    Attributes:
+        image_size: Height and width in pixels; one number is a square.
+        epochs: Passes over the training digits.
+        tests: Passes over the test digits, over all checkpoints.
+        pairs: Whether an image shows two digits.
+        validation_sets: Data sets on which each validation measures the accuracy.
+    """
+
+    image_size: int | tuple[int, int]
+    epochs: int
+    tests: int
+    pairs: bool = False
+    validation_sets: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +70,12 @@ class Cell:
     Attributes:
         suite: The suite's name.
         version: The suite's version; it changes whenever its outcomes may.
-        preset: The preset's name, with what was changed of it.
-        model: The model's name as it was asked for.
-        label: The model's name, with what was changed of its parameters: what a table calls it.
+        preset: The preset's name, with the settings that were changed.
+        model: The model's name as the user gave it.
+        label: Its name in tables: the model's name with its changed parameters.
         source: `capsbench.registry.source_hash` of the model.
-        parameters: What the model is built with.
-        seed: Of the initial weights, the order of the samples and dropout.
+        parameters: All parameters of the model.
+        seed: The seed of initial weights, sample order and dropout.
         settings: An instance of the suite's settings.
         digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
         device: ``"cpu"`` or ``"cuda"``.
@@ -76,18 +95,18 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits that stand for all of it: a finished cell is found again by them."""
+        """Twelve hexadecimal digits, a hash of the cell, by which a finished cell is found again."""
         content = {**vars(self), "settings": asdict(self.settings), "parameters": dict(self.parameters)}
-        for name in ("preset", "label"):  # names; settings and parameters say what they stand for
+        for name in ("preset", "label"):  # names only; settings and parameters have the content
             del content[name]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
-        """What its files are called: the model's name, the seed and the id."""
+        """The stem of its files' names: the model's name, the seed and the id."""
         return f"{file_name(self.model)}-seed{self.seed}-{self.id}"
 
 
 def file_name(name: str) -> str:
-    """A name as far as a file's can bear it: one part of a path, of 80 characters at most."""
+    """A name made fit for a file: one part of a path, at most 80 characters."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[-80:].strip("-.")

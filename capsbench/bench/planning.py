@@ -22,9 +22,9 @@ class Plan:
     """A run before it begins.
 
     Attributes:
-        cells: Every cell that was asked for.
-        folder: Where results go.
-        digits: Where digits come from: ``auto``, ``embedded`` or a folder.
+        cells: The cells of the run.
+        folder: The folder of results.
+        digits: The source digits: ``auto``, ``embedded`` or a folder.
         tensorboard: Whether training also logs for TensorBoard.
     """
 
@@ -34,7 +34,7 @@ class Plan:
     tensorboard: bool = False
 
     def path(self, cell: Cell) -> Path:
-        """Where a cell's result goes."""
+        """The file of a cell's result."""
         return self.folder / file_name(cell.suite) / f"{cell.name}.json"
 
     def finished(self, cell: Cell) -> Result | None:
@@ -57,18 +57,18 @@ def plan_run(
     out: str | Path = "runs",
     tensorboard: bool = False,
 ) -> Plan:
-    """What a run would do.
+    """Plans a run.
 
     Args:
         suite: The suite's name.
-        models: Names of models; the suite's own where there are none.
+        models: The networks; by default the suite's own.
         preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores), and
-            those that the paper has have ``paper``.
+            the suites of the paper's experiments have ``paper``.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model.
-        seeds: A cell for each.
+        seeds: One cell each.
         digits: ``auto``, ``embedded`` or a folder of IDX files.
         device: ``auto``, ``cpu`` or ``cuda``.
-        out: Where results, data and checkpoints go.
+        out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
 
     Raises:
@@ -116,26 +116,26 @@ def _load_suite(name: str) -> type[Suite]:
     parts = ("version", "models", "image_size", "presets", "run", "table")
     missing = [part for part in parts if not hasattr(kind, part)]
     if missing:
-        raise UsageError(f"The suite {name!r} was asked for, but that is none: it lacks {', '.join(missing)}.")
+        raise UsageError(f"{name!r} is not a suite: it lacks {', '.join(missing)}.")
     return kind
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ParameterError(f"The seeds {','.join(map(str, seeds)) or '(none)'} were asked for; give each once.")
+        raise ParameterError(f"seeds must be different numbers, got {','.join(map(str, seeds)) or 'none'}.")
     for seed in seeds:
         check_seed(seed)
 
 
 def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Takes the changes ``MODEL.KEY`` out of all changes: for each model its own."""
+    """Takes the changes ``MODEL.KEY`` out of all changes, and gives each model its own."""
     own: dict[str, dict[str, Any]] = {name: {} for name in names}
     for change in [change for change in changes if "." in change]:
         model, _, key = change.rpartition(".")
         if model not in own:
             raise UnknownNameError(f"model in this run (--set {change})", model, own)
         if key in ("image_size", "classes", "pairs"):
-            raise ParameterError(f"--set {change} was asked for, but {key} is the suite's to set.")
+            raise ParameterError(f"--set {change} cannot be set: the suite chooses {key}.")
         own[model][key] = literal(changes.pop(change))
     return own
 
@@ -143,7 +143,7 @@ def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[st
 def _networks(
     names: Sequence[str], protocol: Preset, own: Mapping[str, Mapping[str, Any]]
 ) -> list[tuple[str, str, dict[str, Any]]]:
-    """Every network to measure: its model's name, its label, and what it is built with."""
+    """Every network to measure: its model's name, its label, and its parameters."""
     networks = []
     for name in names:
         for variant in protocol.variants.get(name, [{}]):
@@ -154,7 +154,7 @@ def _networks(
 
 
 def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
-    """What a model is built with, its preset in numbers, so that a cell's identity and its result have them."""
+    """A model's parameters with its preset spelled out, so that a cell's identity and its result have them."""
     presets = getattr(registry.load("model", name), "presets", {})
     preset = stated.get("preset")
     if preset is not None and preset not in presets:
@@ -163,10 +163,10 @@ def _spelled_out(name: str, stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _try_to_build(name: str, kind: type[Suite], parameters: Mapping[str, Any]) -> None:
-    """Finds a parameter that is not, or a value that will not do, before the first cell is trained.
+    """Finds unknown parameters and bad values before the first cell is trained.
 
     Raises:
-        UsageError: What `capsbench.building.build` says to it.
+        UsageError: `capsbench.building.build` rejects the parameters.
     """
     import torch
 
@@ -176,11 +176,11 @@ def _try_to_build(name: str, kind: type[Suite], parameters: Mapping[str, Any]) -
             build(name, image_size=kind.image_size, classes=CLASSES, pairs=pairs, **parameters)
     except UsageError:
         raise
-    except Exception:  # a user's model that needs numbers to be built, or fails: its cell will tell
+    except Exception:  # a user's model may need real numbers, or fail: its cell will show it
         return
 
 
 def _named(name: str, changes: Mapping[str, Any]) -> str:
-    """A name, with what was changed: ``small (epochs=5)``."""
+    """A name with its changes: ``small (epochs=5)``."""
     changed = ", ".join(f"{key}={value}" for key, value in changes.items())
     return f"{name} ({changed})" if changed else name

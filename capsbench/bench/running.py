@@ -22,9 +22,9 @@ class Outcome:
     """A run after it ended.
 
     Attributes:
-        results: Of the cells that are finished, whether now or before.
-        paths: Where they lie.
-        failed: The cells that are not, with their errors.
+        results: Results of the finished cells, of this run and of earlier ones.
+        paths: Their files.
+        failed: The other cells, with their errors.
     """
 
     results: list[Result]
@@ -161,17 +161,17 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         date=now(),
     )
     save_result(result, plan.path(cell))
-    return load_result(plan.path(cell))  # what is shown is what can be read again
+    return load_result(plan.path(cell))  # so that what is shown is what the file holds
 
 
 def _explain(error: BaseException, path: Path) -> str:
-    """One line; of an error that is not ours the traceback goes into a file beside the result."""
+    """An error in one line; if it is not ours, its traceback goes into a file beside the result."""
     if isinstance(error, CapsbenchError):
         return str(error)
     log = path.with_suffix(".error.txt")
     first = first_line(error)
     try:
         write_atomically(log, "".join(traceback.format_exception(error)).encode())
-    except StorageError:  # a full disk may be what stopped the cell: that must not hide why, nor the other cells
+    except StorageError:  # a full disk may have stopped the cell: it must not hide the reason, nor stop the other cells
         return first
-    return f"{first} (whole story: {log})"
+    return f"{first} (traceback: {log})"

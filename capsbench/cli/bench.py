@@ -2,13 +2,16 @@
 
 import json
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from capsbench.cli.options import digits_option, json_option, say_embedded
 from capsbench.errors import CellsFailedError
 from capsbench.parameters import split_assignments
+
+if TYPE_CHECKING:
+    from capsbench.bench.planning import Plan
 
 
 @click.command()
@@ -31,7 +34,7 @@ from capsbench.parameters import split_assignments
     "--out", default="runs", show_default=True, metavar="DIR", help="The folder of results, data and checkpoints."
 )
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be run.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be run, and estimate the time it takes here.")
 @json_option
 def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
     """Run a suite: train, test, and print the table. Finished cells are not run again.
@@ -61,6 +64,8 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
         lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
         click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        if not as_json:
+            _say_estimates(plan)
         return
     rare = partial(progress, every=60.0)  # each epoch also prints a line
     outcome = run_plan(plan, lambda line: click.echo(line, err=True), rare)
@@ -76,3 +81,31 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     if outcome.failed:
         cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
+
+
+def _say_estimates(plan: "Plan") -> None:
+    """Prints on stderr how long the cells that are to do may take on this device."""
+    from capsbench.bench.estimating import estimate
+    from capsbench.errors import first_line
+    from capsbench.system.timing import duration
+
+    known: dict[str, float] = {}
+    waiting = [cell for cell in plan.cells if not plan.finished(cell)]
+    for cell in waiting:
+        if cell.label not in known:
+            try:
+                seconds = estimate(cell, plan.digits)
+            except Exception as error:  # a user's network can fail in any way; its cell will say more
+                click.echo(f"No estimate for {cell.label}: {first_line(error)}", err=True)
+                return
+            if seconds is None:
+                return
+            known[cell.label] = seconds
+            click.echo(f"{cell.label}: about {duration(seconds)} a cell on this device ({cell.device})", err=True)
+    if waiting:
+        total = duration(sum(known[cell.label] for cell in waiting))
+        click.echo(
+            f"About {total} in all. This is an estimate from a few training steps and predictions; making data files, "
+            "statistics and reconstructions come on top.",
+            err=True,
+        )

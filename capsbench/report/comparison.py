@@ -1,8 +1,8 @@
-"""Two results on the same images: what differs, and whether chance would do that.
+"""Two results on the same images: how they differ, and whether chance explains it.
 
 A network's right answers are correlated with another's, because some digits are hard for both, and the variants of one
-digit with each other. So a difference is looked at image by image, its interval resamples base digits, and McNemar's
-test is shown one variant a digit.
+digit with each other. So differences are paired image by image, their interval resamples base digits, and McNemar's
+test uses one variant of each digit.
 """
 
 import json
@@ -107,7 +107,7 @@ def compare(first: str | Path, second: str | Path) -> Comparisons:
         DataFileError: There are no results, or one is damaged or keeps no answers.
     """
     if os.path.realpath(first) == os.path.realpath(second):
-        raise UsageError(f"{first} was asked to be compared with itself; name two results.")
+        raise UsageError(f"{first} cannot be compared with itself; name two results.")
     ours, theirs = load_results(first), load_results(second)
     if kind_of(Path(first)) == kind_of(Path(second)) == "file":
         return Comparisons([compare_results(ours[0], theirs[0])], [])
@@ -129,7 +129,7 @@ def compare_results(first: Result, second: Result) -> Comparison:
         DataFileError: They keep no answers at the same place, or what they keep is damaged.
     """
     if first == second:
-        raise UsageError(f"{_name(first)} was asked to be compared with itself; name two results.")
+        raise UsageError(f"{_name(first)} cannot be compared with itself; name two results.")
     _check_comparable(first, second)
     theirs = dict(_kept(second.metrics))
     common = [place for place, _ in _kept(first.metrics) if place in theirs]
@@ -156,9 +156,9 @@ def paired_notes(results: Sequence[Result], places: Mapping[str, Place]) -> list
     for title, place in places.items():
         for network, theirs in others:
             partners = [(one, other) for one in ours for other in theirs if one.seed == other.seed]
-            told = [sentence for one, other in partners if (sentence := _told(one, other, place))]
-            if told:
-                notes.append(f"{title}, {network} minus {baseline}, paired by image: {'; '.join(told)}.")
+            by_seed = [text for one, other in partners if (text := _paired(one, other, place))]
+            if by_seed:
+                notes.append(f"{title}, {network} minus {baseline}, paired by image: {'; '.join(by_seed)}.")
     return notes
 
 
@@ -224,7 +224,7 @@ def _difference(first: Result, second: Result, place: Place) -> Difference:
     if (len(ours.correct), ours.digits) != (len(theirs.correct), theirs.digits):
         raise DataFileError(
             f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
-            f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same."
+            f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
         )
     return Difference(
         place=place,
@@ -244,7 +244,7 @@ def _answers(result: Result, place: Place) -> Answers:
         raise DataFileError(f"{_name(result)}, at {', '.join(place)}: {error}") from None
 
 
-def _told(first: Result, second: Result, place: Place) -> str:
+def _paired(first: Result, second: Result, place: Place) -> str:
     """``seed 0 +3.1 (1.9..4.2) points, p 0.001``; nothing where one has no answers there."""
     if not all(place in dict(_kept(result.metrics)) for result in (first, second)):
         return ""
@@ -278,13 +278,13 @@ def _check_comparable(first: Result, second: Result) -> None:
     """
     if (first.suite, first.version) != (second.suite, second.version):
         raise UsageError(
-            f"{_name(first)} (version {first.version}) and {_name(second)} (version {second.version}) were asked to be "
-            "compared; results of one suite and version can be."
+            f"{_name(first)} (version {first.version}) and {_name(second)} (version {second.version}) cannot be "
+            "compared: their suites or versions differ."
         )
     ours, theirs = _tested_on(first), _tested_on(second)
     if not ours.keys() & theirs.keys():
         raise UsageError(
-            f"{_name(first)} and {_name(second)} were asked to be compared, but were tested on nothing in common: "
+            f"{_name(first)} and {_name(second)} cannot be compared: they have no test data in common, but "
             f"{', '.join(ours) or 'nothing'} and {', '.join(theirs) or 'nothing'}."
         )
     for role in ours:

@@ -23,7 +23,7 @@ HUES = np.array([[int(COLORS[number][k : k + 2], 16) for k in (1, 3, 5)] for num
 """Of the two digits of a pair: orange and sky blue; where both are full, nearly white."""
 SIGNS = {"": "", "right": "✓", "wrong": "✗"}
 FRAMES = {"right": (COLORS[0], "solid"), "wrong": (COLORS[5], "dashed")}
-"""Colour and line of a marked tile's frame: blue and vermilion, but nobody has to tell colours apart."""
+"""Colour and line of a marked tile's frame; the line alone tells them apart, too."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Who was right on which image, kept in a result: what a paired test needs of two networks on the same images."""
+"""Which images a network classified correctly, kept in a result for paired tests of two networks."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ from capsbench.errors import DataFileError
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """Which of a data set's samples a model was right on.
+    """Which samples of a data set a network classified correctly.
 
     Attributes:
         correct: ``[N]`` bool; sample i shows base digit ``i % digits``, as every generator has it.
@@ -26,7 +26,7 @@ class Answers:
 
     @classmethod
     def in_order(cls, correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> "Answers | None":
-        """Of samples that show the digits ``base`` ``[N]``; None where those do not come in the order of a data set."""
+        """The answers to samples of the digits ``base`` ``[N]``; None if those are not in the order of a data set."""
         digits = int(base.max()) + 1
         return cls(correct, digits) if np.array_equal(base, np.arange(len(base)) % digits) else None
 
@@ -54,7 +54,7 @@ class Answers:
         correct, total, digits, text = (point.get(key) for key in ("correct", "total", "digits", "answers"))
         if not (type(correct) is int and type(total) is int and type(digits) is int and 1 <= digits <= total):
             raise DataFileError(
-                f"Kept answers of {digits} digits to {total} images, {correct} of them right, are none."
+                f"Answers in a result need numbers of digits, images and hits, got {digits}, {total}, {correct}."
             )
         try:
             content = base64.b64decode(text if isinstance(text, str) else "", validate=True)
@@ -63,6 +63,6 @@ class Answers:
         bits = np.unpackbits(np.frombuffer(content, np.uint8))
         if len(content) != (total + 7) // 8 or bits[total:].any() or int(bits.sum()) != correct:
             raise DataFileError(
-                f"The kept answers to {total:,} images are damaged, or not {correct:,} of them are right."
+                f"The answers to {total:,} images are damaged: they are not {total:,} bits with {correct:,} right ones."
             )
         return cls(bits[:total].astype(np.bool_), digits)

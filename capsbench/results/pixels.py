@@ -39,7 +39,7 @@ def unpacked(content: Any) -> UInt8Array:
     text: Any = found.get("zlib")
     sizes = isinstance(shape, list) and all(type(side) is int and 0 <= side <= LARGEST_ARRAY for side in shape)
     if not sizes or not isinstance(text, str):
-        raise DataFileError("Pixels of a result are damaged: they are no shape with deflated bytes.")
+        raise DataFileError("Pixels of a result are damaged: a shape with compressed bytes is missing.")
     size = prod(shape)
     if size > LARGEST_ARRAY:
         raise DataFileError(f"Pixels of a result are damaged: {shape} are more than {LARGEST_ARRAY:,}.")

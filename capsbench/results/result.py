@@ -19,13 +19,13 @@ class Result:
 
     Attributes:
         suite: The suite's name.
-        preset: The preset it was run in, and which of its settings differed.
+        preset: The preset's name, with the settings that were changed.
         version: The suite's version.
-        model: The model's name as it was asked for.
-        label: The same, with what was changed of its parameters: what a table calls it.
-        source: SHA-256 of the file that the model is in, where it does not ship with capsbench; else empty.
+        model: The model's name as the user gave it.
+        label: Its name in tables: the model's name with its changed parameters.
+        source: SHA-256 of the model's file; empty for a model that ships with capsbench.
         seed: Of the initial weights, the order of the samples and dropout.
-        cell: The cell's identity, see `capsbench.bench.bench.Cell.id`.
+        cell: The cell's identity, see `capsbench.bench.cells.Cell.id`.
         settings: The suite's settings, all of them.
         parameters: What the model was built with.
         digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.

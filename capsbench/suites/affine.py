@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from capsbench.bench.cells import ExperimentSettings, Preset
+from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.contracts import CLASSES
 from capsbench.errors import DataFileError
 from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
@@ -149,6 +149,14 @@ class Affine:
         ),
     )
 
+    @staticmethod
+    def work(settings: AffineSettings) -> list[Work]:
+        """The cell's training and tests."""
+        values = len(settings.rotation) + len(settings.shear) + len(settings.scale)
+        each = 1 + 2 * settings.variants  # centered, clean and affine digits
+        tests = len(SELECTIONS) * each + values + settings.variants
+        return [Work(image_size=Affine.image_size, epochs=settings.epochs, tests=tests, validation_sets=2)]
+
     def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: AffineSettings = bench.cell.settings
@@ -189,7 +197,7 @@ class Affine:
                 rows.append(_row(model, cells, title, reached, list(columns.values())))
         notes = [
             f"Clean: digits at random places; affine: each test digit under maps, {settings['variants']} times. "
-            f"First at target: the first look with {settings['target']:.2%} of the validation digits right.",
+            f"First at target: the first validation with at least {settings['target']:.2%} accuracy.",
             PAPER,
         ]
         if settings.get("test"):
@@ -247,7 +255,7 @@ def _given(bench: "Bench", path: str) -> "DataFile":
 def _sets(bench: "Bench", settings: AffineSettings) -> "tuple[dict[str, dict[float, Stream]], Stream]":
     """The test digits with one factor fixed and the others neutral, by factor and value; and digits that only move.
 
-    They are streams: each is looked at once, and drawn faster than a network looks at it.
+    They are streams: each is used once, and generated faster than a network can process it.
     """
     seed = settings.data_seed
     sets: dict[str, dict[float, Stream]] = {}
@@ -305,7 +313,7 @@ def _row(
 
 
 def _at_target(results: Sequence[Result], model: str) -> str | None:
-    """A model's affine accuracy at the first look that reached the target, and the clean one; None if not measured."""
+    """A model's affine and clean accuracy at the first validation that reached the target; None if not measured."""
     cells = [result.metrics["checkpoints"] for result in results if result.label == model]
     reached = [points["target"] for points in cells if "target" in points]
     if not cells:
@@ -373,7 +381,7 @@ def _means(lines: Sequence[Sequence[Mapping[str, Any]]]) -> list[Point]:
 
 
 def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
-    """Affine against clean accuracy, both on validation digits: means over the looks of like clean accuracy."""
+    """Affine against clean accuracy, both on validation digits: means over validations of similar clean accuracy."""
     first, *_ = networks.values()
     error = max(1 - first[0].settings["target"], 0.001)
     start, width = max(0.0, 1 - CURVE * error), error / 6

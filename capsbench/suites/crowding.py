@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from capsbench.bench.cells import ExperimentSettings, Preset
+from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.errors import ParameterError
 from capsbench.evaluation.accuracy import Accuracy, accuracy
 from capsbench.evaluation.predictions import Predictions
@@ -50,7 +50,7 @@ class CrowdingSettings(ExperimentSettings):
             check_number("spacings", spacing, SPACINGS[0], SPACINGS[-1])
         if not self.spacings or any(first >= second for first, second in pairwise(self.spacings)):
             asked = ",".join(map(str, self.spacings))
-            raise ParameterError(f"spacings={asked} was asked for; give each once, in ascending order.")
+            raise ParameterError(f"spacings must be different numbers in ascending order, got {asked}.")
 
 
 SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {name: {"preset": "small"} for name in ("capsnet", "cnn-pool")}
@@ -61,8 +61,8 @@ class Crowding:
 
     The paper says that capsules like to account for everything in the image. A network that does may be harmed by
     neighbours that do not even touch the target: crowding. Accuracy is measured against the spacing from target to
-    flankers, and so is how often a flanker is named instead. Flankers of shuffled pixels tell what their ink does from
-    what their strokes do.
+    flankers, and so is how often the answer is a flanker's class. Flankers of shuffled pixels separate the effect
+    of ink from the effect of strokes.
     """
 
     version: ClassVar[int] = 1
@@ -82,6 +82,12 @@ class Crowding:
         # Ours: the paper has no such experiment. Its networks, its schedule.
         "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {}),
     }
+
+    @staticmethod
+    def work(settings: CrowdingSettings) -> list[Work]:
+        """The cell's training and tests."""
+        tests = (1 + len(KINDS) * len(settings.spacings)) * settings.variants
+        return [Work(image_size=Crowding.image_size, epochs=settings.epochs, tests=tests)]
 
     def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
@@ -117,12 +123,12 @@ class Crowding:
                 )  # fmt: skip
         at = ("checkpoints", "best")
         notes = [
-            "Accuracy in %: of targets alone, and between flankers whose centres are so many pixels from theirs.",
-            f"Critical spacing: the least from which on accuracy is at least {100 * CRITICAL_SHARE:.0f} % of that "
-            "on lone targets.",
-            f"Named: answers that are a flanker's class, of all and of the wrong ones, at {nearest} px; "
-            f"of wrong answers at random {100 * RANDOM_NAMING:.0f} % would be.",
-            "The paper has no such experiment; there is no figure of its to compare with.",
+            "Accuracy in %: targets alone, and between flankers at so many pixels from centre to centre.",
+            f"Critical spacing: the smallest from which on accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the "
+            "accuracy on targets alone.",
+            f"Named: share of answers that are a flanker's class, among all and among wrong answers, at {nearest} px; "
+            f"random wrong answers would give {100 * RANDOM_NAMING:.0f} %.",
+            "The paper has no such experiment, so there is no published value to compare with.",
             *paired_notes(results, {"alone": (*at, "alone"), f"digits at {nearest} px": (*at, KINDS[0], nearest)}),
         ]
         notes += few_seeds_note(results, "several points")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from capsbench.bench.cells import ExperimentSettings, Preset
+from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.errors import UnknownNameError
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.evaluation.predictions import Predictions
@@ -83,7 +83,8 @@ class Overlap:
     """Two overlapping digits in one image: are both found, and which pixel is whose.
 
     A pair counts where its two digits are the two highest scores, as in the authors' code; the two halves of it stand
-    beside. A network that reconstructs is asked to take the image apart, and to draw a digit that is not there.
+    beside. For a network that reconstructs, we also measure how well it takes the image apart, and what it reconstructs
+    for a digit that is not there.
     """
 
     version: ClassVar[int] = 3
@@ -105,6 +106,12 @@ class Overlap:
             "CNN: MultiMNIST, pairs not found exactly (%)", "8.1", lambda results: _pair_error(results, "cnn-pair")
         ),
     )
+
+    @staticmethod
+    def work(settings: OverlapSettings) -> list[Work]:
+        """The cell's training and tests."""
+        pairs, tests = settings.trained_on == "pairs", len(SELECTIONS) * settings.variants
+        return [Work(image_size=Overlap.image_size, epochs=settings.epochs, tests=tests, pairs=pairs)]
 
     def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's model and tests it; the metrics of the cell."""
@@ -208,30 +215,30 @@ _SHOWN = ("true labels", "found labels")  # the columns; each layer alone is a r
 
 def _notes(results: Sequence[Result]) -> list[str]:
     notes = [
-        "Errors: pairs whose two digits are not the two highest scores; digits not among them; pairs with neither.",
+        "Errors: pairs whose digits are not the two highest scores; digits not among them; pairs with neither.",
         "Taken apart: owner / relative IoU / F1 of shared ink, see docs/overlap.md, by the reconstructions of the "
         "true labels and of what was found. In brackets: references.",
     ]
     places = {"exact pairs found, best validation": ("checkpoints", "best", "exact pair")}
     notes += paired_notes(results, places)
     networks = by_network(results)
-    absent = [f"{model} {_told_absent(cells)}" for model, cells in networks.items() if _best(cells[0])["absent"]]
+    absent = [f"{model} {_absent_note(cells)}" for model, cells in networks.items() if _best(cells[0])["absent"]]
     if absent:
         notes.append(
-            f"Asked for an absent digit, best validation, against digits that are there (AUC): {'; '.join(absent)}."
+            f"Reconstructions of an absent digit against present ones (AUC), best validation: {'; '.join(absent)}."
         )
     if _zero_shot(results):
         shares = [
             f"{model} {spread([100 * _best(cell)['validation'] for cell in cells], digits=1)} %"
             for model, cells in networks.items()
         ]
-        notes.append(f"{ZERO_SHOT} Single validation digits right, best validation: {', '.join(shares)}.")
+        notes.append(f"{ZERO_SHOT} Accuracy on single validation digits, best validation: {', '.join(shares)}.")
     notes.append(PAPER)
     return [*notes, *few_seeds_note(results, "a point or two")]
 
 
-def _told_absent(cells: Sequence[Result]) -> str:
-    """What a network draws of an absent digit, against present ones; means over seeds."""
+def _absent_note(cells: Sequence[Result]) -> str:
+    """A network's reconstruction of an absent digit, against present ones; means over seeds."""
     points = [_best(cell)["absent"] for cell in cells]
 
     def mean(measure: str, of: str) -> float:
@@ -242,7 +249,7 @@ def _told_absent(cells: Sequence[Result]) -> str:
         f"({mean(measure, 'auc'):.3f})"
         for measure, digits in (("pixels of ink", 0), ("score", 2))
     )
-    return f"draws {pixels} pixels of ink, any at all in {mean('any ink', 'absent'):.0%}, and scores {score}"
+    return f"{pixels} pixels of ink, any ink in {mean('any ink', 'absent'):.0%}, score {score}"
 
 
 def _zero_shot(results: Sequence[Result]) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.bench.cells import ExperimentSettings, Preset
+from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.contracts import IndexArray, UInt8Array
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.pairs import absent_digits, pair_accuracies
@@ -86,6 +86,14 @@ class Reconstruction:
         ),
         "paper": Preset(ReconstructionSettings(epochs=30, pair_epochs=768, precision="bf16", eval_every=1000), {}),
     }
+
+    @staticmethod
+    def work(settings: ReconstructionSettings) -> list[Work]:
+        """The cell's training and tests."""
+        return [
+            Work(image_size=SINGLE, epochs=settings.epochs, tests=1),
+            Work(image_size=PAIR, epochs=settings.pair_epochs, tests=settings.variants, pairs=True),
+        ]
 
     def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's two networks and reconstructs test images with them; the metrics of the cell."""

@@ -59,8 +59,8 @@ class ThroughputSettings:
 class Throughput:
     """How fast networks are: routing alone, each part of a network, and the whole training step.
 
-    First every implementation of routing is held against float64; one that is not as near to it as the reference is
-    ends the cell before anything is timed. What is compared takes turns, and the shortest times count.
+    First every implementation of routing is compared with float64; one that is less accurate than allowed ends the cell
+    before anything is timed. Implementations take turns, and the shortest times count.
     """
 
     version: ClassVar[int] = 1
@@ -181,5 +181,5 @@ def _notes(cell: Result) -> list[str]:
     return [
         f"{_machine(cell)}. What products of large matrices and copies reach here: {'; '.join(rates)}.",
         f"Routing alone: {USUAL_ITERATIONS} iterations; the others are in the result and in its charts.",
-        "Shares count what the reference must compute, and what must cross memory once, whoever computes it.",
+        "Shares: operations that the reference needs, and bytes that any implementation must move once.",
     ]

@@ -98,7 +98,7 @@ def test_compare_has_the_formats_of_report(capsys: pytest.CaptureFixture[str]) -
         (
             ["A/cnn.json", "other/damaged.json"],
             3,
-            "x (affine, preset small, seed 7), at checkpoints, best, affine: The kept",
+            "x (affine, preset small, seed 7), at checkpoints, best, affine: The answers",
         ),
         (["A/cnn.json", "other/nothing.json"], 3, "not JSON"),
     ],

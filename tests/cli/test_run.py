@@ -61,15 +61,17 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert json.loads(capsys.readouterr().out)[0]["metrics"]["checkpoints"]["last"]
 
     assert run_cli(*arguments, "--dry-run", "--seeds", "0,1") == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.rpartition(": ")[2] for line in lines] == [f"finished ({GUESS}, seed 0)", f"to do ({GUESS}, seed 1)"]
+    out, err = capsys.readouterr()
+    states = [line.rpartition(": ")[2] for line in out.splitlines()]
+    assert states == [f"finished ({GUESS}, seed 0)", f"to do ({GUESS}, seed 1)"]
+    assert f"{GUESS}: about " in err and " a cell on this device (cpu)\n" in err and "This is an estimate" in err
 
 
 def test_run_draws_charts_and_report_draws_them_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates = Rates(flops=1e11, bytes=1e10)
-    monkeypatch.setattr("capsbench.suites.throughput.machine_rates", lambda device, dtype: rates)
+    monkeypatch.setattr("capsbench.suites.throughput_timing.machine_rates", lambda device, dtype: rates)
     arguments = ["run", "--suite", "throughput", "--preset", "smoke", "--device", "cpu", "--out", "runs"]
     arguments += ["--set", "iterations=3", "--set", "capsnet.types=2"]
     assert run_cli(*arguments) == 0
@@ -120,9 +122,9 @@ def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "--suite", "affine", "--set", "epochs"], 2, "key=value"),
         (["run", "--suite", "affine", "--set", "epochs=0"], 2, "epochs must be in 1..1,000,000, got 0"),
         (["run", "--suite", "affine", "--set", "target=nan"], 2, "target must be in 0..1, got nan"),
-        (["run", "--suite", "os:path"], 2, "that is none"),
+        (["run", "--suite", "os:path"], 2, "is not a suite: it lacks"),
         (["run", "--suite", "affine", "--set", "capsnet.iteration=1"], 2, "Did you mean 'iterations'"),
-        (["run", "--suite", "affine", "--seeds", "zero"], 2, "--seeds=zero"),
+        (["run", "--suite", "affine", "--seeds", "zero"], 2, "--seeds must be a whole number, got zero"),
         (["run", "--suite", "affine", "--digits", "nowhere"], 3, "nowhere"),
         (["run", "--suite", "affine", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),
         (["run"], 2, "--suite"),

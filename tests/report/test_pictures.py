@@ -1,22 +1,14 @@
-"""Pictures: their lines by hand, what they show pixel by pixel, and pixels in a result that may be damaged."""
+"""Pictures: their lines by hand, and what they show pixel by pixel."""
 
-import base64
-import json
-import tracemalloc
-import zlib
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from capsbench.errors import DataFileError
 from capsbench.report.figures import COLORS
 from capsbench.report.pictures import LARGEST, TILE, Picture, Tile, overlaid, shared_out
-from capsbench.results.pixels import LARGEST_ARRAY, packed, unpacked
 
 BLUE, VERMILION = ([int(color[k : k + 2], 16) for k in (1, 3, 5)] for color in (COLORS[0], COLORS[5]))
 TEAL, PINK = (1, 180, 130), (250, 20, 140)  # in nothing else that is drawn
@@ -183,64 +175,6 @@ def test_a_picture_that_cannot_be_is_refused() -> None:
         picture([tile], column_titles=["a", "b"])
     with pytest.raises(ValueError, match="'splendid'"):
         Tile(plain(TEAL), mark="splendid")
-
-
-@given(st.lists(st.integers(0, 5), max_size=4), st.integers(0, 99))
-def test_pixels_come_back_from_json_as_they_were(shape: list[int], seed: int) -> None:
-    array = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-    back = unpacked(json.loads(json.dumps(packed(array))))
-    assert back.dtype == np.uint8 and back.shape == array.shape and np.array_equal(back, array)
-    turned = array.T  # not in C order
-    assert np.array_equal(unpacked(packed(turned)), turned)
-
-
-def test_only_bytes_are_packed() -> None:
-    with pytest.raises(ValueError, match="float64"):
-        packed(np.zeros(3))  # type: ignore[arg-type]
-
-
-def deflated(size: int) -> str:
-    return base64.b64encode(zlib.compress(bytes(size))).decode()
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "no shape"),
-        ([], "no shape"),
-        ({"shape": [2, 2]}, "no shape"),
-        ({"zlib": deflated(4)}, "no shape"),
-        ({"shape": "22", "zlib": deflated(4)}, "no shape"),
-        ({"shape": [2, "2"], "zlib": deflated(4)}, "no shape"),
-        ({"shape": [2, 2.0], "zlib": deflated(4)}, "no shape"),
-        ({"shape": [True, 4], "zlib": deflated(4)}, "no shape"),
-        ({"shape": [-2, -2], "zlib": deflated(4)}, "no shape"),
-        ({"shape": [2**70, 0], "zlib": deflated(0)}, "no shape"),
-        ({"shape": [2, 2], "zlib": 4}, "no shape"),
-        ({"shape": [LARGEST_ARRAY, 2], "zlib": deflated(4)}, "are more than 16,777,216"),
-        ({"shape": [2, 2], "zlib": "not base64!"}, "damaged"),
-        ({"shape": [2, 2], "zlib": "ü"}, "damaged"),
-        ({"shape": [2, 2], "zlib": "!".join(deflated(4))}, "damaged"),
-        ({"shape": [2, 2], "zlib": "AAAA"}, "damaged: Error -3"),
-        ({"shape": [2, 2], "zlib": deflated(3)}, r"not those of \[2, 2\]"),
-        ({"shape": [2, 2], "zlib": deflated(5)}, r"not those of \[2, 2\]"),
-        ({"shape": [2, 2], "zlib": base64.b64encode(zlib.compress(bytes(4))[:-1]).decode()}, "not those of"),
-        ({"shape": [2, 2], "zlib": base64.b64encode(zlib.compress(bytes(4)) + b"more").decode()}, "not those of"),
-    ],
-)
-def test_damaged_pixels_are_refused(content: Any, message: str) -> None:
-    with pytest.raises(DataFileError, match=message):
-        unpacked(content)
-
-
-def test_pixels_that_unfold_without_end_are_never_unfolded() -> None:
-    bomb = {"shape": [2, 2], "zlib": deflated(100_000_000)}
-    tracemalloc.start()
-    with pytest.raises(DataFileError, match="not those of"):
-        unpacked(bomb)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2_000_000
 
 
 def test_two_drawings_are_one_image_in_two_colours() -> None:

@@ -1,0 +1,96 @@
+"""How long a cell may take on this device: an estimate from some training steps and predictions on random images."""
+
+import time
+from collections.abc import Callable
+from math import ceil
+
+import torch
+
+from capsbench import registry
+from capsbench.bench.cells import Cell, Work
+from capsbench.building import build
+from capsbench.contracts import CLASSES, Batch, TensorBatch
+from capsbench.data.digits import load_digits
+from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
+from capsbench.system.timing import finish
+from capsbench.training.step import TrainingStep, adam, fast_convolutions
+
+WARM_UP = {"cpu": 1, "cuda": 8}  # calls: a GPU compiles its kernels and captures the step in the first ones
+SECONDS = 1.0  # of calls that count
+
+
+def estimate(cell: Cell, digits: str) -> float | None:
+    """Seconds that the networks of a cell may take to be trained, validated and tested.
+
+    Data files, statistics and what a suite measures besides predictions are not included.
+
+    Args:
+        cell: What would be measured.
+        digits: The source digits: ``auto``, ``embedded`` or a folder.
+
+    Returns:
+        None if the suite does not state its work.
+
+    Raises:
+        Exception: Whatever the network raises.
+    """
+    state = getattr(registry.load("suite", cell.suite), "work", None)
+    if state is None:
+        return None
+    number = {split: len(load_digits(split, digits)) for split in ("train", "validation", "test")}
+    seconds = 0.0
+    for work in state(cell.settings):
+        step, prediction = _measured(cell, work)
+        every = ceil(number["train"] / cell.settings.batch_size)
+        steps = every * work.epochs
+        validations = ceil(steps / (cell.settings.eval_every or every))
+        images = validations * work.validation_sets * number["validation"] + work.tests * number["test"]
+        seconds += steps * step + images * prediction
+    return seconds
+
+
+def _measured(cell: Cell, work: Work) -> tuple[float, float]:
+    """Seconds of a training step, and of the prediction of one image."""
+    device, settings = cell.device, cell.settings
+    model = build(cell.model, image_size=work.image_size, classes=CLASSES, pairs=work.pairs, **cell.parameters)
+    model.to(device)
+    batch = _random(settings.batch_size, work, device)
+    images = _random(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images
+    train = TrainingStep(
+        model,
+        adam(model, settings.learning_rate),
+        precision=settings.precision,
+        device=device,
+        graph=settings.batch_size if device == "cuda" else 0,
+    )
+
+    def predict() -> None:
+        with torch.inference_mode():
+            model(images)
+
+    with torch.random.fork_rng(), fast_convolutions(model, precision=settings.precision, device=device):
+        step = _seconds_each(lambda: train(batch), device)
+        model.eval()
+        return step, _seconds_each(predict, device) / len(images)
+
+
+def _random(number: int, work: Work, device: str) -> TensorBatch:
+    """Random images, with labels and layers."""
+    height, width = work.image_size if isinstance(work.image_size, tuple) else (work.image_size, work.image_size)
+    shown = 2 if work.pairs else 1
+    labels = (torch.arange(number * shown) % CLASSES).reshape(number, shown)
+    layers = torch.rand(number, shown, height, width, device=device)
+    return Batch(images=layers[:, :1], labels=(labels if work.pairs else labels[:, 0]).to(device), layers=layers)
+
+
+def _seconds_each(call: Callable[[], object], device: str) -> float:
+    """The mean time of a call, after a warm-up."""
+    for _ in range(WARM_UP[device]):
+        call()
+    finish(device)
+    begun, calls = time.perf_counter(), 0
+    while not calls or time.perf_counter() - begun < SECONDS:
+        call()
+        finish(device)
+        calls += 1
+    return (time.perf_counter() - begun) / calls

@@ -1,0 +1,45 @@
+"""Estimates of a cell's time: the passes that a suite states, by the times that were measured."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from capsbench import registry
+from capsbench.bench import estimating
+from capsbench.bench.cells import Work
+from capsbench.bench.estimating import estimate
+from capsbench.bench.planning import plan_run
+
+SUITES = sorted(registry.catalog("suite"))
+
+
+def cell(suite: str, **changes: str) -> Any:
+    return plan_run(suite, preset="smoke", device="cpu", digits="embedded", changes=changes, out=Path("runs")).cells[0]
+
+
+def test_the_time_of_a_cell_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimating, "_measured", lambda cell, work: (2.0, 0.25))
+    # 3,200 digits in batches of 64 are 50 steps an epoch; validations at 20, 40, 60, 80 and 100 of 100 steps, on 800
+    # digits each; both checkpoints are tested on 1,000 digits.
+    expected = 100 * 2.0 + (5 * 800 + 2 * 1000) * 0.25
+    assert estimate(cell("mnist", epochs="2"), "embedded") == pytest.approx(expected)
+
+
+def test_the_pairs_of_reconstruction_are_a_second_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def measured(cell: Any, work: Work) -> tuple[float, float]:
+        sizes.append(work.image_size)
+        return 1.0, 0.0
+
+    monkeypatch.setattr(estimating, "_measured", measured)
+    assert estimate(cell("reconstruction", pair_epochs="3"), "embedded") == pytest.approx(50 + 3 * 50)
+    assert sizes == [28, 36]
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_suite_that_trains_is_estimated(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimating, "SECONDS", 0.0)
+    seconds = estimate(cell(suite), "embedded")
+    assert seconds is None if suite == "throughput" else seconds and seconds > 0
