@@ -29,7 +29,7 @@ FEWEST = 10  # epochs; before there are fewer, a seed is left out
 EPOCH, LOOK = 50_000, 20_000  # images that a network of affine is trained on, and those it is looked at with after
 TESTS = 890_000  # images of its tests at 8 variants: three checkpoints, each factor alone, translation
 APART = 40.0  # seconds of start, data, capture and statistics, which seeds share where they run at once
-SLACK = 1.1  # processes that share a GPU also take turns
+SLACK = 1.15  # processes that share a GPU also take turns
 
 Row = dict[str, Any]
 
