@@ -11,14 +11,12 @@ import gc
 import json
 import math
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,38 +30,18 @@ from capsbench.contracts import Batch
 from capsbench.errors import ParameterError
 from capsbench.evaluation.inference import predict
 from capsbench.models import build
+from capsbench.results.result import now
+from capsbench.system.machine import environment
 from capsbench.system.timing import finish, machine_rates
 from capsbench.training.step import TrainingStep, adam, fast_convolutions
-from capsbench.version import VERSION
 
 SPOILED = 3  # exit code: the device answers nothing any more, and only another process can go on
 
 
 def machine() -> Iterator[Job]:
     """Where and of what all else is measured."""
-
-    def look() -> Found:
-        facts: Found = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": os.environ.get("COMMIT") or _output("git", "rev-parse", "--short", "HEAD"),
-            "capsbench": VERSION,
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-            "cores": os.cpu_count(),
-            "device": "cpu",
-        }
-        if DEVICE == "cuda":
-            import triton
-
-            one = torch.cuda.get_device_properties(0)
-            driver = _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader").partition("\n")[0]
-            facts |= {"device": one.name, "driver": driver, "triton": triton.__version__}
-            facts["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
-            facts["memory"] = one.total_memory
-        return facts
-
-    yield {}, look
+    commit = os.environ.get("COMMIT") or _output("git", "rev-parse", "--short", "HEAD")
+    yield {}, lambda: {"date": now()[:10], "commit": commit, **environment(DEVICE)}
 
 
 def rates() -> Iterator[Job]:

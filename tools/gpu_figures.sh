@@ -69,6 +69,7 @@ figures() { # figures SECONDS STAGE=SECONDS...: a process that died is started a
 
 compile() { # the kernels of the paper's networks, by several processes, into the caches on disk
   local one pids=()
+  [ "$DEVICE" = cuda ] || return 0
   for one in float32:exact float32:detached bfloat16:exact bfloat16:detached compiled:exact compiled:detached; do
     limited 60 "$PY" tools/gpu_figures.py "compile:$one" &
     pids+=($!)
@@ -76,13 +77,16 @@ compile() { # the kernels of the paper's networks, by several processes, into th
   wait "${pids[@]}"
 }
 
-checks() { # nothing is timed here, so that both run at once
-  local rc tests
-  limited 90 "$PY" -m pytest -q -rs --durations=8 tests/gpu >"$OUT/tests.txt" 2>&1 &
+checks() { # nothing is timed here, so that all run at once
+  local rc compiling tests
+  compile &
+  compiling=$!
+  limited 100 "$PY" -m pytest -q -rs --durations=8 tests/gpu >"$OUT/tests.txt" 2>&1 &
   tests=$!
-  figures 60 machine=5 equality=40
+  figures 80 machine=5 equality=50
   rc=$?
   wait $tests || rc=$?
+  wait $compiling
   tail -n 20 "$OUT/tests.txt"
   return $rc
 }
@@ -93,7 +97,8 @@ cell() { # cell SUITE SEED ARGUMENT...: cells of a suite, in the time that is le
     --digits "$DIGITS" --device "$DEVICE" --out "$RUNS" "${@:3}" >"$log" 2>&1
   local rc=$?
   echo "    $1, seed $2, ${*:3}: exit code $rc with $(left) s left"
-  grep -E "images/s|failed|Error" "$log" | tail -n 2 | cut -c1-200
+  grep "images/s" "$log" | tail -n 1 | cut -c1-200
+  [ "$rc" = 0 ] || tail -n 3 "$log"
   return $rc
 }
 
@@ -152,9 +157,9 @@ if [ "$TINY" = 1 ]; then
   CAPSNET=(--set capsnet.channels=4 --set capsnet.types=1) CNN_POOL=(--set cnn-pool.channels=2,4)
 fi
 FAILED=0
+pack # a call before this one may have left figures
 if [ "$PART" = first ]; then
-  [ "$DEVICE" = cuda ] && stage compile compile
-  [ "${CHECKS:-1}" = 0 ] || stage checks checks || FAILED=1
+  if [ "${CHECKS:-1}" = 0 ]; then stage compile compile; else stage checks checks || FAILED=1; fi
   SPEEDS=${SPEEDS:-rates=6 routing=45 compiled=25 steps=30 answers=8 profile=12 streams=3}
   stage speeds figures 160 machine=5 $SPEEDS || FAILED=1
 fi
