@@ -59,13 +59,10 @@ TILES: dict[torch.dtype, dict[str, Tile]] = {
 }
 """For each dtype that can be routed, the tiles of the kernels.
 
-The fastest on an NVIDIA H200 with 1,024 images, 1,152 input capsules of 8 dimensions and 10 output capsules of 16, of
-some ten for each kernel that differ in every number here; of bfloat16's `input_gradient` none but the first tile was
-timed, and the tile is float32's. More registers would spill for twice the output capsules.
+The fastest on an NVIDIA H200 under Triton 3.6, with 1,024 images, 1,152 input capsules of 8 dimensions and 10 output
+capsules of 16, of some ten for each kernel; but `input_gradient` in bfloat16, which was not timed, has float32's tile.
+What `agree` and `gather` spill is in tests/models/routing/test_kernels.py; more output capsules spill more.
 """
-
-TUNED_FOR = ("3.6", "3.7", "3.8", "3.9")
-"""Versions of Triton of which that was seen; it depends on them."""
 
 PRECISION = {torch.float32: "tf32x3", torch.bfloat16: "ieee"}
 """How products are formed, but in `kernels.agree`, which splits float32 itself: of three in tf32, as accurate as one in

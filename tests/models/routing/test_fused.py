@@ -39,7 +39,8 @@ class Interpreter:
     """A process in which functions of this file run under TRITON_INTERPRET=1."""
 
     def __init__(self) -> None:
-        environment = os.environ | {"TRITON_INTERPRET": "1"}
+        root = str(Path(__file__).parents[3])  # else what is installed would run
+        environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": root}
         self.process = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )

@@ -20,13 +20,18 @@ import pytest
 import torch
 
 from capsbench.models.routing import fused
-from capsbench.models.routing.fused import TILES, TUNED_FOR, Tile, route_fused
+from capsbench.models.routing.fused import TILES, Tile, route_fused
 
 Launch = tuple[str, tuple[Any, ...], dict[str, Any]]
 Compiled = dict[str, Any]
 
-SPILLED = {("torch.float32", "agree"): 288, ("torch.bfloat16", "agree"): 32, ("torch.float32", "gather"): 16}
-"""Bytes of a thread that may be spilled: tiles that spill less were slower on a GPU. No other kernel spills any."""
+AGREE, AGREE_HALF, GATHER = ("torch.float32", "agree"), ("torch.bfloat16", "agree"), ("torch.float32", "gather")
+SPILLED = {
+    "3.6": {AGREE: 288, AGREE_HALF: 32, GATHER: 16},
+    "3.8": {AGREE: 288, AGREE_HALF: 80, GATHER: 424},
+}
+"""Bytes of a thread that are spilled under a version of Triton; no other kernel spills any. The tiles are 3.6's fastest
+on a GPU, where those that spill less were slower; 3.8 was not timed."""
 
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 REGISTERS, SHARED_MEMORY = 64 * 1024, 227 * 1024  # of a multiprocessor of sm_90: count, and bytes for all programs
@@ -127,6 +132,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> list[Compiled]:
         pytest.skip("Triton is not installed")
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    environment["PYTHONPATH"] = str(Path(__file__).parents[3])  # else what is installed would be compiled
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -142,11 +148,12 @@ def test_every_kernel_compiles_with_every_tile(compiled: list[Compiled]) -> None
 @pytest.mark.slow
 def test_no_more_registers_are_spilled_than_known(compiled: list[Compiled]) -> None:
     *ours, too_large = compiled
-    assert too_large["spilled"] > max(SPILLED.values()), "spills are not seen"
-    spilled = [one for one in ours if one["spilled"] > SPILLED.get((one["dtype"], one["name"]), 0)]
     version = ".".join(too_large["version"].split(".")[:2])
-    if spilled and version not in TUNED_FOR:
-        pytest.skip(f"Triton {version} spills where {' and '.join(TUNED_FOR)} do not: {spilled}")
+    known = SPILLED.get(version, {})
+    assert too_large["spilled"] > max(known.values(), default=0), "spills are not seen"
+    spilled = [one for one in ours if one["spilled"] > known.get((one["dtype"], one["name"]), 0)]
+    if spilled and version not in SPILLED:
+        pytest.skip(f"what Triton {version} spills was never looked at: {spilled}")
     assert not spilled
 
 
