@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from numbers import Real
 from types import NoneType, UnionType
@@ -221,7 +221,7 @@ def check_truth(name: str, value: bool) -> bool:
     return value
 
 
-def check_choice(kind: str, value: str, choices: Sequence[str]) -> str:
+def check_choice(kind: str, value: str, choices: Collection[str]) -> str:
     """The value, if it is one of the choices.
 
     Args:

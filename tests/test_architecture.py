@@ -144,7 +144,7 @@ WITHOUT_TORCH = [
     *("building", "contracts", "errors", "geometry", "parameters", "randomness", "registry", "spec", "statistics"),
     *("generators", "models", "bench", "report.pages", "report.comparison"),
     *(f"suites.{name}" for name in ("affine", "crowding", "mnist", "overlap", "reconstruction", "throughput")),
-    *("generators", "models", "system.disk", "system.machine", "system.memory", "system.processes", "system.timing"),
+    *(f"system.{name}" for name in ("disk", "machine", "memory", "processes", "timing")),
     *(f"evaluation.{name}" for name in ("accuracy", "factors", "pairs", "predictions", "segmentation")),
 ]
 """Modules that can be imported without torch: it takes seconds to import, and not every command needs it."""

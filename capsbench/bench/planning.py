@@ -11,7 +11,7 @@ from capsbench.building import build
 from capsbench.contracts import CLASSES, Suite
 from capsbench.data.digits import load_digits
 from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError
-from capsbench.parameters import check_seed, construct, literal
+from capsbench.parameters import check_choice, check_seed, construct, literal
 from capsbench.results.result import Result, load_result
 from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard
@@ -76,8 +76,7 @@ def plan_run(
         DigitsError: The digits are missing or damaged.
     """
     kind = _load_suite(suite)
-    if preset not in kind.presets:
-        raise UnknownNameError(f"preset of suite {suite!r}", preset, kind.presets)
+    check_choice(f"preset of suite {suite!r}", preset, kind.presets)
     names = list(dict.fromkeys(models or kind.models))
     changes = dict(changes or {})
     protocol = kind.presets[preset]
@@ -132,8 +131,7 @@ def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[st
     own: dict[str, dict[str, Any]] = {name: {} for name in names}
     for change in [change for change in changes if "." in change]:
         model, _, key = change.rpartition(".")
-        if model not in own:
-            raise UnknownNameError(f"model in this run (--set {change})", model, own)
+        check_choice(f"model in this run (--set {change})", model, own)
         if key in ("image_size", "classes", "pairs"):
             raise ParameterError(f"--set {change} cannot be set: the suite chooses {key}.")
         own[model][key] = literal(changes.pop(change))

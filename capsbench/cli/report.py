@@ -34,14 +34,13 @@ def report(
       capsbench report runs --format github
       capsbench report runs --html results.html
     """
-    from capsbench.errors import UnknownNameError
+    from capsbench.parameters import check_choice
     from capsbench.report.groups import charts, current
     from capsbench.report.pages import html_page, markdown_page, render, save_page
     from capsbench.report.tables import FORMATS
     from capsbench.results.result import load_all_results
 
-    if style not in FORMATS:
-        raise UnknownNameError("format", style, FORMATS)
+    check_choice("format", style, FORMATS)
     results, outdated = current(load_all_results(folders))
     for note in outdated:
         click.echo(f"Note: {note}", err=True)

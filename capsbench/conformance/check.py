@@ -18,7 +18,8 @@ from capsbench.conformance import routing as routing_checks
 from capsbench.conformance.network import Network
 from capsbench.conformance.routing import FaultError
 from capsbench.contracts import Routing
-from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError, first_line
+from capsbench.errors import CapsbenchError, UnknownNameError, UsageError, first_line
+from capsbench.parameters import image_shape
 
 CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str | None] | None]] = {
     "couplings": (routing_checks.couplings, None),
@@ -117,9 +118,7 @@ def _subject(
     name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
     if _is_routing(thing):
         return _bound(name, thing, parameters), None
-    sides = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
-        raise ParameterError(f"image_size must be one number or (height, width), got {image_size}.")
+    sides = image_shape(image_size)
     rebuilt = None
     if isinstance(thing, nn.Module) and callable(getattr(thing, "loss", None)):
         if parameters:

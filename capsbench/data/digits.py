@@ -22,7 +22,8 @@ from capsbench.contracts import CLASSES, Digits
 from capsbench.data import embedded
 from capsbench.data.idx import WAY_OUT, locate, read_array
 from capsbench.data.places import auto_source, places
-from capsbench.errors import DigitsError, UnknownNameError
+from capsbench.errors import DigitsError
+from capsbench.parameters import check_choice
 from capsbench.spec import SPLITS
 
 
@@ -94,8 +95,7 @@ def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) 
         UnknownNameError: There is no such split.
         DigitsError: The digits are missing, unreadable, not MNIST's, or not the full set though ``full`` is set.
     """
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
+    check_choice("split", split, SPLITS)
     folder = auto_source() if source == "auto" else None if source == "embedded" else Path(source)
     if folder is not None:
         return _from_folder(split, folder)

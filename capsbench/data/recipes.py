@@ -9,8 +9,8 @@ from typing import Any
 from capsbench import registry
 from capsbench.contracts import Digits, Generator, Sampler
 from capsbench.data.digits import digits_by_hash, load_digits, name_of
-from capsbench.errors import DataFileError, ParameterError, UnknownNameError, UsageError, shown
-from capsbench.parameters import check_number, check_seed, check_truth, construct, convert
+from capsbench.errors import DataFileError, ParameterError, UsageError, shown
+from capsbench.parameters import check_choice, check_number, check_seed, check_truth, construct, convert
 from capsbench.spec import IMPORT, IMPORTED, SPLITS, DataSpec
 
 LARGEST_COUNT = 2**40
@@ -74,8 +74,7 @@ def make_recipe(
     check_truth("layers", layers)
     if not isinstance(digits, str | Path):
         raise ParameterError(f"digits must be auto, embedded or a folder, got {shown(digits)}.")
-    if split not in SPLITS:
-        raise UnknownNameError("split", split, SPLITS)
+    check_choice("split", split, SPLITS)
     if name == IMPORTED:
         raise UsageError(f"{IMPORTED!r} cannot be generated: it is the real affNIST. Import it: {IMPORT}")
     owner = f"data set {name!r}"
@@ -178,8 +177,7 @@ def _load(name: str) -> Any:
 def _preset(owner: str, dataset: Any, preset: str | None) -> Mapping[str, Any]:
     if preset is None:
         return {}
-    if preset not in dataset.presets:
-        raise UnknownNameError(f"preset of {owner}", preset, dataset.presets)
+    check_choice(f"preset of {owner}", preset, dataset.presets)
     settings: Mapping[str, Any] = dataset.presets[preset]
     return settings
 

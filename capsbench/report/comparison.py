@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capsbench.errors import DataFileError, UnknownNameError, UsageError
+from capsbench.errors import DataFileError, UsageError
+from capsbench.parameters import check_choice
 from capsbench.report.groups import by_network
 from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.results.answers import Answers
@@ -168,8 +169,7 @@ def render_comparisons(found: Comparisons, style: str = "simple") -> str:
     Raises:
         UnknownNameError: There is no such format.
     """
-    if style not in FORMATS:
-        raise UnknownNameError("format", style, FORMATS)
+    check_choice("format", style, FORMATS)
     if style == "json":
         return json.dumps(found.to_dict(), indent=2)
     return render_tables([comparison_table(pair) for pair in found.pairs], style)

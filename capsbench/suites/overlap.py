@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
-from capsbench.errors import UnknownNameError
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.evaluation.predictions import Predictions
+from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import ReportedValue, by_network
@@ -55,8 +55,7 @@ class OverlapSettings(ExperimentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.trained_on not in TRAINED_ON:
-            raise UnknownNameError("trained_on", self.trained_on, TRAINED_ON)
+        check_choice("trained_on", self.trained_on, TRAINED_ON)
 
 
 SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from capsbench.bench.cells import Preset
-from capsbench.errors import UnknownNameError
-from capsbench.parameters import check_number, construct
+from capsbench.parameters import check_choice, check_number, construct
 from capsbench.report.charts import Chart
 from capsbench.report.groups import by_network
 from capsbench.report.tables import Table
@@ -50,8 +49,7 @@ class ThroughputSettings:
             for value in values:
                 check_number(name, value, 1, 1_000_000)
         for precision in self.precisions:
-            if precision not in PRECISIONS:
-                raise UnknownNameError("precision", precision, PRECISIONS)
+            check_choice("precision", precision, PRECISIONS)
         check_number("seconds", self.seconds, 0, 3600)
         check_number("threads", self.threads, 0, 4096)
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from capsbench.errors import UnknownNameError
-from capsbench.parameters import check_number
+from capsbench.parameters import check_choice, check_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,10 +49,8 @@ class TrainConfig:
         check_number("decay_steps", self.decay_steps, 1, 1e9)
         check_number("eval_every", self.eval_every, 0, 1e9)
         check_number("target", self.target, 0, 1)
-        if self.schedule not in SCHEDULES:
-            raise UnknownNameError("schedule", self.schedule, SCHEDULES)
-        if self.precision not in PRECISIONS:
-            raise UnknownNameError("precision", self.precision, PRECISIONS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
 
 
 @dataclass

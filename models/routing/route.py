@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from capsbench.errors import ParameterError, UnknownNameError, UsageError
+from capsbench.errors import ParameterError, UsageError
 from capsbench.models.routing import fused
 from capsbench.models.routing.accuracy import Implementation
 from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.reference import route_reference
-from capsbench.parameters import check_whole
+from capsbench.parameters import check_choice, check_whole
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": route_reference,
@@ -108,10 +108,8 @@ def available(u: Tensor, weight: Tensor) -> list[str]:
 def check_options(iterations: int, gradient: str, implementation: str) -> None:
     """Refuses options that `route` would refuse, so that a network can do so when it is built."""
     check_whole("iterations", iterations)
-    if gradient not in GRADIENTS:
-        raise UnknownNameError("gradient of routing", gradient, GRADIENTS)
-    if implementation not in ("auto", *IMPLEMENTATIONS):
-        raise UnknownNameError("implementation of routing", implementation, ["auto", *IMPLEMENTATIONS])
+    check_choice("gradient of routing", gradient, GRADIENTS)
+    check_choice("implementation of routing", implementation, ["auto", *IMPLEMENTATIONS])
 
 
 def _check_tensors(u: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -331,7 +331,7 @@ def not_a_network(u: Tensor, weight: Tensor) -> Tensor:
         ("capsnett", {}, UnknownNameError, "Did you mean 'capsnet'"),
         ("capsnet", {"iteration": 1}, UnknownNameError, "Did you mean 'iterations'"),
         ("capsnet", {"iterations": 0}, ParameterError, "iterations must be .* got 0"),
-        ("capsnet", {"image_size": "big"}, ParameterError, "image_size must be one number or .* got big"),
+        ("capsnet", {"image_size": "big"}, ParameterError, "image_size must be .* got big"),
         ("capsnet", {"image_size": (28, 28, 1)}, ParameterError, "image_size must be one number or"),
         ("math:pi", {}, UsageError, "it is a float"),
         ("os.path:join", {}, UsageError, r"needs a.*\n.*docs/conformance.md"),
