@@ -46,7 +46,7 @@ def machine() -> Iterator[Job]:
 
 def rates() -> Iterator[Job]:
     """What products of large matrices and copies reach."""
-    for dtype in ["float32"] if TINY else DTYPES:
+    for dtype in DTYPES:
         yield {"dtype": dtype}, partial(_rates, DTYPES[dtype])
 
 

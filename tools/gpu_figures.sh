@@ -81,9 +81,9 @@ checks() { # nothing is timed here, so that all run at once
   local rc compiling tests
   compile &
   compiling=$!
-  limited 100 "$PY" -m pytest -q -rs --durations=8 tests/gpu >"$OUT/tests.txt" 2>&1 &
+  limited 90 "$PY" -m pytest -q -rs --durations=8 tests/gpu >"$OUT/tests.txt" 2>&1 &
   tests=$!
-  figures 80 machine=5 equality=50
+  figures 70 machine=5 equality=45
   rc=$?
   wait $tests || rc=$?
   wait $compiling

@@ -42,7 +42,7 @@ def test_every_stage_ends_well_and_leaves_its_figures(came_back: tuple[Path, str
     assert all("error" not in row for stage in stages.values() for row in stage.rows)
     assert all((stage.facts["device"], stage.facts["commit"]) == ("cpu", "abc") for stage in stages.values())
     kinds = {(row["implementation"], row["dtype"], row["gradient"]) for row in stages["routing"].rows}
-    assert len(kinds) == 2 * 2 * 3
+    assert len(kinds) == 2 * 3  # implementations, and passes
     assert {row["model"] for row in stages["steps"].rows} == {"capsnet", "cnn-pool"}
 
 
