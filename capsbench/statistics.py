@@ -10,7 +10,7 @@ from capsbench.contracts import FloatArray
 Interval = tuple[float, float]
 LEVEL = 0.95
 RESAMPLES = 2000  # the ends of a 95 % interval then vary by about a fiftieth of its width
-TOGETHER = 100  # resamples at a time: 8 MB of indices for 10,000 digits
+TOGETHER = 10  # resamples at a time, so that they stay in the cache
 
 
 def digit_means(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> FloatArray:

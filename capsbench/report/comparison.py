@@ -219,6 +219,15 @@ def _kept(metrics: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str,
             yield from _kept(value, (*place, str(number)))
 
 
+def _found(result: Result, place: Place) -> Mapping[str, Any] | None:
+    """The accuracy at a place of a result's metrics, if it keeps its answers."""
+    found: Any = result.metrics
+    for key in place:
+        members = {str(number): one for number, one in enumerate(found)} if isinstance(found, list) else found
+        found = members.get(key) if isinstance(members, Mapping) else None
+    return found if isinstance(found, Mapping) and "answers" in found else None
+
+
 def _difference(first: Result, second: Result, place: Place) -> Difference:
     ours, theirs = _answers(first, place), _answers(second, place)
     if (len(ours.correct), ours.digits) != (len(theirs.correct), theirs.digits):
@@ -239,14 +248,14 @@ def _difference(first: Result, second: Result, place: Place) -> Difference:
 
 def _answers(result: Result, place: Place) -> Answers:
     try:
-        return Answers.from_dict(dict(_kept(result.metrics))[place])
+        return Answers.from_dict(_found(result, place) or {})
     except DataFileError as error:
         raise DataFileError(f"{_name(result)}, at {', '.join(place)}: {error}") from None
 
 
 def _paired(first: Result, second: Result, place: Place) -> str:
     """``seed 0 +3.1 (1.9..4.2) points, p 0.001``; nothing where one has no answers there."""
-    if not all(place in dict(_kept(result.metrics)) for result in (first, second)):
+    if not (_found(first, place) and _found(second, place)):
         return ""
     try:
         _check_comparable(first, second)

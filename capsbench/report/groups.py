@@ -108,8 +108,11 @@ def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     """
     kept: list[Result] = []
     outdated: dict[tuple[str, int, int], int] = {}
+    present = {
+        suite: getattr(registry.load("suite", suite), "version", None) for suite in {one.suite for one in results}
+    }
     for result in results:
-        version = getattr(registry.load("suite", result.suite), "version", result.version)
+        version = present[result.suite] or result.version
         if result.version == version:
             kept.append(result)
         else:

@@ -234,9 +234,9 @@ def test_the_table_shows_each_figure_in_its_place(results: dict[str, Result]) ->
     for row, reference in ((without[0], images), (without[-1], layers)):
         assert row[8] == " / ".join(f"{reference[name]:.3f}" for name in ("owner", "relative_iou", "shared_f1"))
     assert all(len(row) == len(table.headers) for row in table.rows)
-    (absent,) = (note for note in table.notes if note.startswith("Asked for an absent digit"))
+    (absent,) = (note for note in table.notes if note.startswith("Reconstructions of an absent digit"))
     assert absent.endswith(
-        "capsnet draws 1 against 0 (0.520) pixels of ink, any at all in 61%, and scores 0.71 against 0.70 (0.720)."
+        "capsnet 1 against 0 (0.520) pixels of ink, any ink in 61%, score 0.71 against 0.70 (0.720)."
     )
 
 
