@@ -151,6 +151,12 @@ def test_create_graph_alone_is_no_harm() -> None:
     assert torch.equal(kept, torch.autograd.grad(route_blocked(u, WEIGHT, 3, None, "exact").sum(), u)[0])
 
 
+@pytest.mark.parametrize("images", [1, 32, 128, 1024])
+def test_products_on_a_gpu_are_short_enough_to_be_exact(images: int) -> None:
+    u = torch.empty(images, 4608, 8, device="meta")  # any device but the CPU
+    assert blocked._block_size(u, 10) * 8 <= 1024
+
+
 def test_memory_stays_far_below_the_votes() -> None:
     # Votes of 32 images: 32 * 1,152 * 160 floats, 22.5 MiB, of which the reference holds several in the backward pass.
     u, weight = torch.randn(32, 1152, 8).requires_grad_(), torch.randn(1152, 10, 16, 8).requires_grad_()
