@@ -19,9 +19,9 @@ from capsbench.system.disk import write_atomically
 
 NOT_MEASURED = "not measured"
 INTRODUCTION = (
-    "Each table is made from result files. Where the paper's figures stand beside ours, ours are of full-size networks "
-    "trained on full MNIST (preset paper); what was not measured says so. Tables of the presets small and smoke are of "
-    "small networks, mostly on 5,000 digits: they show what the suites report, and nothing about the paper."
+    "Each table is made from result files. Beside the paper's values stand ours of full-size networks trained "
+    'on full MNIST (preset paper), or "not measured". Tables of the presets small and smoke are of small networks, '
+    "mostly on 5,000 digits: they show what the suites report, and say nothing about the paper."
 )
 
 STYLE = """
@@ -41,7 +41,7 @@ def render(results: Sequence[Result], style: str = "simple") -> str:
         style: One of `FORMATS`: tables, the tables' rows alone (csv), or the results themselves (json).
 
     Raises:
-        DataFileError: A result is not one that its suite wrote.
+        DataFileError: A suite cannot read its result.
     """
     if style == "json":
         return json.dumps([asdict(result) for result in results], indent=2)
@@ -56,10 +56,10 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
         pictures: The folder of the charts' PNGs, as a link from the page has it; empty leaves charts out.
 
     Raises:
-        DataFileError: A result is not one that its suite wrote.
+        DataFileError: A suite cannot read its result.
     """
     paper = paper_table(results)
-    parts = ["# Results", INTRODUCTION, "## The paper's figures and ours", body(paper, "github")]
+    parts = ["# Results", INTRODUCTION, "## The paper's values and ours", body(paper, "github")]
     for group, figures in figures_by_group(results):
         table = group.table()
         parts += [f"## {group.title}", body(table, "github"), _listed(table.notes)]
@@ -68,13 +68,13 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
 
 
 def html_page(results: Sequence[Result]) -> str:
-    """The same as one HTML document that needs nothing beside it.
+    """A page of all results as one HTML document with everything in it.
 
     Raises:
-        DataFileError: A result is not one that its suite wrote.
+        DataFileError: A suite cannot read its result.
     """
     paper = paper_table(results)
-    parts = ["<h1>Results</h1>", f"<p>{html.escape(INTRODUCTION)}</p>", "<h2>The paper's figures and ours</h2>"]
+    parts = ["<h1>Results</h1>", f"<p>{html.escape(INTRODUCTION)}</p>", "<h2>The paper's values and ours</h2>"]
     parts += [body(paper, "html"), *_html_notes(paper.notes)]
     for group, figures in figures_by_group(results):
         table = group.table()
@@ -95,7 +95,7 @@ def save_page(text: str, path: Path) -> None:
 
 
 def paper_table(results: Sequence[Result]) -> Table:
-    """Every figure of the paper that a suite can measure, with ours of the preset ``paper`` on full MNIST."""
+    """Every value of the paper that a suite can measure, with ours of preset ``paper`` on full MNIST."""
     rows: list[list[Any]] = []
     for suite, kind in _suites():
         measured = [
@@ -103,14 +103,14 @@ def paper_table(results: Sequence[Result]) -> Table:
             for group in groups([result for result in results if result.suite == suite])
             if at_paper_size(group.members)
         ]
-        for figure in kind.paper:
-            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.ours(figure))]
-            rows.append([suite, figure.what, figure.paper, "; ".join(ours) or NOT_MEASURED])
+        for reported in kind.paper:
+            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.ours(reported))]
+            rows.append([suite, reported.what, reported.paper, "; ".join(ours) or NOT_MEASURED])
     return Table(headers=["suite", "what", "paper", "ours"], rows=rows)
 
 
 def _suites() -> Iterator[tuple[str, Any]]:
-    """Every suite that has figures of the paper to stand beside."""
+    """Every suite that measures values of the paper."""
     for name in sorted(registry.catalog("suite")):
         with suppress(UsageError):  # a plug-in that fails must not hide the others
             kind = registry.load("suite", name)()
@@ -119,7 +119,7 @@ def _suites() -> Iterator[tuple[str, Any]]:
 
 
 def _where(group: Group) -> str:
-    """What of the preset was changed, how many seeds, on what device."""
+    """The changes of the preset, the number of seeds, and the device."""
     first = group.members[0]
     changes = first.preset.partition(" ")[2].strip("()")
     seeds = len({result.seed for result in group.members})

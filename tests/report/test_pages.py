@@ -1,4 +1,4 @@
-"""Pages of results: the paper's figures with ours beside them, and every table and chart."""
+"""Pages of results: the paper's values with ours beside them, and every table and chart."""
 
 import re
 from dataclasses import replace
