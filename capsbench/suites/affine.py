@@ -13,13 +13,14 @@ from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
 from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, one_at_a_time
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
-from capsbench.report.charts import Chart, Point
+from capsbench.report.charts import Chart
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import ReportedValue, by_network
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import UNKNOWN
+from capsbench.suites.affine_charts import REACH, affine_charts
 from capsbench.training.config import Selected
 
 if TYPE_CHECKING:
@@ -41,38 +42,7 @@ PAPER = (
 NEUTRAL = {"rotation": 0.0, "shear": 0.0, "scale": 1.0}
 """The factors that can be fixed one at a time, and what leaves a digit as it is."""
 
-REACH = 6  # pixels: how far off the centre digits lie in training, each way
 PLACES = 8  # tries for a digit to land within reach: 94 % do where nothing else is done to it, 73 % at half the size
-CURVE = 4  # times the target's error: where the curve begins
-
-LINES = {
-    "rotation": {"alone": ("alone", "rotation"), "affnist": ("all at once", "rotation")},
-    "shear": {"alone": ("alone", "shear"), "affnist": ("all at once", "shear")},
-    "scale": {"alone": ("alone", "scale")},
-    "scale of each axis": {"affnist, x": ("all at once", "scale_x"), "affnist, y": ("all at once", "scale_y")},
-    "translation": {"alone": ("alone", "translation"), "affnist": ("all at once", "translation")},
-}
-"""The charts of factors: what a line is called, and where its points stand in a result's factors."""
-
-AXES = {
-    "rotation": "rotation (degrees, counter-clockwise)",
-    "shear": "shear (pixels to the side for each pixel down)",
-    "scale": "scale of both axes",
-    "scale of each axis": "scale of one axis",
-    "translation": "translation (pixels off the centre, the larger of down and across)",
-}
-RANGES = {
-    "rotation": "Training has no rotation, affnist -20..20 degrees.",
-    "shear": "Training has no shear, affnist -0.2..0.2.",
-    "scale": "Training has scale 1, affnist 0.8..1.2 for each axis.",
-    "scale of each axis": "Training has scale 1, affnist 0.8..1.2 for each axis.",
-    "translation": f"Training has up to {REACH} pixels, affnist whatever keeps all ink on the canvas.",
-}
-GROUPS = {
-    "alone": f"Alone: the other factors neutral, and digits at most {REACH} pixels off the centre unless that is it; "
-    "those without such a place are left out.",
-    "all at once": "affnist: its test set in bins, the other factors varying.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,9 +186,7 @@ class Affine:
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
         """Accuracy against each factor, alone and among all; and affine against clean accuracy over training."""
-        networks = by_network(results)
-        charts = [*(_factor_chart(name, networks) for name in LINES), _curve(networks)]
-        return [chart for chart in charts if any(chart.series.values())]
+        return affine_charts(by_network(results))
 
 
 def _tests(bench: "Bench", settings: AffineSettings) -> "dict[str, DataFile]":
@@ -344,67 +312,3 @@ def _near(networks: Mapping[str, Sequence[Result]]) -> str:
             shares[model] = f"{model} {spread([100 * share for share in found], digits=1)}"
     told = f"Affine %, best validation, of the digits within {REACH + 0.5} pixels of the centre (training: {REACH}): "
     return f"{told}{', '.join(shares.values())}." if shares else ""
-
-
-def _factor_chart(name: str, networks: Mapping[str, Sequence[Result]]) -> Chart:
-    """The lines of `LINES`, for each network; means over seeds."""
-    series: dict[str, list[Point]] = {}
-    for model, cells in networks.items():
-        factors = [cell.metrics["factors"] for cell in cells if "factors" in cell.metrics]
-        for line, (group, factor) in LINES[name].items():
-            series[f"{model}, {line}"] = _means([one[group][factor] for one in factors])
-    shown = {group for group, _ in LINES[name].values()}
-    return Chart(
-        name=f"affine-{name.replace(' ', '-')}",
-        title=f"Accuracy against {'the ' if ' ' in name else ''}{name}",
-        x_label=AXES[name],
-        y_label="accuracy (%)",
-        series=series,
-        note="\n".join(
-            [
-                f"{RANGES[name]} The best checkpoint by validation; means over seeds.",
-                *(told for group, told in GROUPS.items() if group in shown),
-            ]
-        ),
-    )
-
-
-def _means(lines: Sequence[Sequence[Mapping[str, Any]]]) -> list[Point]:
-    """A line over seeds: the same values or bins in each, at their middle, and the mean of the shares in percent."""
-    return [
-        (
-            points[0]["value"] if "value" in points[0] else (points[0]["low"] + points[0]["high"]) / 2,
-            100 * float(np.mean([one["share"] for one in points])),
-        )
-        for points in zip(*lines, strict=True)
-    ]
-
-
-def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
-    """Affine against clean accuracy, both on validation digits: means over validations of similar clean accuracy."""
-    first, *_ = networks.values()
-    error = max(1 - first[0].settings["target"], 0.001)
-    start, width = max(0.0, 1 - CURVE * error), error / 6
-    series: dict[str, list[Point]] = {}
-    for model, cells in networks.items():
-        bins: dict[int, list[Mapping[str, float]]] = {}
-        for row in (row for cell in cells for row in cell.metrics.get("history", []) if "affine" in row):
-            if row["accuracy"] >= start:
-                bins.setdefault(int((row["accuracy"] - start) / width), []).append(row)
-        series[model] = [
-            (
-                100 * float(np.mean([row["accuracy"] for row in rows])),
-                100 * float(np.mean([row["affine"] for row in rows])),
-            )
-            for _, rows in sorted(bins.items())
-        ]
-    return Chart(
-        name="affine-curve",
-        title="Affine against clean accuracy over training",
-        x_label="clean accuracy on validation digits (%)",
-        y_label="affine accuracy on validation digits (%)",
-        series=series,
-        from_zero=False,
-        note=f"Means over the looks of all seeds, in bins of {100 * width:.2g} points of clean accuracy "
-        f"from {100 * start:.4g} % on.",
-    )

@@ -19,7 +19,8 @@ from capsbench.report.figures import Figure
 from capsbench.report.groups import charts, tables
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_result
-from capsbench.suites.affine import PLACES, REACH, SELECTIONS, Affine, AffineSettings
+from capsbench.suites.affine import PLACES, SELECTIONS, Affine, AffineSettings
+from capsbench.suites.affine_charts import REACH
 
 from .known_networks import KNOWN
 
