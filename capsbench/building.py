@@ -24,7 +24,7 @@ def build(
 
     The name stands for a class or a function. It is called with those of ``image_size``, ``classes`` and ``pairs`` that
     its signature takes. It may offer presets, named sets of parameters, in an attribute ``presets``: shipped networks
-    have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"released"``.
+    have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"large"`` and ``"released"``.
 
     Example:
         ``build("capsnet", image_size=40, preset="small", iterations=1)``

@@ -66,6 +66,9 @@ class CapsNet(nn.Module):
     Convolutions and decoder start as torch starts them (at the paper's widths within a third of the authors' truncated
     normals, and at other widths in proportion), the transformation matrices from a truncated normal of 0.1.
 
+    The preset ``"large"`` is for images larger than 28x28: it scales the primary convolution as the authors' released
+    code does. Without that the network did not learn at 40x40 (docs/affine.md).
+
     The preset ``"released"`` has what the authors' released code has and the paper does not mention: primary capsules
     of convolution / 32, and a reconstruction error that weighs 20 times more against the margin loss.
 
@@ -96,6 +99,8 @@ class CapsNet(nn.Module):
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},
+        # On 36x36 and more, the first step of Adam at 1e-3 drives all capsules to length 1, and "paper" stays there.
+        "large": {"primary_scale": 1 / 32},
         # The released code halves the margin loss and takes its mean over 10 classes, but not the reconstruction's.
         "released": {"primary_scale": 1 / 32, "reconstruction_weight": 20 * 0.0005},
         # 332 k parameters of encoder and 465 k of decoder at 40x40, for minutes of training on a CPU.

@@ -102,7 +102,7 @@ class Affine:
         ),
         "paper": Preset(
             AffineSettings(epochs=30, precision="bf16", target=0.9922, eval_every=200, variants=32),
-            {},
+            {"capsnet": {"preset": "large"}},
         ),
     }  # fmt: skip
 

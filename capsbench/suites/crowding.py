@@ -80,7 +80,7 @@ class Crowding:
             SMALL_MODELS,
         ),
         # Ours: the paper has no such experiment. Its networks, its schedule.
-        "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {}),
+        "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {"capsnet": {"preset": "large"}}),
     }
 
     @staticmethod

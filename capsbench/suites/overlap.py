@@ -94,7 +94,7 @@ class Overlap:
         "smoke": Preset(replace(SMALL, epochs=1, eval_every=20, variants=1), SMALL_MODELS),
         "small": Preset(SMALL, SMALL_MODELS),
         "zero-shot": Preset(replace(SMALL, trained_on="singles"), SMALL_MODELS),
-        "paper": Preset(PAPERS, {}),
+        "paper": Preset(PAPERS, {"capsnet": {"preset": "large"}}),
     }
 
     paper: ClassVar[Sequence[ReportedValue]] = (

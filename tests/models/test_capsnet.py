@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 
+import capsbench
+from capsbench.building import build
 from capsbench.contracts import Batch, TensorBatch
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
 from capsbench.models.capsnet import CapsNet, PrimaryCapsules
@@ -173,6 +175,21 @@ def test_loss_refuses_what_it_cannot_reconstruct(pairs: bool, labels: list[Any],
 
 def test_released_preset_weighs_reconstruction_twenty_times_more() -> None:
     assert CapsNet.presets["released"] == {"primary_scale": 1 / 32, "reconstruction_weight": 0.01}
+
+
+@pytest.mark.parametrize(("preset", "saturates"), [("paper", True), ("large", False)])
+def test_the_first_step_at_40x40_saturates_every_capsule_but_for_the_preset_large(preset: str, saturates: bool) -> None:
+    torch.manual_seed(0)
+    model = build("capsnet", image_size=40, preset=preset, gradient="detached", reconstruction=False)
+    drawn = capsbench.stream("padded", split="train", digits="embedded").batch(range(8))
+    images = torch.from_numpy(drawn.images)[:, None] / 255
+    batch = Batch(images=images, labels=torch.from_numpy(drawn.labels).long())
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    model.loss(model(images), batch).backward()
+    optimizer.step()
+    with torch.no_grad():
+        lengths = model(images).scores
+    assert (lengths.min() > 0.9) == saturates and (lengths.max() < 0.9) != saturates
 
 
 def test_scores_are_float32_under_autocast() -> None:

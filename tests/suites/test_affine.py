@@ -208,7 +208,8 @@ def test_the_presets_state_the_whole_protocol() -> None:
     assert set(Affine.presets) == {"smoke", "small", "paper"}
     small, paper = Affine.presets["small"], Affine.presets["paper"].settings
     assert small.settings.target == 0.97 and small.settings.schedule == "one-cycle"
-    assert small.models["capsnet"] == {"preset": "small"} and not Affine.presets["paper"].models
+    assert small.models["capsnet"] == {"preset": "small"}
+    assert Affine.presets["paper"].models == {"capsnet": {"preset": "large"}}
     assert (paper.target, paper.variants, paper.batch_size, paper.precision) == (0.9922, 32, 128, "bf16")
     assert (paper.schedule, paper.learning_rate, paper.decay_steps) == ("exponential", 1e-3, 2000)
 

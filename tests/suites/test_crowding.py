@@ -161,4 +161,4 @@ def test_the_presets_state_the_whole_protocol() -> None:
         128,
         1e-3,
     )
-    assert Crowding.presets["paper"].models == {}
+    assert Crowding.presets["paper"].models == {"capsnet": {"preset": "large"}}

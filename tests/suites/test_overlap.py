@@ -183,7 +183,7 @@ def test_presets_are_the_protocols() -> None:
     paper = presets["paper"]
     assert paper.epochs * -(-50_000 // paper.batch_size) >= 300_000  # the authors' README
     assert (paper.learning_rate, paper.schedule, paper.decay_steps) == (1e-3, "exponential", 10 * 2000)
-    assert Overlap.presets["paper"].models == {}  # the networks' defaults are the paper's
+    assert Overlap.presets["paper"].models == {"capsnet": {"preset": "large"}}  # else the networks' defaults
 
 
 def test_an_unknown_kind_of_training_is_met_with_the_nearest(tmp_path: Path) -> None:

@@ -318,6 +318,6 @@ def test_pictures_of_a_damaged_result_are_refused(
 def test_presets_state_the_papers_sizes() -> None:
     paper = Reconstruction.presets["paper"]
     settings = paper.settings
-    assert not paper.models.get("capsnet")  # the network's own defaults
+    assert paper.models == {"capsnet": {"preset": "large"}}
     assert (settings.batch_size, settings.learning_rate, settings.schedule) == (128, 1e-3, "exponential")
     assert (settings.decay_steps, settings.pair_decay_steps) == (2000, 20_000)
