@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import capsbench
-from capsbench.building import build
 from capsbench.contracts import Batch, TensorBatch
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
 from capsbench.models.capsnet import CapsNet, PrimaryCapsules
@@ -180,12 +179,12 @@ def test_released_preset_weighs_reconstruction_twenty_times_more() -> None:
 @pytest.mark.parametrize(("preset", "saturates"), [("paper", True), ("large", False)])
 def test_the_first_step_at_40x40_saturates_every_capsule_but_for_the_preset_large(preset: str, saturates: bool) -> None:
     torch.manual_seed(0)
-    model = build("capsnet", image_size=40, preset=preset, gradient="detached", reconstruction=False)
+    model = CapsNet(image_size=40, gradient="detached", reconstruction=False, **CapsNet.presets[preset])
     drawn = capsbench.stream("padded", split="train", digits="embedded").batch(range(8))
     images = torch.from_numpy(drawn.images)[:, None] / 255
     batch = Batch(images=images, labels=torch.from_numpy(drawn.labels).long())
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    model.loss(model(images), batch).backward()
+    torch.autograd.backward(model.loss(model(images), batch))
     optimizer.step()
     with torch.no_grad():
         lengths = model(images).scores
