@@ -86,7 +86,7 @@ def _gpu() -> dict[str, Any]:
         "triton": _version("triton"),
         "tf32 in convolutions": cudnn.conv.fp32_precision == "tf32",
         "tf32 in products": torch.backends.cuda.matmul.fp32_precision == "tf32",
-        "cudnn.benchmark": cudnn.benchmark,
+        "cudnn.benchmark outside training": cudnn.benchmark,  # training sets it for itself
     }
 
 

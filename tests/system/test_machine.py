@@ -25,7 +25,7 @@ def test_environment_of_a_gpu_says_how_float32_is_computed(monkeypatch: pytest.M
     found = machine.environment("cuda")
     assert (found["device"], found["driver"], found["cuda"]) == ("A card", "570.86.15", torch.version.cuda)
     assert found["tf32 in convolutions"] is True and found["tf32 in products"] is False
-    assert found["cudnn.benchmark"] is False and isinstance(found["triton"], str)
+    assert found["cudnn.benchmark outside training"] is False and isinstance(found["triton"], str)
     with machine.without_tf32():
         assert machine.environment("cuda")["tf32 in convolutions"] is False
     driver.unlink()
