@@ -3,6 +3,7 @@
 #
 #     bash tools/gpu_figures.sh first               tests, routing, training steps, then seeds of `affine` (10 minutes)
 #     BUDGET=280 bash tools/gpu_figures.sh rest     `overlap`, `mnist` and `throughput`
+#     BUDGET=90 bash tools/gpu_figures.sh throughput   it alone
 #     BUDGET=280 bash tools/gpu_figures.sh seeds    further seeds of `affine`, of as many epochs: SEEDS="3 4"
 #
 # In $OUT it leaves log.txt, figures.jsonl (a line for each measurement), results.tgz (the cells' results and logs) and
@@ -17,7 +18,7 @@
 #     TINY=1 DEVICE=cpu   tries it all on a CPU
 set -u
 PART=${1:-first}
-case $PART in first | seeds | rest) ;; *) echo "gpu_figures.sh first|seeds|rest, not $PART" >&2; exit 2 ;; esac
+case $PART in first | seeds | rest | throughput) ;; *) echo "gpu_figures.sh first|seeds|rest|throughput, not $PART" >&2; exit 2 ;; esac
 PY=${PY:-python3}
 export DEVICE=${DEVICE:-cuda} TINY=${TINY:-0} OUT=${OUT:-gpu-figures} RUNS=${RUNS:-/tmp/capsbench-gpu}
 BUDGET=${BUDGET:-$([ "$PART" = first ] && echo 580 || echo 280)}
@@ -117,8 +118,7 @@ affine() { # all seeds of both networks at once: each waits for its host now and
       { echo "no time for a seed"; return 1; }
     EPOCHS=${fit%% *} SEEDS=${fit#* }
     echo "$EPOCHS" >"$RUNS/epochs"
-    SHORT=(--set variants=8 --set eval_every=391) # 80,000 test images of either kind, a look an epoch
-    [ "$EPOCHS" = 30 ] || SHORT+=(--set "epochs=$EPOCHS")
+    [ "$EPOCHS" = 20 ] || SHORT+=(--set "epochs=$EPOCHS")
     echo "seeds $SEEDS, $EPOCHS epochs"
   fi
   for seed in ${SEEDS:-0}; do
@@ -166,6 +166,8 @@ fi
 "$PY" tools/gpu_results.py sound "$OUT/figures.jsonl" || CAPSNET+=(--set capsnet.implementation=blocked)
 if [ "$PART" = rest ]; then
   stage "overlap and mnist" overlap_and_mnist || FAILED=1
+  stage throughput throughput || FAILED=1
+elif [ "$PART" = throughput ]; then
   stage throughput throughput || FAILED=1
 else
   stage affine affine || FAILED=1

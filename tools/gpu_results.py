@@ -24,10 +24,10 @@ ALLOWED = 2.0  # times what `worst_error` allows, on a GPU, as the tests have it
 FAR = {"float32": 1e-5, "bfloat16": 1e-2}  # relative to float64; both are some fifty and four times what is seen
 
 NETWORKS = ("capsnet", "cnn-pool")  # of affine
-SCHEDULE = 30  # epochs of affine's preset paper
+SCHEDULE = 20  # epochs of affine's preset paper
 FEWEST = 10  # epochs; before there are fewer, a seed is left out
-EPOCH, LOOK = 50_000, 20_000  # images that a network of affine is trained on, and those it is looked at with after
-TESTS = 890_000  # images of its tests at 8 variants: three checkpoints, each factor alone, translation
+EPOCH, LOOK = 50_000, 40_000  # images that a network of affine is trained on in an epoch, and looked at with
+TESTS = 890_000  # images of its tests: three checkpoints, each factor alone, translation
 APART = 40.0  # seconds of start, data, capture and statistics, which seeds share where they run at once
 SLACK = 1.15  # processes that share a GPU also take turns
 
