@@ -143,6 +143,8 @@ def routing_table(stages: dict[str, Stage]) -> Figures:
         f"an eager call, the host included. 3 iterations, 10 x 16 outputs of 8-D inputs. {stage.place}.",
         *_failures(rows),
     ]
+    if "compiled" in stages and stages["compiled"].place != stage.place:
+        notes.insert(1, f"The compiled reference: {stages['compiled'].place}.")
     return Figures([*headers, "x reference", "fused MB", "reference MB"], lines, notes)
 
 

@@ -118,6 +118,8 @@ def test_routing_stands_beside_the_reference() -> None:
     assert f"{PLACE}." in table.notes[0]
     assert table.notes[1] == "1 of 4 measurements failed; the first: RuntimeError: no"
     assert "2.00 (2.50)" in table.text("github")
+    later = gpu_results.routing_table({"routing": Stage(FACTS | {"commit": "def"}, rows), "compiled": compiled})
+    assert later.notes[1] == f"The compiled reference: {PLACE}."  # each was measured of another commit
 
 
 def test_steps_name_what_was_changed() -> None:
