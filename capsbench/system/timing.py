@@ -17,7 +17,8 @@ MIN_ROUNDS = 3  # a minimum of fewer is luck
 PROBE = 8  # images whose memory is measured before a batch is tried that might not fit
 ENOUGH = 0.8  # share of the free memory that an estimate from a few images may fill
 SCRATCH_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}  # of the copy; several times any cache
-GEMM_SIDE = {"cpu": 2048, "cuda": 8192}
+GEMM_SIDE = {"cpu": 2048, "cuda": 8192}  # of the largest matrices
+FIRST_SIDE = 256  # of the first; without instructions for bfloat16, a product of 2048 takes a CPU 20 seconds
 REPEATS = 10  # of what was recorded, in one turn
 
 Name = TypeVar("Name", str, int)
@@ -31,7 +32,8 @@ class Rates:
     """The best speed that a machine reaches.
 
     Attributes:
-        flops: Multiplications and additions a second, in a product of two large matrices.
+        flops: Multiplications and additions a second, in a product of two large matrices: of the largest that the time
+            allows.
         bytes: Bytes a second, read and written, in a copy of a large tensor.
     """
 
@@ -181,19 +183,32 @@ def machine_rates(device: str, dtype: "torch.dtype", *, seconds: float = 1.0) ->
     Args:
         device: ``"cpu"`` or ``"cuda"``.
         dtype: Of the matrices; float32 is not rounded to TF32. The copy is of bytes.
-        seconds: How long to measure each of the two.
+        seconds: How long to measure each of the two; the smaller, the smaller are the matrices.
     """
     import torch
 
-    side = GEMM_SIDE[device]
-    left, right, product = (torch.randn(side, side, device=device).to(dtype) for _ in range(3))
     source = torch.ones(SCRATCH_BYTES[device] // 8, dtype=torch.float64, device=device)
     target = torch.empty_like(source)
 
     with without_tf32() if dtype == torch.float32 else nullcontext():
-        gemm = minima({"gemm": lambda: torch.mm(left, right, out=product)}, seconds=seconds, device=device)["gemm"]
+        flops = _product_rate(device, dtype, seconds)
     copy = minima({"copy": lambda: target.copy_(source)}, seconds=seconds, device=device)["copy"]
-    return Rates(flops=2 * side**3 / gemm, bytes=2 * source.nbytes / copy)
+    return Rates(flops=flops, bytes=2 * source.nbytes / copy)
+
+
+def _product_rate(device: str, dtype: "torch.dtype", seconds: float) -> float:
+    """Operations a second in products whose sides double for as long as eight times the work still fits."""
+    import torch
+
+    side = min(FIRST_SIDE, GEMM_SIDE[device])
+    while True:
+        left, right, product = (torch.randn(side, side, device=device).to(dtype) for _ in range(3))
+        multiply = partial(torch.mm, left, right, out=product)
+        largest = side == GEMM_SIDE[device]
+        shortest = minima({"gemm": multiply}, seconds=seconds if largest else 0, device=device)["gemm"]
+        if largest or 8 * shortest * MIN_ROUNDS > seconds:
+            return 2 * side**3 / shortest
+        side = min(2 * side, GEMM_SIDE[device])
 
 
 def duration(seconds: float) -> str:

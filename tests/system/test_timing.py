@@ -202,6 +202,26 @@ def test_rates_of_float32_are_measured_without_tf32(monkeypatch: pytest.MonkeyPa
         assert set(allowed) == {expected}
 
 
+@pytest.mark.parametrize(("seconds", "sides"), [(1.0, [256, 512, 1024]), (0.0, [256]), (1e9, [256, 512, 1024, 2048])])
+def test_matrices_grow_only_while_a_slow_machine_has_time_for_their_products(
+    seconds: float, sides: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here one product of sides of 256 takes 5 ms, and after each doubling eight times as long: 40, 320, 2,560 ms."""
+    asked: list[int] = []
+
+    def slow(runs: dict[str, "partial[torch.Tensor]"], *, seconds: float, device: str) -> dict[str, float]:
+        (name,) = runs
+        if name == "gemm":
+            asked.append(len(runs[name].args[0]))
+            return {name: 0.005 * (asked[-1] / 256) ** 3}
+        return {name: 1.0}
+
+    monkeypatch.setattr("capsbench.system.timing.minima", slow)
+    rates = machine_rates("cpu", torch.bfloat16, seconds=seconds)
+    assert asked == sides
+    assert rates.flops == pytest.approx(2 * 256**3 / 0.005)
+
+
 def test_few_images_are_tried_at_once() -> None:
     eater = Eater()
     assert fit(eater, PROBE, "cpu")[1] == PROBE
