@@ -66,6 +66,7 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what something prints must not come between
     torch.set_num_threads(1)
+    patch_once()
     while True:
         try:
             name, arguments, options = pickle.load(sys.stdin.buffer)
@@ -77,6 +78,20 @@ def serve() -> None:
             result = error
         pickle.dump(result, answers)
         answers.flush()
+
+
+def patch_once() -> None:
+    """Triton goes through its whole language at each call of a function; now not in functions that kernels call."""
+    import triton.runtime.interpreter as interpreter
+    from triton import language
+    from triton.language.core import is_builtin
+
+    patch_language = interpreter._patch_lang
+
+    def patch_unless_done(function: Any) -> Any:
+        return patch_language(function) if is_builtin(language.load) else interpreter._LangPatchScope()
+
+    interpreter._patch_lang = patch_unless_done
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +154,7 @@ def draw(B: int, I: int, J: int, O: int, D: int) -> tuple[Tensor, Tensor, Tensor
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("iterations", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("iterations", [1, 2, 4, 5])  # 3 in all tests below
 def test_error_is_that_of_the_reference(run: Run, iterations: int, gradient: str) -> None:
     assert run(error, (7, 9, 3, 16, 8), iterations, gradient, bias=iterations != 4) <= ALLOWED
 
