@@ -20,13 +20,13 @@ def import_group() -> None:
 
 
 @import_group.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.mat")
+@click.argument("files", type=click.Path(path_type=Path), metavar="FILE.mat...", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.h5", help="The file to write.")
 @click.option("--split", metavar="SPLIT", help="The split, where its labels do not show it; by default test.")
 @force_option
 @json_option
-def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
-    """Import a file of the real affNIST (Tieleman 2013).
+def affnist(files: tuple[Path, ...], out: Path, as_json: bool, **options: Any) -> None:
+    """Import the real affNIST (Tieleman 2013): one of its files, or several batches as one.
 
     A child process with limited memory and time reads it. `capsbench info` then compares it with our affnist.
 
@@ -34,6 +34,7 @@ def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     Example:
       capsbench import affnist test.mat --out affnist-real-test.h5
       capsbench info affnist-real-test.h5
+      capsbench import affnist test_batches/*.mat --out affnist-real-test.h5
     """
     from capsbench.cli.describing import file_facts, generated_text
     from capsbench.cli.progress import progress
@@ -42,12 +43,14 @@ def affnist(file: Path, out: Path, as_json: bool, **options: Any) -> None:
     from capsbench.spec import UNKNOWN
 
     with progress(f"importing {out.name}") as report:
-        made = import_affnist(file, out, report=report, **options)
+        made = import_affnist(files, out, report=report, **options)
     facts = file_facts(DataFile(made.path), measured=False)
     if facts["digits"] == UNKNOWN:
+        by_ids = "source" in facts["spec"]["parameters"]
+        sources = "come from original_id" if by_ids else "are -1"
         click.echo(
             f"Note: the labels match no split of known digits; split {facts['spec']['split']} is "
-            f"{'what --split says' if options['split'] else 'the default'}. Sources are -1.",
+            f"{'what --split says' if options['split'] else 'the default'}. Sources {sources}.",
             err=True,
         )
     text = generated_text(made, facts, done="imported")

@@ -7,11 +7,12 @@ passes the samples on as plain bytes in a file without a name. They are checked 
 import hashlib
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -26,8 +27,9 @@ from capsbench.data.digits import KNOWN
 from capsbench.errors import DataFileError, ParameterError, StorageError, UnknownNameError, UsageError
 from capsbench.files.layout import Outline
 from capsbench.files.writing import Written, check_apart, write_file
-from capsbench.importing.matfile import FACTORS, HEADER_BYTES, SAMPLE_BYTES, header_fault
-from capsbench.spec import IMPORTED, SPLITS, UNKNOWN, DataSpec
+from capsbench.importing.matfile import FACTORS, HEADER_BYTES, NO_ID, SAMPLE_BYTES, RefusedError, header_fault
+from capsbench.importing.sources import find_sources
+from capsbench.spec import IMPORTED, SPLITS, DataSpec
 from capsbench.system.disk import storage_errors
 from capsbench.system.processes import child_environment, interpreter
 
@@ -47,11 +49,13 @@ class MatSamples:
         images: ``[N, 40, 40]`` uint8.
         labels: ``[N]`` uint8, 0..9.
         transform: ``[N, 6]`` float64, as the file has it.
+        ids: ``[N]`` int32, which digit each shows, as the file says it; `NO_ID` in a file that does not.
     """
 
     images: UInt8Array
     labels: UInt8Array
     transform: FloatArray
+    ids: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,101 +63,114 @@ class MatSamples:
 
 @dataclass(frozen=True)
 class Importing:
-    """The samples of a MATLAB file as a source of a file of ours.
+    """The samples of MATLAB files, one after the other, as a source of a file of ours.
 
     Attributes:
-        samples: The samples.
+        files: The samples of each.
         source: ``[N]`` int32, the index of each digit in its split; -1 where it is unknown.
     """
 
-    samples: MatSamples
+    files: Sequence[MatSamples]
     source: npt.NDArray[np.int32]
 
     def __call__(self, start: int, stop: int) -> Mapping[str, npt.NDArray[Any]]:
         """Samples ``start..stop-1`` of the file."""
+        parts, first = [], 0
+        for one in self.files:
+            here = slice(max(start - first, 0), max(stop - first, 0))
+            parts.append((one.images[here], one.labels[here], one.transform[here]))
+            first += len(one)
+        images, labels, transform = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return {
-            "images": self.samples.images[start:stop],
-            "labels": self.samples.labels[start:stop],
+            "images": images,
+            "labels": labels,
             "source": self.source[start:stop],
-            "transform": np.ascontiguousarray(self.samples.transform[start:stop], "<f4"),
+            "transform": np.ascontiguousarray(transform, "<f4"),
         }
 
 
 def import_affnist(
-    mat: Path, out: Path, *, split: str | None = None, force: bool = False, report: Progress = silent
+    mats: Path | Sequence[Path], out: Path, *, split: str | None = None, force: bool = False, report: Progress = silent
 ) -> Written:
-    """Makes a data file from a MATLAB file of affNIST.
+    """Makes a data file from one MATLAB file of affNIST, or from several of its batches.
 
     Args:
-        mat: The MATLAB file.
+        mats: The MATLAB files; several become one file in the order of the numbers in their names.
         out: The file to make, ``NAME.h5``.
         split: Its split, if its labels do not show it; ``test`` by default.
         force: Whether to start again where a file of another spec stands.
-        report: Called with the progress once the MATLAB file is read.
+        report: Called with the progress once the MATLAB files are read.
 
     Raises:
-        UsageError: The split does not exist or contradicts the labels, a file of another spec stands there, or the name
-            of the new file does not end in ``.h5``.
-        DataFileError: The MATLAB file is missing, damaged, or not from affNIST.
+        UsageError: The split does not exist or contradicts the labels, a file of another spec stands there, the name
+            of the new file does not end in ``.h5``, or a MATLAB file was given twice.
+        DataFileError: A MATLAB file is missing, damaged, or not from affNIST, or its ``original_id`` contradicts its
+            labels.
         StorageError: The file cannot be written.
     """
     if split is not None and split not in SPLITS:
         raise UnknownNameError("split", split, SPLITS)
     if out.suffix != ".h5":  # it might be the MATLAB file itself
         raise UsageError(f"The name of a data file must end in .h5, got {out}. Give another one with --out.")
-    check_apart(out, [mat])
+    ordered = [mats] if isinstance(mats, Path) else sorted(mats, key=_natural)
+    check_apart(out, ordered)
+    found = [_import_one(mat, out) for mat in ordered]
+    digests, files = [digest for digest, _ in found], [samples for _, samples in found]
+    _check_different(ordered, digests)
+    names = str(ordered[0]) if len(ordered) == 1 else f"{ordered[0]} to {ordered[-1]}"
+    labels, ids = (np.concatenate(arrays) for arrays in zip(*((one.labels, one.ids) for one in files), strict=True))
+    try:
+        sources = find_sources(labels, ids)
+    except RefusedError as fault:
+        raise _refusal(names, str(fault)) from None
+    known = KNOWN.get(sources.digits)
+    if known is not None:
+        if split not in (None, known.split):
+            raise ParameterError(
+                f"--split is {split}, but {names} has the labels of {known.origin}'s {known.split} digits. "
+                "Leave --split out."
+            )
+        split = known.split
+    spec = DataSpec(
+        generator=IMPORTED,
+        version=VERSION,
+        split=split or "test",
+        seed=0,
+        count=len(labels),
+        parameters=_origin(digests) | ({"source": "original_id"} if sources.by_ids else {}),
+        layers=False,
+        digits=sources.digits,
+    )
+    parts = columns(image_shape=(SIDE, SIDE), pairs=False, motion="transform", layers=False)
+    return write_file(out, Outline(spec, parts), Importing(files, sources.index), force=force, report=report)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Orders names as people do: 2.mat before 10.mat."""
+    words = re.split(r"([0-9]+)", str(path))
+    return [(int(word), "") if place % 2 else (0, word) for place, word in enumerate(words)]
+
+
+def _check_different(mats: Sequence[Path], digests: Sequence[str]) -> None:
+    """Refuses a file that was given twice: each of its samples would count twice."""
+    first: dict[str, Path] = {}
+    for mat, digest in zip(mats, digests, strict=True):
+        if digest in first:
+            raise UsageError(f"{mat} has the bytes of {first[digest]}. Give each file once.")
+        first[digest] = mat
+
+
+def _origin(digests: Sequence[str]) -> dict[str, Any]:
+    """The parameters of the spec: the SHA-256 of the MATLAB file, or of the SHA-256s of several in their order."""
+    if len(digests) == 1:
+        return {"mat": digests[0]}
+    return {"mat": hashlib.sha256("".join(digests).encode()).hexdigest(), "mats": len(digests)}
+
+
+def _import_one(mat: Path, out: Path) -> tuple[str, MatSamples]:
+    """The SHA-256 of a MATLAB file, and its samples."""
     with os.fdopen(_open(mat), "rb") as file, _nameless(out) as handed:
-        digest, samples = _read(mat, file, out, handed)
-        found = recognise(samples.labels)
-        if found is None:
-            digits, source = UNKNOWN, np.full(len(samples), -1, np.int32)
-        else:
-            digits, source = found
-            known = KNOWN[digits]
-            if split not in (None, known.split):
-                raise ParameterError(
-                    f"--split is {split}, but {mat} has the labels of {known.origin}'s {known.split} digits, in their "
-                    "order. Leave --split out."
-                )
-            split = known.split
-        spec = DataSpec(
-            generator=IMPORTED,
-            version=VERSION,
-            split=split or "test",
-            seed=0,
-            count=len(samples),
-            parameters={"mat": digest},
-            layers=False,
-            digits=digits,
-        )
-        parts = columns(image_shape=(SIDE, SIDE), pairs=False, motion="transform", layers=False)
-        return write_file(out, Outline(spec, parts), Importing(samples, source), force=force, report=report)
-
-
-def recognise(labels: UInt8Array) -> tuple[str, npt.NDArray[np.int32]] | None:
-    """The digits of a split whose labels a file repeats.
-
-    Args:
-        labels: ``[N]``: the labels of the split's n digits, again and again; or n runs of one label each, equally long,
-            which is another order of the same samples.
-
-    Returns:
-        The SHA-256 of the digits, and the index of each sample's digit ``[N]``; None if the labels are in neither
-        order.
-    """
-    for known in KNOWN.values():
-        variants, rest = divmod(len(labels), known.count)
-        if rest or not variants:
-            continue
-        rows = np.arange(known.count, dtype=np.int32)
-        for rounds, source in (
-            (labels.reshape(variants, known.count), np.tile(rows, variants)),
-            (labels.reshape(known.count, variants).T, np.repeat(rows, variants)),
-        ):
-            first = np.ascontiguousarray(rounds[0])
-            if hashlib.sha256(first.data).hexdigest() == known.labels and (rounds == first).all():
-                return known.sha256, source
-    return None
+        return _read(mat, file, out, handed)
 
 
 def _open(mat: Path) -> int:
@@ -268,19 +285,20 @@ def _mapped(mat: Path, handed: IO[bytes], count: Any) -> MatSamples:
     """The samples that a child wrote, mapped and checked again: a hostile file may have taken it over."""
     if type(count) is not int or count < 1 or os.fstat(handed.fileno()).st_size != count * SAMPLE_BYTES:
         raise _refusal(mat, "its reader did not deliver its samples")
-    places = (("<f8", (count, FACTORS)), ("u1", (count, SIDE, SIDE)), ("u1", (count,)))
+    places = (("<f8", (count, FACTORS)), ("<i4", (count,)), ("u1", (count, SIDE, SIDE)), ("u1", (count,)))
     start = 0
     arrays: list[npt.NDArray[Any]] = []
     for dtype, shape in places:
         arrays.append(np.memmap(handed, dtype, "r", start, shape))
         start += arrays[-1].nbytes
-    transform, images, labels = arrays
-    if labels.max() >= CLASSES or not (np.abs(transform) <= np.finfo(np.float32).max).all():
+    transform, ids, images, labels = arrays
+    finite = (np.abs(transform) <= np.finfo(np.float32).max).all()
+    if labels.max() >= CLASSES or ids.min() < NO_ID or not finite:
         raise _refusal(mat, "its reader did not deliver its samples")
-    return MatSamples(images, labels, transform)
+    return MatSamples(images, labels, transform, ids)
 
 
-def _refusal(mat: Path, why: str) -> DataFileError:
+def _refusal(mat: Path | str, why: str) -> DataFileError:
     """Says why a file is refused, in printable letters: the reason may quote the file."""
     shown = "".join(letter if letter.isprintable() else " " for letter in why)
     shown = shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}..."

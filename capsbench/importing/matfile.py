@@ -1,8 +1,8 @@
 """The reader of a MATLAB file of affNIST: a separate process, because scipy's reader crashes on damaged files.
 
 The child gets the open file and another one to write to. It limits itself, reads, checks, and writes the samples as
-plain bytes: all transforms, then all images, then all labels. On stdout it writes one JSON object with their number, or
-with what is wrong.
+plain bytes: all transforms, then all ids, then all images, then all labels. On stdout it writes one JSON object with
+their number, or with what is wrong.
 """
 
 import json
@@ -21,8 +21,23 @@ PIXELS = 1600  # of 40x40, row by row
 FACTORS = 6
 CLASSES = 10
 HEADER_BYTES = 128
-SAMPLE_BYTES = PIXELS + 1 + 8 * FACTORS
-"""Of an image, a label and a transform in float64, as the child writes them."""
+
+ARCHIVES = {
+    "a zip archive": b"PK",
+    "a gzip file": b"\x1f\x8b",
+    "a bzip2 file": b"BZh",
+    "an xz file": b"\xfd7zXZ\x00",
+    "a 7z archive": b"7z\xbc\xaf\x27\x1c",
+}
+"""What a download may be packed in, by its first bytes: affNIST's own are zip archives."""
+
+SAMPLE_BYTES = PIXELS + 1 + 4 + 8 * FACTORS
+"""Of an image, a label, an id in int32 and a transform in float64, as the child writes them."""
+
+NO_ID = -1
+"""Each sample's id in a file without ``original_id``."""
+
+LARGEST_ID = 2**31 - 1
 
 
 def main() -> None:
@@ -58,14 +73,15 @@ class RefusedError(Exception):
 
 def samples(
     variables: dict[str, Any],
-) -> "tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float64]]":
+) -> "tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.float64], npt.NDArray[np.int32]]":
     """The contents of a file, checked.
 
     Args:
         variables: The variables that scipy read, by name.
 
     Returns:
-        Images ``[N, 1600]``, labels ``[N]`` and transforms ``[N, 6]``, in the order of the file.
+        Images ``[N, 1600]``, labels ``[N]``, transforms ``[N, 6]`` and ids ``[N]``, in the order of the file. An id is
+        at least 0, or `NO_ID` in a file without ids.
 
     Raises:
         RefusedError: Something is missing, or not of the type, shape or range of affNIST.
@@ -92,7 +108,25 @@ def samples(
     transform = _field(fields, "human_readable_transform", FACTORS, count).astype(np.float64)
     if not (np.abs(transform) <= np.finfo(np.float32).max).all():  # false for NaN, too
         raise RefusedError("its human_readable_transform has values that are not finite in float32")
-    return np.ascontiguousarray(images.T), labels.astype(np.uint8), np.ascontiguousarray(transform.T)
+    return (
+        np.ascontiguousarray(images.T),
+        labels.astype(np.uint8),
+        np.ascontiguousarray(transform.T),
+        _ids(fields, count),
+    )
+
+
+def _ids(fields: dict[str, Any], count: int) -> "npt.NDArray[np.int32]":
+    """Which digit each sample shows, as the file says it."""
+    import numpy as np
+
+    if "original_id" not in fields:
+        return np.full(count, NO_ID, np.int32)
+    ids = _field(fields, "original_id", 1, count)[0]
+    if not ((ids >= 0) & (ids <= LARGEST_ID) & (ids == np.floor(ids))).all():  # false for NaN, too
+        raise RefusedError("its original_id has values that are not whole numbers from 0")
+    whole: npt.NDArray[np.int32] = ids.astype(np.int32)
+    return whole
 
 
 def _field(fields: dict[str, Any], name: str, rows: int, count: int | None = None) -> "npt.NDArray[Any]":
@@ -115,10 +149,10 @@ def _converted(source: int, target: int) -> dict[str, Any]:
 
     warnings.simplefilter("ignore")  # only the parent reads the output
     with open(source, "rb") as file:  # a handle, not a path
-        images, labels, transform = samples(loadmat(file, variable_names=[VARIABLE]))
+        images, labels, transform, ids = samples(loadmat(file, variable_names=[VARIABLE]))
     try:
         with open(target, "wb") as out:
-            for array in (transform, images, labels):
+            for array in (transform, ids, images, labels):
                 out.write(array.data)
     except OSError as error:
         return {"errno": error.errno}
@@ -142,5 +176,10 @@ def header_fault(start: bytes) -> str | None:
     if start[124:128] in (b"\x00\x02IM", b"\x02\x00MI") or start.startswith(b"\x89HDF"):
         return "it is of MATLAB 7.3, which is HDF5; in MATLAB, save it with -v7"
     if start[124:128] not in (b"\x00\x01IM", b"\x01\x00MI"):
+        packed = next((name for name, magic in ARCHIVES.items() if start.startswith(magic)), None)
+        if packed:
+            return f"it is {packed}; unpack it and import the .mat files in it"
+        if start.lstrip()[:1] == b"<":
+            return "it is a web page or XML; download the file itself"
         return "it is not of MATLAB 5" if start else "it is empty"
     return None

@@ -298,7 +298,9 @@ def _at_target(results: Sequence[Result], model: str) -> str | None:
 
 def _told_file(result: Result) -> str:
     spec, digest = (result.data["file"][key] for key in ("spec", "digest"))
-    own = "; of unknown digits: intervals take each image for one of its own" if spec["digits"] == UNKNOWN else ""
+    own = ""
+    if spec["digits"] == UNKNOWN and "source" not in spec["parameters"]:  # an import whose ids told digits apart has it
+        own = "; of unknown digits: intervals take each image for one of its own"
     return (
         f"{result.settings['test']}, {spec['count']:,} samples of {spec['generator']}/{spec['split']}, "
         f"digest {digest[:12]}{own}"

@@ -53,6 +53,7 @@ class Mat:
             "label_int": batch.labels[None],
             "label_one_of_n": (np.arange(10)[:, None] == batch.labels).astype(np.uint8),
             "human_readable_transform": batch.transform.T.astype(np.float64),
+            "original_id": np.arange(1, COUNT + 1, dtype=np.float64)[None],
             "image": batch.images.reshape(COUNT, -1).T,
         }
         self.goods: Sequence[bytes] = [self.written(fields, False), self.written(fields, True)]

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.io import savemat
 
 import capsbench
-from capsbench.contracts import ArrayBatch, UInt8Array
+from capsbench.contracts import ArrayBatch
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import (
@@ -34,7 +33,7 @@ from capsbench.files.datafile import open_dataset
 from capsbench.files.generation import repair_file, wrong_samples
 from capsbench.files.sidecar import read_sidecar
 from capsbench.importing import affnist as importing
-from capsbench.importing.affnist import import_affnist, recognise
+from capsbench.importing.affnist import import_affnist
 
 FULL = os.environ.get("CAPSBENCH_DIGITS")
 """Where full MNIST is, if the person who started the tests says so."""
@@ -62,6 +61,11 @@ def drawn(count: int = 1600) -> ArrayBatch:
     """Samples of ours: of the 800 embedded validation digits, two of each."""
     sampler = make_recipe("affnist", split="validation", digits="embedded", seed=7, count=count).sampler
     return sampler.batch(np.arange(count))
+
+
+def reordered(batch: ArrayBatch, order: npt.NDArray[np.int64]) -> ArrayBatch:
+    """The same samples in another order."""
+    return ArrayBatch(**{name: getattr(batch, name)[order] for name in ("images", "labels", "transform", "source")})
 
 
 def left() -> list[str]:
@@ -130,6 +134,69 @@ def test_samples_may_come_digit_by_digit() -> None:
     file = open_dataset(OUT)
     assert file.spec.digits == load_digits("validation", "embedded").sha256
     np.testing.assert_array_equal(file.source, np.arange(1600) // 2)
+
+
+def test_sources_of_shuffled_samples_come_from_their_ids() -> None:
+    order = np.random.default_rng(0).permutation(1600)
+    batch = reordered(drawn(), order)
+    assert batch.source is not None
+    import_affnist(write_mat(batch, original_id=(batch.source + 1.0)[None]), OUT)
+    file = open_dataset(OUT)
+    assert (file.spec.digits, file.spec.split) == (load_digits("validation", "embedded").sha256, "validation")
+    assert file.spec.parameters["source"] == "original_id"
+    np.testing.assert_array_equal(file.source, order % 800)
+
+
+def test_ids_of_some_digits_tell_them_apart() -> None:
+    batch = reordered(drawn(), np.random.default_rng(0).permutation(1600)[:900])
+    assert batch.source is not None
+    import_affnist(write_mat(batch, original_id=batch.source[None] + 1), OUT)
+    file = open_dataset(OUT)
+    assert (file.spec.digits, file.spec.split) == ("unknown", "test")
+    np.testing.assert_array_equal(file.source, batch.source)
+
+
+def test_ids_in_the_order_of_the_labels_change_nothing() -> None:
+    batch = drawn()
+    plain = write_mat(batch, Path("plain.mat"))
+    import_affnist(plain, OUT)
+    with_ids = write_mat(batch, original_id=np.arange(1600)[None] % 800 + 1)
+    import_affnist(with_ids, Path("y.h5"))
+    first, second = open_dataset(OUT), open_dataset("y.h5")
+    assert set(first.spec.parameters) == set(second.spec.parameters) == {"mat"}
+    np.testing.assert_array_equal(first.source, second.source)
+
+
+def test_ids_that_contradict_the_labels_are_refused_in_two_lines() -> None:
+    ids = np.arange(1600)[None] % 800 + 1
+    write_mat(drawn(), original_id=np.roll(ids, 1))
+    with pytest.raises(DataFileError, match=r"x\.mat cannot be imported: its original_id contradicts") as told:
+        import_affnist(MAT, OUT)
+    assert len(str(told.value).splitlines()) == 2 and left() == ["x.mat"]
+
+
+def test_batches_become_one_file_in_the_order_of_their_numbers() -> None:
+    batch = drawn(count=5600)  # of two blocks, the first of which ends within a batch
+    names = [Path(f"{number}.mat") for number in (1, 2, 9, 10, 11, 20, 32)]
+    for number, path in enumerate(names):
+        write_mat(reordered(batch, np.arange(800) + 800 * number), path)
+    made = import_affnist(sorted(names, key=str), OUT)  # as a shell lists them: 1, 10, 11, 2
+    assert made.written == 5600
+    file = open_dataset(OUT)
+    np.testing.assert_array_equal(file.source, np.arange(5600) % 800)
+    for name in ("images", "labels", "transform"):
+        np.testing.assert_array_equal(getattr(file, name), getattr(batch, name))
+    assert file.spec.parameters["mats"] == 7 and file.spec.digits == load_digits("validation", "embedded").sha256
+    assert import_affnist(names[::-1], OUT).written == 0
+
+
+def test_a_batch_that_is_given_twice_is_refused() -> None:
+    first = write_mat(drawn(), Path("1.mat"))
+    second = Path("2.mat")
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(UsageError, match=r"2\.mat has the bytes of 1\.mat\. Give each file once\."):
+        import_affnist([first, second], OUT)
+    assert not OUT.exists()
 
 
 @pytest.mark.parametrize("split", [None, "test", "train"])
@@ -207,21 +274,6 @@ def test_nobody_can_draw_affnist_itself() -> None:
         capsbench.generate("imported-affnist")
 
 
-@settings(max_examples=30)
-@given(variants=st.integers(1, 4), by_digit=st.booleans(), place=st.integers(0, 799), other=st.integers(1, 9))
-def test_labels_are_recognised_if_every_one_is_right(variants: int, by_digit: bool, place: int, other: int) -> None:
-    digits = load_digits("validation", "embedded")
-    source = np.repeat(np.arange(800), variants) if by_digit else np.tile(np.arange(800), variants)
-    labels = digits.labels[source]
-    found = recognise(labels)
-    assert found is not None and found[0] == digits.sha256
-    np.testing.assert_array_equal(found[1], source)
-    wrong: UInt8Array = labels.copy()
-    wrong[place * variants] = (wrong[place * variants] + other) % 10
-    assert recognise(wrong) is None
-    assert recognise(labels[:-1]) is None
-
-
 def cut(batch: ArrayBatch) -> bytes:
     """A file that ends too soon."""
     return write_mat(batch, compressed=True).read_bytes()[:-1000]
@@ -235,6 +287,9 @@ HEADER = b"MATLAB".ljust(124)
     [
         (b"", "it is empty"),
         (b"words\n", "not of MATLAB 5"),
+        (b"PK\x03\x04" + bytes(600), "it is a zip archive; unpack it and import the .mat files in it"),
+        (b"\x1f\x8b\x08" + bytes(600), "it is a gzip file; unpack it"),
+        (b"\n<!DOCTYPE html><html>", "it is a web page"),
         (b"\x89HDF\r\n\x1a\n" + bytes(600), "MATLAB 7.3"),
         (HEADER + b"\x00\x02IM" + bytes(600), "MATLAB 7.3"),
         (HEADER + b"\x00\x01IM", "no variable affNISTdata"),
@@ -311,7 +366,9 @@ def test_a_reader_that_does_not_come_to_an_end_is_ended(
     assert time.monotonic() - begun < 20
 
 
-@pytest.mark.parametrize(("place", "content"), [(-1, b"\x0b"), (0, b"\0\0\0\0\0\0\xf0\x7f")])
+@pytest.mark.parametrize(
+    ("place", "content"), [(-1, b"\x0b"), (0, b"\0\0\0\0\0\0\xf0\x7f"), (3 * 48, b"\xfe\xff\xff\xff")]
+)
 def test_what_a_reader_hands_over_is_checked_again(place: int, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importing.in_child
 

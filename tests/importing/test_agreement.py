@@ -56,9 +56,9 @@ def imported(batch: ArrayBatch, digits: str | None = None) -> DataFile:
     )
     source = np.arange(len(batch.labels), dtype=np.int32)
     source[:] = -1 if digits == "unknown" else source
-    samples = MatSamples(batch.images, batch.labels, batch.transform.astype(np.float64))
+    samples = MatSamples(batch.images, batch.labels, batch.transform.astype(np.float64), source)
     outline = Outline(spec, columns(image_shape=(40, 40), pairs=False, motion="transform", layers=False))
-    return DataFile(write_file(Path("x.h5"), outline, Importing(samples, source), force=True).path)
+    return DataFile(write_file(Path("x.h5"), outline, Importing([samples], source), force=True).path)
 
 
 def found(result: Agreement, name: str) -> FactorComparison:

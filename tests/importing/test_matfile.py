@@ -28,6 +28,7 @@ def fields(**changes: Any) -> dict[str, Any]:
         "label_one_of_n": (np.arange(10)[:, None] == labels).astype(np.uint8),
         "label_int": labels.astype(np.uint8),
         "human_readable_transform": draw.normal(size=(6, COUNT)),
+        "original_id": np.array([[7.0, 1, 2, 3, 60000, 5, 6]]),
     }
     return {name: value for name, value in (whole | changes).items() if value is not None}
 
@@ -62,12 +63,13 @@ def child(path: Path, memory: int = 4 * GIB, seconds: int = 60) -> tuple[dict[st
 
 def test_samples_come_one_a_row_in_the_order_of_the_file() -> None:
     content = fields()
-    images, labels, transform = samples(struct(content))
+    images, labels, transform, ids = samples(struct(content))
     assert labels.tolist() == [3, 1, 4, 1, 5, 9, 0] and labels.dtype == np.uint8
     for index in range(COUNT):
         np.testing.assert_array_equal(images[index], content["image"][:, index])
         np.testing.assert_array_equal(transform[index], content["human_readable_transform"][:, index])
     assert images.dtype == np.uint8 and transform.dtype == np.float64
+    assert ids.tolist() == [7, 1, 2, 3, 60000, 5, 6] and ids.dtype == np.int32
 
 
 @pytest.mark.parametrize("kind", ["u1", "i2", "<f8", ">f8", "<f4"])
@@ -77,14 +79,20 @@ def test_numbers_may_be_of_any_real_type(kind: str) -> None:
         label_int=whole["label_int"].astype(kind),
         label_one_of_n=whole["label_one_of_n"].astype(kind),
         human_readable_transform=np.arange(6 * COUNT).reshape(6, COUNT).astype(kind),
+        original_id=np.arange(1, COUNT + 1)[None].astype(kind),
     )
-    _, labels, transform = samples(struct(content))
+    _, labels, transform, ids = samples(struct(content))
     assert labels.tolist() == [3, 1, 4, 1, 5, 9, 0]
+    assert ids.tolist() == [1, 2, 3, 4, 5, 6, 7]
     assert transform[1].tolist() == [1, 8, 15, 22, 29, 36]
 
 
 def test_labels_need_not_come_a_second_time() -> None:
     assert samples(struct(fields(label_one_of_n=None)))[1].tolist() == [3, 1, 4, 1, 5, 9, 0]
+
+
+def test_a_file_need_not_have_ids() -> None:
+    assert samples(struct(fields(original_id=None)))[3].tolist() == [-1] * COUNT
 
 
 def changed(name: str, place: tuple[int, int], value: float, kind: str = "f8") -> dict[str, Any]:
@@ -122,6 +130,12 @@ def changed(name: str, place: tuple[int, int], value: float, kind: str = "f8") -
         (changed("human_readable_transform", (0, 0), -np.inf), "not finite in float32"),
         (changed("human_readable_transform", (0, 0), 1e39), "not finite in float32"),
         ({"human_readable_transform": np.zeros((5, COUNT))}, "must be 6x7, got 5x7"),
+        (changed("original_id", (0, 2), -1), "original_id has values that are not whole numbers from 0"),
+        (changed("original_id", (0, 2), 1.5), "original_id has values that are not whole"),
+        (changed("original_id", (0, 2), np.nan), "original_id has values that are not whole"),
+        (changed("original_id", (0, 2), 2.0**31), "original_id has values that are not whole"),
+        ({"original_id": np.zeros((1, COUNT + 1))}, "original_id must be 1x7, got 1x8"),
+        ({"original_id": "words"}, "original_id is not an array of real numbers"),
     ],
 )
 def test_what_is_wrong_with_a_field_is_said(changes: dict[str, Any], message: str) -> None:
@@ -166,7 +180,10 @@ def test_the_child_hands_over_transforms_images_and_labels(compressed: bool) -> 
     said, handed = child(Path("x.mat"))
     assert said == {"samples": COUNT}
     assert len(handed) == COUNT * SAMPLE_BYTES
-    expected = [content["human_readable_transform"].T, content["image"].T, content["label_int"].T]
+    expected = [
+        content["human_readable_transform"].T, content["original_id"].astype("<i4"),
+        content["image"].T, content["label_int"].T,
+    ]  # fmt: skip
     assert handed == b"".join(part.tobytes() for part in expected)
 
 
@@ -186,6 +203,7 @@ def test_a_file_that_inflates_beyond_the_limit_is_not_read() -> None:
         image=np.zeros((1600, count), np.uint8),
         label_int=np.zeros((1, count), np.uint8),
         label_one_of_n=None,
+        original_id=None,
         human_readable_transform=np.zeros((6, count)),
     )
     savemat("bomb.mat", {"affNISTdata": blank}, do_compression=True)
