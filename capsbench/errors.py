@@ -26,6 +26,44 @@ from difflib import get_close_matches
 
 LONGEST = 100  # characters of a value that a message repeats
 
+MEANINGS = {
+    "validation": "val valid valset validset dev devel devset development",
+    "train": "training trainset tr",
+    "test": "testing testset t10k te",
+    "trainval": "trainvalid trainvalidation traindev valtrain",
+    "cuda": "gpu gpus nvidia cudagpu",
+    "cpu": "processor host",
+    "padded": "mnist translatedmnist shiftedmnist",
+    "affnist": "affinemnist affmnist rotatedmnist rotmnist mnistrot",
+    "affine": "affnist robustness",
+    "overlap": "multimnist segmentation",
+    "mnist": "padded table1",
+    "smoke": "quick fast tiny debug toy",
+    "small": "default normal",
+    "paper": "full original large big",
+    "capsnet": "caps capsule capsules capsulenet capsulenetwork",
+    "bf16": "bfloat16 amp mixed half",
+    "fp32": "float32 float full",
+    "fused": "triton",
+    "reference": "naive einsum",
+    "github": "md markdown gfm",
+    "latex_booktabs": "latex tex booktabs",
+    "simple": "text txt plain table",
+    "learning_rate": "lr stepsize",
+    "batch_size": "bs minibatch",
+    "epochs": "epoch nepochs numepochs",
+    "iterations": "routing routings numrouting routingiterations iters r",
+    "rotation": "rot angle degrees",
+    "shift": "translation translate jitter",
+}
+"""For some of our names other words of the field, in small letters without signs; they count where our name exists."""
+
+AMBIGUOUS = {"eval", "evaluation", "holdout", "heldout", "traintest", "fp16", "float16", "resnet"}
+"""Words that resemble one of our names and mean something else, or more than one thing."""
+
+CLOSE = 0.65  # of `get_close_matches`: resnet and capsnet have 0.62
+SHORTEST = 4  # letters: shorter words resemble others that mean something else, as gpu resembles cpu
+
 
 def shown(value: object) -> str:
     """A value as a message shows it: of any type, and cut where it is long."""
@@ -40,6 +78,25 @@ def first_line(error: BaseException) -> str:
     """An error in one line: its class and the first line of its message, if it has one."""
     lines = str(error).splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _letters(name: str) -> str:
+    """A name in small letters without signs: ``CNN_Pool`` and ``cnn-pool`` are alike."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _meant(name: str, names: list[str]) -> str | None:
+    """The known name that someone meant; None if that is not clear."""
+    word = _letters(name)
+    meaning = [known for known in names if _letters(known) == word]
+    for one in (word, word.rstrip("0123456789")):  # gpu:0
+        meaning += [known for known in names if one and one in MEANINGS.get(known, "").split()]
+    if meaning:
+        return meaning[0]
+    if word in AMBIGUOUS or len(word) < SHORTEST:
+        return None
+    near = get_close_matches(name, names, n=1, cutoff=CLOSE)
+    return near[0] if near else None
 
 
 class CapsbenchError(Exception):
@@ -65,8 +122,8 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = get_close_matches(shown(name), names, n=1, cutoff=0.5)
-        way_out = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(names) or 'none'}."
+        near = _meant(shown(name), names)
+        way_out = f"Did you mean {near!r}?" if near else f"Known: {', '.join(names) or 'none'}."
         super().__init__(f"No {kind} is called {shown(name)!r}. {way_out}")
         self.kind = kind
         self.name = name

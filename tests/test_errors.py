@@ -2,7 +2,7 @@
 
 import pytest
 
-from capsbench.errors import first_line
+from capsbench.errors import UnknownNameError, first_line
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,45 @@ from capsbench.errors import first_line
 )
 def test_first_line_names_the_class_and_never_fails(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+SPLITS = ("train", "validation", "trainval", "test")
+DEVICES = ("auto", "cpu", "cuda")
+DATA_SETS = ("padded", "affnist", "multimnist", "crowded")
+SUITES = ("mnist", "affine", "overlap", "reconstruction", "crowding", "throughput")
+
+
+@pytest.mark.parametrize(
+    ("names", "words", "meant"),
+    [
+        (SPLITS, "val VAL valid dev validate validation_set", "validation"),
+        (SPLITS, "training Train trainn", "train"),
+        (SPLITS, "testing tset t10k", "test"),
+        (SPLITS, "train+val train_valid Trainval", "trainval"),
+        (DEVICES, "gpu GPU gpu:1 cuda:0 CUDA gpus nvidia", "cuda"),
+        (DATA_SETS, "mnist MNIST", "padded"),
+        (DATA_SETS, "rotated-mnist", "affnist"),
+        (SUITES, "affnist afine", "affine"),
+        (SUITES, "MultiMNIST", "overlap"),
+        (("smoke", "small", "paper"), "full large", "paper"),
+        (("capsnet", "cnn", "cnn-pool", "cnn-pair"), "cnn_pool", "cnn-pool"),
+        (("learning_rate", "batch_size", "epochs"), "lr", "learning_rate"),
+    ],
+)
+def test_words_of_the_field_lead_to_our_names(names: tuple[str, ...], words: str, meant: str) -> None:
+    for word in words.split():
+        assert f"{word!r}. Did you mean {meant!r}?" in str(UnknownNameError("name", word, names))
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (SPLITS, "eval evaluation holdout traintest x"),
+        (DEVICES, "tpu xpu npu mps rocm bpu"),
+        (("capsnet", "cnn", "cnn-pool", "cnn-pair"), "resnet mlp vit"),
+        (("smoke", "paper"), "md"),
+    ],
+)
+def test_what_only_resembles_a_name_leads_to_all_names(names: tuple[str, ...], words: str) -> None:
+    for word in words.split():
+        assert f"{word!r}. Known: {', '.join(sorted(names))}." in str(UnknownNameError("name", word, names))
