@@ -31,6 +31,8 @@ from capsbench.files.header import read_header
 from capsbench.files.layout import Extent
 from capsbench.files.packed import NO_REPAIR, PackedSamples
 from capsbench.spec import IMPORT
+from capsbench.system import memory
+from capsbench.system.disk import NO_MAPS, human_bytes
 
 
 class DataFile(SampleColumns):
@@ -53,7 +55,7 @@ class DataFile(SampleColumns):
         self._header = read_header(path)
         self.spec = self._header.spec
         self.packed = self._header.packed
-        # A packed file is read when it is first needed.
+        # A packed file, and one on a file system that maps nothing, is read when it is first needed.
         self._loaded: dict[str, npt.NDArray[Any]] | None = None if self.packed else self._maps()
         self._recipe: Recipe | None = None
 
@@ -173,7 +175,8 @@ class DataFile(SampleColumns):
         Raises:
             DataFileError: A block is damaged, or the samples do not fit into memory.
         """
-        self._arrays()
+        if self.packed:
+            self._arrays()
 
     def holds(self, block: int) -> bool:
         """Whether a block's bytes have the digest that the file states; without one they are not read."""
@@ -283,25 +286,49 @@ class DataFile(SampleColumns):
 
     def _largest_label(self) -> int:
         """The largest label. For a packed file that is not in memory this reads, and so checks, every block."""
-        if self._loaded is None:
+        if self._loaded is None and self.packed:
             with closing(self.packed_samples.blocks()) as blocks:
                 return max(int(block["labels"].max()) for block in blocks)
-        return int(self.labels.max())
+        labels = self._read(["labels"], 0, len(self)) if self._loaded is None else self._loaded
+        return int(labels["labels"].max())
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Every array, in the order of the digests."""
         if self._loaded is None:
-            self._loaded = self.packed_samples.load()
+            self._loaded = self.packed_samples.load() if self.packed else self._unmapped()
         return self._loaded
 
-    def _maps(self) -> dict[str, npt.NDArray[Any]]:
-        return {name: self._map(self.extents[name]) for name in DTYPES if name in self.extents}
+    def _maps(self) -> dict[str, npt.NDArray[Any]] | None:
+        """Every array as a memory map; None where the system maps no files of this place."""
+        try:
+            return {name: self._map(self.extents[name]) for name in DTYPES if name in self.extents}
+        except OSError as error:
+            if error.errno in NO_MAPS:
+                return None
+            raise DataFileError(f"{self.path} cannot be read: {error.strerror}.") from None
 
     def _map(self, extent: Extent) -> npt.NDArray[Any]:
         try:
             return np.memmap(self.path, extent.dtype, "r", extent.offset, extent.shape)
-        except (OSError, ValueError) as error:  # it was removed or truncated since its header was read
-            raise DataFileError(f"{self.path} cannot be mapped: {error}.") from None
+        except ValueError:  # from numpy
+            raise DataFileError(f"{self.path} was truncated since it was opened.") from None
+
+    def _unmapped(self) -> dict[str, npt.NDArray[Any]]:
+        """Every array, read into memory."""
+        needed = sum(column.sample_bytes for column in self.columns) * len(self)
+        too_large = DataFileError(
+            f"{self.path} cannot be mapped where it is, and memory is too small to read its {human_bytes(needed)}. "
+            "Copy it to a local disk."
+        )
+        if needed > memory.available():
+            raise too_large
+        try:
+            arrays = self.read(0, len(self))
+        except MemoryError:
+            raise too_large from None
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
 
 
 def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto") -> DataFile:

@@ -149,6 +149,7 @@ def _access() -> Any:
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     # HDF5 1.10 and later put checksums on metadata; without them a flipped bit can read as other data.
     access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_file_locking(False, False)  # a lock of ours guards the file; some file systems refuse HDF5's
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # else objects that an exception still refers to keep the file open
     return access
 

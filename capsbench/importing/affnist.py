@@ -30,7 +30,7 @@ from capsbench.files.writing import Written, check_apart, write_file
 from capsbench.importing.matfile import FACTORS, HEADER_BYTES, NO_ID, SAMPLE_BYTES, RefusedError, header_fault
 from capsbench.importing.sources import find_sources
 from capsbench.spec import IMPORTED, SPLITS, DataSpec
-from capsbench.system.disk import storage_errors
+from capsbench.system.disk import NO_MAPS, storage_errors
 from capsbench.system.processes import child_environment, interpreter
 
 VERSION = 1
@@ -289,13 +289,27 @@ def _mapped(mat: Path, handed: IO[bytes], count: Any) -> MatSamples:
     start = 0
     arrays: list[npt.NDArray[Any]] = []
     for dtype, shape in places:
-        arrays.append(np.memmap(handed, dtype, "r", start, shape))
+        arrays.append(_mapped_array(handed, dtype, start, shape))
         start += arrays[-1].nbytes
     transform, ids, images, labels = arrays
     finite = (np.abs(transform) <= np.finfo(np.float32).max).all()
     if labels.max() >= CLASSES or ids.min() < NO_ID or not finite:
         raise _refusal(mat, "its reader did not deliver its samples")
     return MatSamples(images, labels, transform, ids)
+
+
+def _mapped_array(handed: IO[bytes], dtype: str, start: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """An array in a file: a memory map, or read where the file system maps nothing."""
+    try:
+        return np.memmap(handed, dtype, "r", start, shape)
+    except OSError as error:
+        if error.errno not in NO_MAPS:
+            raise
+    array = np.empty(shape, dtype)
+    left = array.data.cast("B")
+    while left and (found := os.preadv(handed.fileno(), [left], start)):
+        left, start = left[found:], start + found
+    return array
 
 
 def _refusal(mat: Path | str, why: str) -> DataFileError:

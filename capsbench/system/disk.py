@@ -5,9 +5,12 @@ import fcntl
 import os
 import shutil
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from uuid import uuid4
 
 from capsbench.errors import StorageError
 
@@ -15,6 +18,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 NOT_SUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 """Errors of file systems that cannot reserve space, or cannot sync a folder."""
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+"""Errors of file systems without locks, such as NFS without its lock daemon and Lustre without the option ``flock``."""
+
+NO_MAPS = (errno.ENODEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EACCES, errno.EPERM, errno.ENOMEM)
+"""Errors of file systems that cannot map a file, and of a process that may not take the addresses for it."""
 
 FLUSH_SECONDS = 0.05
 """Time between two syncs while a file is written: some ten megabytes, so that little is left for the end."""
@@ -168,15 +177,16 @@ def reserve(handle: int, size: int) -> None:
 def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Writes a file that appears complete or not at all: to ``PATH.new``, synced, renamed, the folder synced.
 
-    If two processes write one file, one waits for the other; a file that a killed one left behind is overwritten.
+    If two processes write one file, one waits for the other; a file that a killed one left behind is overwritten. On a
+    file system without locks each process has a temporary file of its own.
 
     Raises:
         StorageError: It could not be written; an older file stays as it is.
     """
     make_folder(path.parent)
-    temporary = path.with_name(path.name + ".new")
     with storage_errors(path, needed=len(content)):
-        with os.fdopen(_open_locked(temporary, wait=True), "wb") as file:
+        temporary, handle = _open_temporary(path)
+        with os.fdopen(handle, "wb") as file:
             try:
                 file.truncate(0)
                 file.write(content)
@@ -189,9 +199,21 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
         sync(path.parent)
 
 
+def _open_temporary(path: Path) -> tuple[Path, int]:
+    """A file to be renamed to a path, and a handle of it for writing, held by this process alone."""
+    shared = path.with_name(path.name + ".new")
+    try:
+        return shared, _open_locked(shared, wait=True)
+    except UnlockableError:
+        own = path.with_name(f"{path.name}.{uuid4().hex[:8]}.new")
+        return own, os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+
 @contextmanager
 def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds ``PATH.lock`` for one process at a time; the lock goes with the process, however it ends.
+
+    On a file system without locks nothing is held, and a warning says so.
 
     Args:
         path: The file that is going to be written.
@@ -206,6 +228,12 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
             handle = _open_locked(name, wait=wait)
         except BlockingIOError:
             raise StorageError(f"Another run is writing {path}. Wait for it, or choose another place.") from None
+        except UnlockableError:
+            _warn_unguarded(path.absolute().parent)
+            handle = None
+    if handle is None:
+        yield
+        return
     try:
         yield
     finally:
@@ -214,16 +242,30 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
         os.close(handle)
 
 
+@cache
+def _warn_unguarded(folder: Path) -> None:
+    """Says once for each folder that a second run there is not noticed."""
+    warnings.warn(
+        f"The file system of {folder} has no locks: nothing guards against a second run there. Run one at a time.",
+        stacklevel=2,
+    )
+
+
+class UnlockableError(OSError):
+    """A file system cannot lock files."""
+
+
 def _open_locked(name: Path, *, wait: bool) -> int:
     """A handle, for writing, of a file that one process at a time holds; the file is made if it is missing.
 
     Raises:
         BlockingIOError: Another process holds it, and ``wait`` is False.
+        UnlockableError: The file system has no locks; the file is removed.
     """
     while True:
         handle = os.open(name, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _flock(handle, name, wait=wait)
             # The process that held it before may have renamed or removed it between our opening and our locking it.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), name.stat()):
@@ -232,3 +274,13 @@ def _open_locked(name: Path, *, wait: bool) -> int:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _flock(handle: int, name: Path, *, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        name.unlink(missing_ok=True)
+        raise UnlockableError(error.errno, error.strerror) from error

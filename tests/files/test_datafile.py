@@ -1,5 +1,6 @@
 """Reading data files: what is ours is read right, and what is not is refused before a byte of data is read."""
 
+import errno
 import json
 import os
 import pickle
@@ -497,10 +498,10 @@ def test_a_file_that_is_cut_after_its_header_was_read_is_refused(monkeypatch: py
     header = read_header(path)
     monkeypatch.setattr("capsbench.files.datafile.read_header", lambda path: header)
     path.write_bytes(path.read_bytes()[:9000])
-    with pytest.raises(DataFileError, match="cannot be mapped"):
+    with pytest.raises(DataFileError, match=r"was truncated since it was opened"):
         DataFile(path)
     path.unlink()
-    with pytest.raises(DataFileError, match="cannot be mapped"):
+    with pytest.raises(DataFileError, match=r"cannot be read: No such file"):
         DataFile(path)
 
 
@@ -619,3 +620,42 @@ def test_a_file_that_is_cut_while_it_is_checked_ends_in_a_line_and_not_the_proce
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "padded.h5 was truncated since it was opened.\n"
+
+
+@pytest.fixture
+def unmappable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system whose files cannot be mapped."""
+
+    def memmap(*arguments: Any) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(np, "memmap", memmap)
+
+
+@pytest.mark.usefixtures("unmappable")
+def test_a_file_that_cannot_be_mapped_is_read() -> None:
+    path = made("multimnist", layers=True)
+    file = open_dataset(path)
+    sampler = recipe("multimnist", layers=True).sampler
+    drawn = sampler.batch(np.arange(COUNT))
+    for name in ("images", "labels", "source", "shift"):
+        np.testing.assert_array_equal(getattr(file, name), getattr(drawn, name))
+    np.testing.assert_array_equal(file.layers([3, 5]), sampler.layers(np.array([3, 5])))
+    with pytest.raises(ValueError, match="read-only"):
+        file.images[0] = 1
+    content = bytearray(path.read_bytes())
+    content[file.extents["images"].offset + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match="damaged in block 0"):
+        open_dataset(path)
+    assert repair_file(path).written == COUNT
+
+
+@pytest.mark.usefixtures("unmappable")
+def test_a_file_that_cannot_be_mapped_and_not_be_held_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = open_dataset(made())  # which checks it block by block
+    monkeypatch.setattr("capsbench.system.memory.available", lambda: 1000)
+    message = r"padded.h5 cannot be mapped where it is, and memory is too small to read its 47.6 kB. Copy it to a local"
+    with pytest.raises(DataFileError, match=message) as told:
+        _ = file.images
+    assert "--force" not in str(told.value)

@@ -1,5 +1,6 @@
 """Files of affNIST made into ours: what was written arrives, and whatever goes wrong ends in one error."""
 
+import errno
 import hashlib
 import os
 import signal
@@ -380,6 +381,15 @@ def test_what_a_reader_hands_over_is_checked_again(place: int, content: bytes, m
     monkeypatch.setattr(importing, "in_child", forged)
     with pytest.raises(DataFileError, match="did not deliver its samples"):
         import_affnist(write_mat(drawn(count=3)), OUT)
+
+
+def test_what_cannot_be_mapped_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def memmap(*arguments: Any) -> None:
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(np, "memmap", memmap)
+    import_affnist(write_mat(drawn(count=800)), OUT)
+    np.testing.assert_array_equal(open_dataset(OUT).images, drawn(count=800).images)
 
 
 def test_a_file_that_changes_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,9 +244,36 @@ def test_a_lock_whose_name_was_removed_by_someone_is_left_quietly() -> None:
 def test_a_lock_that_cannot_be_made_or_had_is_a_storage_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StorageError, match="/proc/x could not be written"), lock(Path("/proc/x")):
         pass
-    monkeypatch.setattr(fcntl, "flock", failing(errno.ENOLCK))
-    with pytest.raises(StorageError, match="No locks available"), lock(Path("x")):
+    monkeypatch.setattr(fcntl, "flock", failing(errno.EIO))
+    with pytest.raises(StorageError, match="Input/output error"), lock(Path("x")):
         pass
+
+
+NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+@pytest.mark.parametrize("wait", [True, False])
+def test_without_locks_a_file_is_written_and_a_warning_says_so_once(
+    number: int, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", failing(number))
+    with pytest.warns(UserWarning, match=f"{Path.cwd()} has no locks: nothing guards against a second run") as told:
+        for name in ("x", "y"):
+            with lock(Path(name), wait=wait):
+                assert names() == []
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("number", NO_LOCKS)
+def test_without_locks_an_atomic_write_is_one(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", failing(number))
+    test_many_writers_of_one_file_never_mix()
+    test_an_atomic_write_leaves_its_content_and_nothing_else()
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(Path, "replace", failing(errno.EIO))
+        write_atomically(Path("x"), b"new")
+    assert names() == ["a", "x"] and Path("x").read_bytes() != b"new"
 
 
 def test_handles_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
