@@ -655,7 +655,7 @@ def test_a_file_that_cannot_be_mapped_is_read() -> None:
 def test_a_file_that_cannot_be_mapped_and_not_be_held_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     file = open_dataset(made())  # which checks it block by block
     monkeypatch.setattr("capsbench.system.memory.available", lambda: 1000)
-    message = r"padded.h5 cannot be mapped where it is, and memory is too small to read its 47.6 kB. Copy it to a local"
+    message = r"padded.h5 cannot be mapped where it is, and memory is too small to read its 47.5 kB. Copy it to a local"
     with pytest.raises(DataFileError, match=message) as told:
         _ = file.images
     assert "--force" not in str(told.value)
