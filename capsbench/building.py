@@ -2,17 +2,19 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError
-from capsbench.registry import load
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError, shown
+from capsbench.registry import load, room
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `capsbench list` needs only the names
     from torch import nn
 
 
 def build(
-    name: str,
+    network: "str | Callable[..., Any]",
     *,
     image_size: int | Sequence[int] = 28,
     classes: int = 10,
@@ -20,17 +22,19 @@ def build(
     preset: str | None = None,
     **parameters: Any,
 ) -> "nn.Module":
-    """Builds a network by name, with fresh weights from torch's default generator.
+    """Builds a network, with fresh weights from torch's default generator.
 
-    The name stands for a class or a function. It is called with those of ``image_size``, ``classes`` and ``pairs`` that
-    its signature takes. It may offer presets, named sets of parameters, in an attribute ``presets``: shipped networks
-    have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"large"`` and ``"released"``.
+    A name stands for a class or a function, which can also be given itself. It is called with those of ``image_size``,
+    ``classes`` and ``pairs`` that its signature takes. It may offer presets, named sets of parameters, in an attribute
+    ``presets``: shipped networks have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"large"`` and
+    ``"released"``.
 
     Example:
         ``build("capsnet", image_size=40, preset="small", iterations=1)``
 
     Args:
-        name: A name from `capsbench.registry.catalog`, ``package.module:attribute`` or ``file.py:attribute``.
+        network: A name from `capsbench.registry.catalog`, ``package.module:attribute`` or ``file.py:attribute``; or a
+            class or a function.
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
         pairs: Whether an image shows two digits.
@@ -42,19 +46,54 @@ def build(
         ParameterError: The network refuses a value, or needs a parameter that was not given.
         UsageError: The name stands for something that does not build a network.
     """
-    factory = load("model", name)
-    if not callable(factory):
+    name = network if isinstance(network, str) else name_of(network)
+    with (room("model", network) if isinstance(network, str) else None) or nullcontext():
+        factory = load("model", network) if isinstance(network, str) else network
+        chosen = {**_preset(name, factory, preset), **parameters}
+        offered = {"image_size": image_size, "classes": classes, "pairs": pairs}
+        model = _call(name, factory, _arguments(name, factory, chosen, offered))
+        return _checked(name, model)
+
+
+def name_of(thing: Any) -> str:
+    """What a class or a function is called, without the functions that it is defined in."""
+    while isinstance(thing, partial):
+        thing = thing.func
+    name: str = getattr(thing, "__qualname__", type(thing).__qualname__)
+    return name.rpartition("<locals>.")[2]
+
+
+def presets_of(name: str, factory: Any) -> Mapping[str, Mapping[str, Any]]:
+    """The presets that a class or a function of a network offers.
+
+    Raises:
+        UsageError: They are no mapping of names to parameters, or it is no class or function.
+    """
+    from torch import nn
+
+    if not callable(factory) or isinstance(factory, nn.Module):
         raise UsageError(f"The model {name!r} should be a class or a function, but it is a {type(factory).__name__}.")
-    chosen = {**_preset(name, factory, preset), **parameters}
-    offered = {"image_size": image_size, "classes": classes, "pairs": pairs}
-    model = _call(name, factory, _arguments(name, factory, chosen, offered))
-    return _checked(name, model)
+    presets: Any = getattr(factory, "presets", {})
+    if not isinstance(presets, Mapping):
+        what = f"but it is {shown(presets)!r} ({type(presets).__name__})"
+        raise UsageError(f"The attribute presets of model {name!r} should map names to parameters, {what}.")
+    for key, parameters in presets.items():
+        if (
+            not isinstance(key, str)
+            or not isinstance(parameters, Mapping)
+            or not all(isinstance(one, str) for one in parameters)
+        ):
+            raise UsageError(
+                f"The preset {shown(key)!r} of model {name!r} should be a mapping of names to values, such as "
+                f"{{'width': 8}}, but it is {shown(parameters)!r} ({type(parameters).__name__})."
+            )
+    return presets
 
 
 def _preset(name: str, factory: Callable[..., Any], preset: str | None) -> Mapping[str, Any]:
+    presets = presets_of(name, factory)
     if preset is None:
         return {}
-    presets: Mapping[str, Mapping[str, Any]] = getattr(factory, "presets", {})
     if preset not in presets:
         raise UnknownNameError(f"preset of model {name!r}", preset, presets)
     return presets[preset]

@@ -5,12 +5,8 @@ has an entry point of the same form in the group ``capsbench.generators``, ``cap
 ``capsbench.suites``; a user's own is named by its place: ``package.module:attribute`` or ``path/to/file.py:attribute``.
 """
 
-import hashlib
 import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -18,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from capsbench.errors import UnknownNameError, UsageError, first_line
+from capsbench.sources.identity import Identity, identity_of_file, identity_of_installed
+from capsbench.sources.room import Noted, Room, room_of
 
 FAMILIES = {"data set": "capsbench.generators", "model": "capsbench.models", "suite": "capsbench.suites"}
 """What a family is called in messages, and the package and entry-point group where it lives."""
@@ -34,10 +32,90 @@ def catalog(family: str) -> dict[str, str]:
 def load(family: str, name: str) -> Any:
     """The object that a name, ``module:attribute`` or ``file.py:attribute`` stands for.
 
+    A file may import what lies beside it; a module is also looked for in the working folder.
+
     Raises:
         UnknownNameError: There is no such name.
         UsageError: The place that the name states does not exist, or cannot be imported.
     """
+    place, attribute = _place(family, name)
+    module = _module(family, place)
+    try:
+        return getattr(module, attribute)
+    except AttributeError:
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise UnknownNameError(f"{family} in {place}", attribute, public) from None
+
+
+def room(family: str, name: str) -> Room | None:
+    """The room that a user's file or module is loaded in: inside it, imports lead where its code expects.
+
+    None for what ships.
+
+    Raises:
+        UsageError: As `load`.
+    """
+    place, _ = _place(family, name)
+    return None if _ships(place) else _room(family, place)
+
+
+def identify(
+    family: str, name: str, *, parameters: Mapping[str, Any] | None = None, trial: Callable[[], object] = lambda: None
+) -> Identity:
+    """What a named object is made of: every file of it that is not an installed package.
+
+    Args:
+        family: One of `FAMILIES`.
+        name: As `load` takes it.
+        parameters: What it is built with; a file that they name is part of it.
+        trial: Builds it, so that the files which it then reads are known.
+
+    Raises:
+        UsageError: As `load`.
+        Exception: Whatever the trial raises.
+    """
+    thing = load(family, name)
+    place, attribute = _place(family, name)
+    if _ships(place):
+        trial()
+        return Identity(name, {})
+    here = _room(family, place)
+    with here.trial() as noted:
+        trial()
+    if not noted.files:
+        return identity_of_installed(name, _module(family, place))
+    shown = f"{Path(place).expanduser().resolve().name}:{attribute}" if place.endswith(".py") else name
+    found = identity_of_file(shown, thing, here, noted, parameters or {})
+    _identified[found.hash] = here, noted
+    return found
+
+
+@contextmanager
+def as_identified(source: str) -> Iterator[None]:
+    """Inside it, code is what it was when it was identified in this process, whatever was edited since.
+
+    Args:
+        source: `capsbench.sources.identity.Identity.hash`.
+
+    Raises:
+        UsageError: Another file that it reads, such as its weights, was changed since.
+    """
+    if source not in _identified:
+        yield
+        return
+    here, noted = _identified[source]
+    changed = here.changed(noted)
+    if changed:
+        raise UsageError(f"{changed[0]} was changed since the run began. Run again.")
+    with here:
+        yield
+
+
+_identified: dict[str, tuple[Room, Noted]] = {}
+
+
+def _place(family: str, name: str) -> tuple[str, str]:
+    """The file or module that a name stands for, and the attribute."""
     if ":" not in name:
         known = catalog(family)
         if name not in known:
@@ -46,29 +124,32 @@ def load(family: str, name: str) -> Any:
     place, _, attribute = name.rpartition(":")
     if not place or (place.startswith(".") and not place.endswith(".py")):
         raise UsageError(f"A {family} is named package.module:attribute or file.py:attribute, got {name!r}.")
-    module = _module_from_file(family, place) if place.endswith(".py") else _module_by_name(family, place)
+    return place, attribute
+
+
+def _ships(place: str) -> bool:
+    return place.partition(".")[0] == "capsbench" and not place.endswith(".py")
+
+
+def _module(family: str, place: str) -> ModuleType:
+    if _ships(place):
+        with _import_errors(family, place):
+            return importlib.import_module(place)
+    here = _room(family, place)
+    with _import_errors(family, place):
+        return here.load()
+
+
+def _room(family: str, place: str) -> Room:
+    if not place.endswith(".py"):
+        return room_of(place)
+    path = Path(place).expanduser().resolve()
+    if not path.is_file():
+        raise UsageError(f"The {family} {place!r} cannot be imported: {path} is not a file.")
     try:
-        return getattr(module, attribute)
-    except AttributeError:
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise UnknownNameError(f"{family} in {place}", attribute, public) from None
-
-
-def source_hash(family: str, name: str) -> str:
-    """SHA-256 of the file that a user's or a plug-in's object is in; empty for what ships with capsbench."""
-    thing = load(family, name)
-    if getattr(thing, "__module__", "").partition(".")[0] == "capsbench":
-        return ""
-    try:
-        file = inspect.getsourcefile(inspect.unwrap(thing))
-    except TypeError:  # nothing that is written in Python
-        return ""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-
-
-def _module_by_name(family: str, name: str) -> ModuleType:
-    with _import_errors(family, name):
-        return importlib.import_module(name)
+        return room_of(path)
+    except OSError as error:
+        raise UsageError(f"The {family} {place!r} cannot be read: {error.strerror}.") from None
 
 
 @contextmanager
@@ -80,28 +161,3 @@ def _import_errors(family: str, place: str) -> Iterator[None]:
         raise UsageError(f"The {family} {place!r} cannot be imported: there is no module {error.name!r}.") from None
     except (Exception, SystemExit) as error:
         raise UsageError(f"The {family} {place!r} cannot be imported: {first_line(error)}") from error
-
-
-def _module_from_file(family: str, place: str) -> ModuleType:
-    path = Path(place).expanduser().resolve()
-    if not path.is_file():
-        raise UsageError(f"The {family} {place!r} cannot be imported: {path} is not a file.")
-    # Two files of one stem must not meet in sys.modules, nor two editions of one file.
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"The {family} {place!r} cannot be read: {error.strerror}.") from None
-    name = f"{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:8]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    specification = importlib.util.spec_from_file_location(name, path)
-    assert specification is not None and specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
-    try:
-        with _import_errors(family, place):
-            specification.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

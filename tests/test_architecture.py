@@ -15,7 +15,7 @@ import capsbench
 ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = [
-    {"errors", "version", "spec"},
+    {"errors", "version", "spec", "sources"},
     {"contracts", "registry", "system"},
     {"parameters", "randomness", "geometry", "statistics", "results", "building"},
     {"data", "conformance", "report"},

@@ -35,6 +35,7 @@ class Bench:
         report: Called with a line now and then.
         progress: Shows how far training is.
         tensorboard: Whether training also logs for TensorBoard.
+        fresh: Whether training begins at its first step, whatever checkpoints there are.
         data: The data sets that were used, by role, for the result.
     """
 
@@ -44,6 +45,7 @@ class Bench:
     report: Say
     progress: ProgressBar = no_bar
     tensorboard: bool = False
+    fresh: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 
     def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
@@ -81,7 +83,9 @@ class Bench:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
             parameters = {**self.cell.parameters, **changes}
-            return build(self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters)
+            return build(
+                self.cell.given or self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters
+            )
 
     def train(
         self,
@@ -107,7 +111,7 @@ class Bench:
         """
         parts = [part for part in (self.cell.name, name) if part]
         log = MetricsLog(
-            self.folder / file_name(self.cell.suite) / f"{'.'.join(parts)}.jsonl",
+            self.folder / self.cell.folder / f"{'.'.join(parts)}.jsonl",
             self.folder.joinpath("tensorboard", *parts) if self.tensorboard else None,
         )
         trainer = Trainer(
@@ -120,6 +124,7 @@ class Bench:
             device=self.cell.device,
             folder=self.folder.joinpath("checkpoints", *parts),
             log=log,
+            fresh=self.fresh,
         )
         with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
             return trainer.run(self.report, progress)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from capsbench.parameters import check_number, check_seed
+from capsbench.sources.identity import Identity
 from capsbench.training.config import TrainConfig
 
 
@@ -73,12 +74,14 @@ class Cell:
         preset: The preset's name, with the settings that were changed.
         model: The model's name as the user gave it.
         label: Its name in tables: the model's name with its changed parameters.
-        source: `capsbench.registry.source_hash` of the model.
+        identity: What the model is made of.
         parameters: All parameters of the model.
         seed: The seed of initial weights, sample order and dropout.
         settings: An instance of the suite's settings.
         digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
         device: ``"cpu"`` or ``"cuda"``.
+        suite_identity: What the suite is made of.
+        given: The class or function that was given in Python instead of a name.
     """
 
     suite: str
@@ -86,25 +89,53 @@ class Cell:
     preset: str
     model: str
     label: str
-    source: str
+    identity: Identity
     parameters: Mapping[str, Any]
     seed: int
     settings: Any
     digits: str
     device: str
+    suite_identity: Identity
+    given: Callable[..., Any] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of the cell, by which a finished cell is found again."""
-        content = {**vars(self), "settings": asdict(self.settings), "parameters": dict(self.parameters)}
-        for name in ("preset", "label"):  # names only; settings and parameters have the content
-            del content[name]
+        content = {
+            "suite": self.suite_identity.name,
+            "version": self.version,
+            "model": self.identity.name,
+            "source": self.source,
+            "parameters": dict(self.parameters),
+            "seed": self.seed,
+            "settings": asdict(self.settings),
+            "digits": self.digits,
+            "device": self.device,
+        }
+        if self.suite_identity.hash:  # a user's own
+            content["suite source"] = self.suite_identity.hash
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def source(self) -> str:
+        """SHA-256 of what the model is made of; empty for one that ships with capsbench."""
+        return self.identity.hash
+
+    @property
+    def made_of(self) -> dict[str, dict[str, str]]:
+        """What the model and the suite are made of, as a result states it; nothing of what ships with capsbench."""
+        both = {"model": dict(self.identity.parts), "suite": dict(self.suite_identity.parts)}
+        return {what: parts for what, parts in both.items() if parts}
 
     @property
     def name(self) -> str:
         """The stem of its files' names: the model's name, the seed and the id."""
-        return f"{file_name(self.model)}-seed{self.seed}-{self.id}"
+        return f"{file_name(self.identity.name)}-seed{self.seed}-{self.id}"
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of its suite's results."""
+        return file_name(self.suite_identity.name)
 
 
 def file_name(name: str) -> str:

@@ -34,6 +34,11 @@ def estimate(cell: Cell, digits: str) -> float | None:
     Raises:
         Exception: Whatever the network raises.
     """
+    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source):
+        return _estimated(cell, digits)
+
+
+def _estimated(cell: Cell, digits: str) -> float | None:
     state = getattr(registry.load("suite", cell.suite), "work", None)
     if state is None:
         return None
@@ -52,7 +57,8 @@ def estimate(cell: Cell, digits: str) -> float | None:
 def _measured(cell: Cell, work: Work) -> tuple[float, float]:
     """Seconds of a training step, and of the prediction of one image."""
     device, settings = cell.device, cell.settings
-    model = build(cell.model, image_size=work.image_size, classes=CLASSES, pairs=work.pairs, **cell.parameters)
+    network = cell.given or cell.model
+    model = build(network, image_size=work.image_size, classes=CLASSES, pairs=work.pairs, **cell.parameters)
     model.to(device)
     batch = _random(settings.batch_size, work, device)
     images = _random(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images

@@ -9,6 +9,7 @@ from time import perf_counter
 from capsbench import registry
 from capsbench.bench.bench import Bench
 from capsbench.bench.cells import Cell
+from capsbench.bench.networks import Given
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.contracts import ProgressBar, Say, no_bar, silent
 from capsbench.errors import CapsbenchError, CellsFailedError, StorageError, first_line
@@ -35,7 +36,7 @@ class Outcome:
 def run(
     suite: str,
     *,
-    models: Sequence[str] = (),
+    models: Given | Sequence[Given] = (),
     preset: str = "small",
     seeds: Sequence[int] = (0,),
     changes: Mapping[str, str] | None = None,
@@ -43,12 +44,13 @@ def run(
     device: str = "auto",
     out: str | Path = "runs",
     tensorboard: bool = False,
+    force: bool = False,
 ) -> list[Result]:
     """Runs a suite; finished cells are not run again.
 
     Args:
         suite: The suite, such as ``"affine"``.
-        models: The networks; by default the suite's own.
+        models: The networks: names, classes or functions; by default the suite's own.
         preset: The protocol: ``"smoke"``, ``"small"``, or ``"paper"`` where the suite has it.
         seeds: One cell each.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a network.
@@ -56,6 +58,7 @@ def run(
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
+        force: Measure finished cells again, from the first step on.
 
     Returns:
         A result for each network and seed.
@@ -76,6 +79,7 @@ def run(
         device=device,
         out=out,
         tensorboard=tensorboard,
+        force=force,
     )
     outcome = run_plan(plan)
     if outcome.failed:
@@ -140,8 +144,9 @@ def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar
 
 def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Result:
     begun = perf_counter()
-    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard)
-    metrics = registry.load("suite", cell.suite)().run(bench)
+    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, fresh=plan.force)
+    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source):
+        metrics = registry.load("suite", cell.suite)().run(bench)
     result = Result(
         suite=cell.suite,
         version=cell.version,
@@ -149,6 +154,7 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         model=cell.model,
         label=cell.label,
         source=cell.source,
+        identity=cell.made_of,
         seed=cell.seed,
         cell=cell.id,
         settings=asdict(cell.settings),

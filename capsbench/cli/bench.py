@@ -1,6 +1,7 @@
 """The command run: plan, train, test, and print the table."""
 
 import json
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out", default="runs", show_default=True, metavar="DIR", help="The folder of results, data and checkpoints."
 )
+@click.option("--force", is_flag=True, help="Measure finished cells again, from the first step on.")
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be run, and estimate the time it takes here.")
 @json_option
@@ -64,6 +66,8 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
         names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
         lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
         click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+        for line in _made_of(plan):
+            click.echo(line, err=as_json)
         if not as_json:
             _say_estimates(plan)
         return
@@ -81,6 +85,14 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
     if outcome.failed:
         cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
+
+
+def _made_of(plan: "Plan") -> Iterator[str]:
+    """What identifies the networks and the suite that do not ship with capsbench, once for each network."""
+    for label, made_of in {cell.label: cell.made_of for cell in plan.cells}.items():
+        for what, parts in made_of.items():
+            yield f"{label}: the {what} is made of"
+            yield from (f"  {part}  {value[:16] if len(value) == 64 else value}" for part, value in parts.items())
 
 
 def _say_estimates(plan: "Plan") -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_origin
@@ -23,7 +23,7 @@ class Result:
         version: The suite's version.
         model: The model's name as the user gave it.
         label: Its name in tables: the model's name with its changed parameters.
-        source: SHA-256 of the model's file; empty for a model that ships with capsbench.
+        source: SHA-256 of what the model is made of; empty for a model that ships with capsbench.
         seed: Of the initial weights, the order of the samples and dropout.
         cell: The cell's identity, see `capsbench.bench.cells.Cell.id`.
         settings: The suite's settings, all of them.
@@ -34,6 +34,8 @@ class Result:
         seconds: Time spent.
         environment: Where it was measured; see `capsbench.system.machine.environment`.
         date: When, UTC, ISO 8601.
+        identity: What the model and the suite are made of, where they do not ship with capsbench: the SHA-256 of each
+            file, and of each piece of code without a file.
     """
 
     suite: str
@@ -52,6 +54,7 @@ class Result:
     seconds: float
     environment: dict[str, Any]
     date: str
+    identity: dict[str, Any] = field(default_factory=dict)
 
 
 def now() -> str:

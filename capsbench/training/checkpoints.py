@@ -81,6 +81,17 @@ class CheckpointFolder:
                 if name not in kept and not name.endswith(ASIDE):
                     path.unlink(missing_ok=True)
 
+    def clear(self) -> None:
+        """Removes every checkpoint.
+
+        Raises:
+            StorageError: One could not be removed.
+        """
+        with storage_errors(self._folder):
+            for path in self._paths():
+                _digest_path(path).unlink(missing_ok=True)
+                path.unlink()
+
     def newest_first(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         """Every checkpoint, the newest first, with its content; None stands for a damaged one.
 

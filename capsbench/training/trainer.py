@@ -42,6 +42,7 @@ class Trainer:
         device: ``"cpu"`` or ``"cuda"``.
         folder: Folder of the checkpoints; training goes on from the newest undamaged one. None saves none.
         log: Gets a row at each validation.
+        fresh: Whether checkpoints that are there already are removed instead.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Trainer:
         device: str = "cpu",
         folder: Path | None = None,
         log: MetricsLog | None = None,
+        fresh: bool = False,
     ) -> None:
         watched = dict(watch or {})
         if "test" in {one.spec.split for one in (data, validation, *watched.values())}:
@@ -70,6 +72,7 @@ class Trainer:
         self._seed = seed
         self._device = device
         self._checkpoints = CheckpointFolder(folder) if folder else None
+        self._fresh = fresh
         self._log = log or MetricsLog()
         self._samples = len(data) // config.epochs
         self._epoch_steps = math.ceil(self._samples / config.batch_size)
@@ -249,6 +252,8 @@ class Trainer:
         folder = self._checkpoints
         if folder is None:
             return
+        if self._fresh:
+            folder.clear()
         for path, content in folder.newest_first():
             if content is None or content.get("identity") != self._identity:
                 # Left there, it would count as newer than the checkpoints that this run is going to write.

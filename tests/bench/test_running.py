@@ -358,3 +358,62 @@ def test_a_bench_builds_the_cells_model_and_what_differs_from_it(tmp_path: Path)
     assert first.cell.parameters["iterations"] == 2
     with pytest.raises(UnknownNameError, match="Did you mean 'iterations'"):
         first.model(28, iteration=1)
+
+
+def test_an_edit_beside_the_networks_file_is_measured_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        LINEAR.replace("image_size**2", "image_size**2 // STRIDE**2") + "\nfrom sides import STRIDE\n"
+    )
+    name, made = f"{tmp_path}/mine.py:Linear", []
+    for stride in (1, 2):
+        (tmp_path / "sides.py").write_text(f"STRIDE = {stride}\n")
+        made.append(plan(tmp_path, models=[name]).cells[0])
+    assert made[0].id != made[1].id
+    assert made[1].made_of["model"].keys() == {"mine.py", "sides.py"}
+
+
+def test_a_class_is_measured_as_it_is(tmp_path: Path) -> None:
+    def network(factor: float) -> Any:
+        space: dict[str, Any] = {"__name__": "__main__"}  # as in a notebook
+        exec(LINEAR.replace("images.flatten(1)", f"{factor} * images.flatten(1)"), space)
+        return space["Linear"]
+
+    made = plan(tmp_path, models=[network(1), network(2), "cnn-pool"])
+    assert [cell.label for cell in made.cells] == ["Linear", "Linear", "cnn-pool"]
+    assert len({cell.id for cell in made.cells}) == 3
+    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
+    (result,) = run("affine", models=network(1), **options)
+    assert (result.model, result.cell) == ("Linear", made.cells[0].id)
+    assert result.identity == {"model": {"code of Linear": made.cells[0].identity.parts["code of Linear"]}}
+    assert plan(tmp_path, models=[network(1)]).finished(made.cells[0]) == result
+    with pytest.raises(UsageError, match="a name, a class or a function, got 3"):
+        plan(tmp_path, models=[3])
+    with pytest.raises(UsageError, match="should be a class or a function, but it is a Linear"):
+        plan(tmp_path, models=[torch.nn.Linear(1, 1)])
+
+
+def test_an_edited_suite_is_measured_again(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"preset": "smoke", "models": ["cnn-pool"], "device": "cpu", "out": tmp_path}
+    made = []
+    for answer in (42, 43):
+        (tmp_path / "suite.py").write_text(SUITE.replace("42", str(answer)))
+        (result,) = run_plan(plan_run(f"{tmp_path}/suite.py:Blind", **options)).results
+        assert result.metrics == {"answer": answer} and result.identity["suite"].keys() == {"suite.py"}
+        made.append(result.cell)
+    assert made[0] != made[1]
+
+
+def test_force_measures_again_from_the_first_step_on(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear])
+    (before,) = run_plan(made).results
+    lines: list[str] = []
+    (after,) = run_plan(plan(tmp_path, models=[linear], force=True), lines.append).results
+    assert after.cell == before.cell and after.metrics["history"] == before.metrics["history"]
+    assert after.seconds != before.seconds and not any("finished before" in one or "going on" in one for one in lines)
+
+
+def test_a_run_measures_what_was_planned_whatever_is_edited_since(tmp_path: Path, linear: str) -> None:
+    made = plan(tmp_path, models=[linear])
+    path = Path(linear.partition(":")[0])
+    path.write_text(path.read_text().replace("image_size**2, classes", "image_size**2, 2 * classes"))
+    assert not run_plan(made).failed  # with 20 scores it would
