@@ -24,7 +24,8 @@ test-minimum: $(MINIMUM)/installed ## the whole suite with the oldest versions t
 	$(MINIMUM)/bin/python $(TESTS) -W ignore::DeprecationWarning  # of old releases beside newer ones that they need
 
 faults: $(VENV)/installed-test ## the fault campaigns in full: kills, failing disks, damaged and hostile files, any spec
-	$(BIN)/python -m pytest tests/faults tests/generators/test_specs.py --campaign
+	$(BIN)/python -m pytest tests/faults tests/generators/test_specs.py tests/models/routing/test_kernels.py \
+		tests/training/test_trainer.py::test_kills_leave_no_trace --campaign
 
 check: $(VENV)/installed-dev ## lint, format, types, links, documents in step with the code
 	$(BIN)/ruff check

@@ -5,9 +5,11 @@ A suite takes them from this file: ``f"{KNOWN}:Oracle"``.
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -15,6 +17,10 @@ from torch import Tensor
 
 from capsbench.contracts import Output, TensorBatch, UInt8Array
 from capsbench.data.streaming import stream
+from capsbench.models.capsnet import CapsNet
+from capsbench.models.cnn import CNN
+from capsbench.models.cnn_pair import PairCNN
+from capsbench.models.cnn_pool import PoolCNN
 
 KNOWN = Path(__file__)
 
@@ -49,6 +55,21 @@ SHOWN: Mapping[tuple[int, int], Sequence[tuple[str, str, Mapping[str, Any]]]] = 
     ],
 }
 """Size of the images to the data sets of that size that smoke presets show: split, name and parameters."""
+
+
+@contextmanager
+def tiny_networks() -> Iterator[None]:
+    """Makes the shipped networks' presets ``small`` a tenth of their size: suites are tested, not what they measure."""
+    tiny: Mapping[Any, Mapping[str, Any]] = {
+        CapsNet: {"channels": 8, "types": 2, "decoder": (32, 64)},
+        CNN: {"channels": (8, 8, 8), "hidden": (32, 16)},
+        PoolCNN: {"channels": (4, 8), "hidden": (32,)},
+        PairCNN: {"channels": (8, 8, 16), "hidden": (32, 16)},
+    }
+    with ExitStack() as stack:
+        for network, fewer in tiny.items():
+            stack.enter_context(patch.dict(network.presets, small=network.presets["small"] | fewer))
+        yield
 
 
 @dataclass(frozen=True)

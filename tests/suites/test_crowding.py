@@ -15,7 +15,7 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.crowding import KINDS, RANDOM_NAMING, SPACINGS, Crowding, CrowdingSettings
 
-from .known_networks import KNOWN
+from .known_networks import KNOWN, tiny_networks
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("crowding")
     names = {name: f"{KNOWN}:{name}" for name in ("Oracle", "Crowded", "Edge", "Passing", "Guess")}
     models = [*names.values(), "cnn-pool", "capsnet"]
-    outcome = run_plan(
-        plan_run("crowding", models=models, preset="smoke", digits="embedded", device="cpu", out=folder / "runs")
-    )
+    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": folder / "runs"}
+    with tiny_networks():
+        plan = plan_run("crowding", models=models, **options)
+        outcome = run_plan(plan)
     assert not outcome.failed, outcome.failed
     return dict(zip([*names, "cnn-pool", "capsnet"], outcome.results, strict=True))
 

@@ -16,6 +16,8 @@ from capsbench.registry import catalog, load
 from capsbench.training.config import Trained
 from capsbench.training.trainer import Trainer
 
+from .known_networks import tiny_networks
+
 SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
 CASES = [*((suite, {}) for suite in SUITES), ("overlap", {"trained_on": "singles"})]
 CLASS_MEANS = {"overlap", "reconstruction"}  # what is drawn is compared with means of digits themselves
@@ -61,8 +63,9 @@ def test_what_trains_and_selects_shows_no_test_digit(
     monkeypatch.setattr("capsbench.bench.bench.Trainer", Watched)
     monkeypatch.setattr(Bench, "digits_of", digits_of)
     options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path}
-    plan = plan_run(suite, models=["capsnet"], changes=changes, **options)
-    outcome = run_plan(type(plan)(plan.cells[:1], plan.folder, plan.digits))
+    with tiny_networks():
+        plan = plan_run(suite, models=["capsnet"], changes=changes, **options)
+        outcome = run_plan(type(plan)(plan.cells[:1], plan.folder, plan.digits))
     assert not outcome.failed, outcome.failed
 
     seen = [[digits_shown(data) for data in training] for training in given]

@@ -1,6 +1,7 @@
 """The suite of plain MNIST: its protocol, and networks whose results are known beforehand."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -14,16 +15,17 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.mnist import FORMS, MNIST, SELECTIONS, TABLE_1, MNISTSettings
 
-from .known_networks import KNOWN
+from .known_networks import KNOWN, tiny_networks
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     folder = tmp_path_factory.mktemp("mnist")
     models = [*(f"{KNOWN}:{name}" for name in ("Oracle", "Guess", "Passing")), "cnn", "capsnet"]
-    outcome = run_plan(
-        plan_run("mnist", models=models, preset="smoke", digits="embedded", device="cpu", out=folder / "runs")
-    )
+    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": folder / "runs"}
+    with tiny_networks():
+        plan = plan_run("mnist", models=models, **options)
+        outcome = run_plan(plan)
     assert not outcome.failed, outcome.failed
     return {result.label.rpartition(":")[2]: result for result in outcome.results}
 
@@ -64,7 +66,7 @@ def test_the_networks_are_the_rows_of_table_1_in_its_order(results: dict[str, Re
 def test_a_decoder_is_there_where_the_row_says_so(results: dict[str, Result]) -> None:
     parameters = [results[label].metrics["parameters"] for label in list(results)[4:]]
     assert parameters[0] == parameters[2] < parameters[1] == parameters[3]
-    decoder = 160 * 128 + 128 + 128 * 256 + 256 + 256 * 784 + 784
+    decoder = 160 * 32 + 32 + 32 * 64 + 64 + 64 * 784 + 784
     assert parameters[1] - parameters[0] == decoder
 
 

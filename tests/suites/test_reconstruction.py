@@ -22,13 +22,14 @@ from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
 from capsbench.suites.reconstruction import PAPER, Reconstruction, ReconstructionSettings
 
-from .known_networks import KNOWN
+from .known_networks import KNOWN, tiny_networks
 
 
 def run(folder: Path, *models: str, **changes: str) -> Outcome:
     names = [name if name in ("capsnet", "cnn") else f"{KNOWN}:{name}" for name in models]
     options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": folder / "runs"}
-    return run_plan(plan_run("reconstruction", models=names, changes=changes, **options))
+    with tiny_networks():
+        return run_plan(plan_run("reconstruction", models=names, changes=changes, **options))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def train_and_be_killed(folder: str, steps: int) -> None:
 KILLED = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5, eval_every=4)
 
 
-def test_twenty_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequest, scale: Callable[[int, int], int]) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes below: the sums of two threads are others
     request.addfinalizer(lambda: torch.set_num_threads(threads))
@@ -143,9 +144,9 @@ def test_twenty_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequ
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(
         ["torch._dynamo", "capsbench.training.trainer"]
-    )  # seconds to import: once, not 20 times
+    )  # seconds to import: once, unless a test before has begun the server
     random = np.random.default_rng(0)
-    for _ in range(20):
+    for _ in range(scale(5, 20)):
         process = processes.Process(target=train_and_be_killed, args=(str(tmp_path), int(random.integers(1, 7))))
         process.start()
         process.join()
