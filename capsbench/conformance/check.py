@@ -27,6 +27,7 @@ CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str
     "permutation": (routing_checks.permutation, None),
     "iterations": (routing_checks.iterations, network_checks.iterations),
     "gradients": (routing_checks.gradients, network_checks.gradients),
+    "zeros": (routing_checks.zeros, network_checks.zeros),
     "margin loss": (None, network_checks.margin_loss),
 }
 """The check of a routing function and that of a network, where there is one."""

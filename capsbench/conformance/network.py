@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -78,6 +78,21 @@ def gradients(network: Network) -> str:
     error = sorted(errors)[IMAGES // 2]
     expect_small(error, "gradients of the loss in float32 and float64 differ")
     return f"of the loss, float32 within {error:.1g} of float64"
+
+
+def zeros(network: Network) -> str:
+    """Scores of a black image, and the gradients of its loss, are numbers."""
+    black = network.batch(1)
+    assert black.layers is not None
+    batch = replace(black, images=torch.zeros_like(black.images), layers=torch.zeros_like(black.layers))
+    module = copy.deepcopy(network.module)
+    _answer(module, batch.images)
+    loss: Any = module.loss(module(batch.images), batch)  # type: ignore[operator]  # a method of every model
+    loss.backward()
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            raise FaultError(f"at a black image the gradient of {name} is not a number")
+    return "scores and gradients are numbers at a black image"
 
 
 def margin_loss(network: Network) -> str | None:

@@ -22,6 +22,9 @@ TOLERANCE = 1e-4
 STEP = 1e-5
 """Of finite differences in float64: at the third root of its precision they are best, to some 1e-9."""
 
+SHORT = 1e-25
+"""A length whose square is 0 in float32."""
+
 ITERATIONS = (1, 2, 3, 4)
 IMAGES = 16  # at a time: a layer may route few images in another way than many
 USUAL_ITERATIONS = 3  # the paper's, for checks that need one number, and more than one iteration
@@ -118,6 +121,32 @@ def gradients(routing: Routing) -> str:
     if not all(relative_error(found[name], detached[name]) <= TOLERANCE for name in inputs):
         expect_small(errors[worst], f"gradients of {worst} in float64 and finite differences differ")
     return f"detached (couplings are constants), float32 within {rounding:.1g} of float64"
+
+
+def zeros(routing: Routing) -> str:
+    """Gradients are numbers where input capsules, or all votes for an output capsule, are zero.
+
+    A black patch of an image gives zero capsules. The slope of a square root is infinite at 0, so that the usual way to
+    write squash has a gradient of ``0 * inf`` there.
+    """
+    u, weight = (one.float() for one in _capsules(inputs=6, outputs=3))
+    of_loss = _random(IMAGES, 3, 6, seed=7).float()
+    silent = weight.clone()
+    silent[:, 1] = 0
+    some = u.clone()
+    some[:, ::2] = 0
+    cases = {
+        "all input capsules are zero": (torch.zeros_like(u), weight),
+        "half of the input capsules are zero": (some, weight),
+        "all votes for an output capsule are zero": (u, silent),
+        "all input capsules are too short for their squares": (u * SHORT, weight),
+    }
+    for name, (capsules, matrices) in cases.items():
+        found = _gradients(routing, {"u": capsules, "weight": matrices}, of_loss)
+        for whose, gradient in found.items():
+            if not gradient.isfinite().all():
+                raise FaultError(f"where {name}, the gradient of {whose} is not a number")
+    return f"gradients are numbers in {len(cases)} cases of zero capsules"
 
 
 def expect_small(error: float, what: str) -> None:

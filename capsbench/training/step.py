@@ -28,6 +28,11 @@ def adam(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
     return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
 
 
+def autocast(device: str, precision: str) -> torch.autocast:
+    """Products of matrices in bfloat16 with ``"bf16"``; nothing with ``"fp32"``."""
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+
+
 @contextmanager
 def fast_convolutions(model: nn.Module, *, precision: str, device: str) -> Iterator[None]:
     """On a GPU, cuDNN tries its algorithms for each size and keeps the fastest, and weights get their fastest order.
@@ -90,7 +95,7 @@ class TrainingStep:
             raise TypeError(f"graph must be the size of a batch, or 0; got {graph}")
         self._model = model
         self._optimizer = optimizer
-        self._autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
+        self._autocast = autocast(device, precision)
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._graph = graph
         self._cut = cut

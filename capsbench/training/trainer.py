@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from capsbench.randomness import permutation
 from capsbench.system.timing import finish
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.training.config import Selected, State, TrainConfig, Trained
+from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
-from capsbench.training.step import WARM_UP, TrainingStep, adam, fast_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_convolutions
 
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
 UNTIMED_STEPS = WARM_UP + 1  # the last of them captures a CUDA graph
+LOOKED_AT = 3  # steps, the last of which is that of the loss that is no number
 SAVING_SHARE = 1 / 20  # of the time, at most, goes into checkpoints
 
 
@@ -81,6 +83,7 @@ class Trainer:
         self._scheduler = _scheduler(self._optimizer, config, self._steps)
         self._losses = torch.empty(0, device=device)  # of the steps since the last validation
         self._first_loss = math.nan
+        self._sound: State = {}  # weights that are numbers, to find out why later ones are not
         self._saved_at, self._saving = -math.inf, 0.0
         self._timed_after, self._timed_from = 0, 0.0
         what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
@@ -128,6 +131,7 @@ class Trainer:
         trained = self.trained
         begun = checked = self._timed_from = time.perf_counter()
         done_before = trained.seconds
+        self._sound = self._state()
         self.model.train()
         start = trained.steps - len(self._losses)  # the last validation; a killed run may go on between two
         losses = torch.cat(
@@ -206,7 +210,9 @@ class Trainer:
         wrong = (~losses.isfinite()).nonzero()
         if len(wrong):
             step = start + int(wrong[0]) + 1
-            way_out = self._way_out if step > 1 else "Nothing was learned yet: check the network's forward and loss."
+            way_out = "Nothing was learned yet: check the network's forward and loss."
+            if step > 1:
+                way_out = self._broken_gradient(step) or self._way_out
             raise TrainingError(f"The loss is {float(losses[wrong[0]])} in {self._at(step)}. {way_out}")
         mean = float(losses.mean()) if len(losses) else 0.0
         if mean > DIVERGED * max(1.0, abs(self._first_loss)):
@@ -219,7 +225,26 @@ class Trainer:
 
     @property
     def _way_out(self) -> str:
-        return f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=..."
+        return (
+            f"Try a smaller learning rate than {self._config.learning_rate:g}: --set learning_rate=...; "
+            "and see with `capsbench check` whether all gradients are numbers."
+        )
+
+    def _broken_gradient(self, step: int) -> str | None:
+        """Which gradient was the first that is no number; None if that is not what went wrong."""
+        with suppress(Exception):  # a user's network can fail in any way; the loss stays the error
+            self.model.load_state_dict(self._sound)
+            first = max(step - LOOKED_AT, self.trained.steps - len(self._losses))
+            layers = bool(getattr(self.model, "needs_layers", False))
+            orders = next(self._orders(first, step))
+            data = batches(self._data, orders, self._config.batch_size, device=self._device, layers=layers)
+            found = broken_gradient(self.model, data, autocast(self._device, self._config.precision))
+            if found:
+                return (
+                    f"Before it, {found} was not a number, although the loss was. Keep it finite, for instance by a "
+                    "small number under a root or beside a divisor; `capsbench check` finds such places."
+                )
+        return None
 
     def _state(self) -> State:
         return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}

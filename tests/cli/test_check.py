@@ -16,8 +16,8 @@ def routing(u, weight, iterations, axis=2):
     logits = torch.zeros_like(votes[..., 0])
     for _ in range(iterations):
         s = torch.einsum("bij,bijo->bjo", logits.softmax(dim=axis), votes)
-        square = s.square().sum(dim=-1, keepdim=True)
-        v = s * square.sqrt() / (1 + square)
+        length = s.norm(dim=-1, keepdim=True)
+        v = s * length / (1 + length.square())
         logits = logits + torch.einsum("bijo,bjo->bij", votes, v)
     return v
 
@@ -56,21 +56,21 @@ def test_a_wrong_layer_ends_in_exit_code_5(layer: Path, capsys: pytest.CaptureFi
     assert run_cli("check", f"{layer}:routing", "--set", "axis=1") == 5
     out, err = capsys.readouterr()
     assert "couplings    FAIL      sums over the outputs 0.6" in out
-    assert err == f"Error: {layer}:routing fails 1 of 6 checks: couplings.\n"
+    assert err == f"Error: {layer}:routing fails 1 of 7 checks: couplings.\n"
 
 
 def test_a_layer_that_raises_gets_no_traceback(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("check", f"{layer}:broken") == 5
     out, err = capsys.readouterr()
     assert "RuntimeError: no" in out and "Traceback" not in out + err
-    assert "fails 5 of 6 checks: couplings, batch, permutation, iterations, gradients." in err
+    assert "fails 6 of 7 checks: couplings, batch, permutation, iterations, gradients, zeros." in err
 
 
 def test_json_has_every_finding(layer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("check", f"{layer}:routing", "--set", "axis=1", "--json") == 5
     findings = json.loads(capsys.readouterr().out)
     assert [finding["check"] for finding in findings] == list(CHECKS)
-    assert [finding["passed"] for finding in findings] == [False, True, True, True, True, None]
+    assert [finding["passed"] for finding in findings] == [False, True, True, True, True, True, None]
     assert all(finding["detail"] for finding in findings)
 
 

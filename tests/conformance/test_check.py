@@ -64,7 +64,8 @@ def couple(logits: Tensor, over: int, fault: str) -> Tensor:
 
 def squash(s: Tensor, fault: str) -> Tensor:
     square = s.square().sum(dim=-1, keepdim=True)
-    scale = square.sqrt() / (1 + square)
+    length = square.sqrt() if fault == "a root of zero" else s.norm(dim=-1, keepdim=True)
+    scale = length / (1 + square)
     return s * (scale.detach() if fault == "squash taken as a constant" else scale)
 
 
@@ -79,6 +80,7 @@ FAULTS = {
     "squash taken as a constant": "gradients",
     "no gradient to the matrices": "gradients",
     "gradients of half precision in float32": "gradients",
+    "a root of zero": "zeros",
 }
 
 
@@ -98,6 +100,7 @@ def test_a_finding_says_what_was_found_and_what_was_expected() -> None:
     assert "with iterations 1, 2, 3, 4, the results are those of 3, 3, 3, 3" in found["always three iterations"]
     assert found["one too many"].endswith("those of 2, 3, 4, 5")
     assert found["one too few"].endswith("those of 1, 1, 2, 3")
+    assert found["a root of zero"] == "where all input capsules are zero, the gradient of u is not a number"
     assert "gradients of weight" in found["no gradient to the matrices"]
     assert re.search(r"differ by [\d.]+ of the largest value, expected at most", found["capsules cut by a view"])
 
@@ -226,6 +229,8 @@ class Capsules(nn.Module):
 
     def forward(self, images: Tensor) -> Output:
         features = self.dropout(images.flatten(1) @ self.primary)
+        if self.fault == "a root of the image":
+            features = features / features.square().sum(dim=1, keepdim=True).sqrt().clamp(min=1)
         if self.fault == "the mean of the batch added":
             features = features + features.mean(dim=0)
         if self.fault == "half precision" and features.dtype == torch.float32:
@@ -243,6 +248,7 @@ NETWORK_FAULTS = {
     "softmax over the inputs": ("couplings", "routing"),
     "the mean of the batch added": ("batch", "network"),
     "half precision": ("gradients", "network"),
+    "a root of the image": ("zeros", "network"),
     "no lambda": ("margin loss", "network"),
     "not squared": ("margin loss", "network"),
     "mean over the classes": ("margin loss", "network"),
@@ -299,7 +305,7 @@ def test_the_capsnet_that_ships_passes(options: dict[str, Any]) -> None:
 
 def test_a_network_without_capsules_gets_the_checks_that_make_sense() -> None:
     findings = capsbench.check("cnn", preset="small", image_size=40)
-    assert verdicts(findings) == dict.fromkeys(CHECKS) | {"batch": True, "gradients": True}
+    assert verdicts(findings) == dict.fromkeys(CHECKS) | {"batch": True, "gradients": True, "zeros": True}
     assert detail(findings, "margin loss") == "does not apply: no routing is offered"
 
 
@@ -308,7 +314,11 @@ def test_an_attribute_routing_of_another_meaning_is_no_routing(other: Any) -> No
     class Named(Capsules):
         routing = other
 
-    assert verdicts(capsbench.check(Named())) == dict.fromkeys(CHECKS) | {"batch": True, "gradients": True}
+    assert verdicts(capsbench.check(Named())) == dict.fromkeys(CHECKS) | {
+        "batch": True,
+        "gradients": True,
+        "zeros": True,
+    }
 
 
 def test_checking_twice_says_the_same_and_leaves_the_random_state() -> None:
@@ -384,6 +394,8 @@ def test_the_example_of_the_page_is_right_and_its_fault_is_found(tmp_path: Path)
     assert not failed(capsbench.check(f"{tmp_path}/layer.py:routing"))
     (tmp_path / "wrong.py").write_text(code.replace("softmax(dim=2)", "softmax(dim=1)"))
     assert failed(capsbench.check(f"{tmp_path}/wrong.py:routing")) == ["couplings"]
+    (tmp_path / "root.py").write_text(code.replace("s.norm(dim=-1, keepdim=True)", "s.square().sum(-1, True).sqrt()"))
+    assert failed(capsbench.check(f"{tmp_path}/root.py:routing")) == ["zeros"]
 
 
 def test_the_page_tells_of_every_check() -> None:

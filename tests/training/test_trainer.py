@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +364,20 @@ def test_a_loss_that_is_not_a_number_in_the_first_step_does_not_blame_the_learni
     training, validation = data()
     with pytest.raises(TrainingError, match=r"nan in step 1 of 75 \(epoch 1 of 3\)\. Nothing was learned yet"):
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
+
+
+@pytest.mark.parametrize("learning_rate", [1e-9, 1e-3])
+def test_a_gradient_that_is_no_number_is_named_and_not_the_learning_rate(learning_rate: float) -> None:
+    class Rooted(Net):
+        def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
+            return super().loss(output, batch) + (output.scores * 0).square().sum().sqrt()  # a root of zero
+
+    training, validation = data()
+    config = replace(CONFIG, learning_rate=learning_rate)
+    message = r"nan in step 2 of 75 .* the gradient of pow in test_trainer\.py, line \d+, was not a number"
+    with pytest.raises(TrainingError, match=message) as told:
+        Trainer(Rooted(), training, validation, config, seed=0).run()
+    assert "capsbench check" in str(told.value) and "learning rate" not in str(told.value)
 
 
 def test_weights_that_the_step_before_a_validation_ruined_stop_with_that_step() -> None:
