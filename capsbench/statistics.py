@@ -1,6 +1,8 @@
 """Means over seeds, and intervals that know that variants of one digit are not independent."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +12,20 @@ from capsbench.contracts import FloatArray
 Interval = tuple[float, float]
 LEVEL = 0.95
 RESAMPLES = 2000  # the ends of a 95 % interval then vary by about a fiftieth of its width
+FLIPPED = 30_000  # what the exact distribution of a sum of random signs costs grows with its square: here half a second
 TOGETHER = 10  # resamples at a time, so that they stay in the cache
 
 
-def digit_means(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> FloatArray:
-    """``[digits]`` float64: the share of right answers among each digit's variants, for the digits that occur."""
+def digit_sums(values: npt.NDArray[Any], source: npt.NDArray[np.int32]) -> tuple[FloatArray, FloatArray]:
+    """Two ``[digits]`` float64, for the digits that occur: the sum of the values of each digit's images, and how many.
+
+    Args:
+        values: ``[N]`` numbers or bools.
+        source: ``[N]`` the digit that each image shows.
+    """
     digits, inverse = np.unique(source, return_inverse=True)
-    counts = np.bincount(inverse, minlength=len(digits))
-    return np.asarray(np.bincount(inverse, weights=correct, minlength=len(digits)) / counts)
+    sums = np.bincount(inverse, weights=values, minlength=len(digits))
+    return np.asarray(sums), np.bincount(inverse, minlength=len(digits)).astype(np.float64)
 
 
 def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> Interval:
@@ -25,36 +33,56 @@ def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
 
     Where a digit's variants are all right or all wrong, as where each has one, digits are independent draws of yes or
     no, and the interval is Clopper and Pearson's (1934): a bootstrap of few errors is too narrow, and of none has no
-    width. Elsewhere base digits are resampled.
+    width. Digits of which some have more images than others are as many draws there as Kish (1965) counts. Elsewhere
+    base digits are resampled.
 
     Args:
         correct: ``[N]`` whether each answer was right.
         source: ``[N]`` the digit that each image shows.
     """
-    means = digit_means(correct, source)
-    if not np.isin(means, (0.0, 1.0)).all():
-        return resampled_interval(means)
-    return exact_interval(int(means.sum()), len(means))
+    right, images = digit_sums(correct, source)
+    if ((right > 0) & (right < images)).any():
+        return resampled_interval(right, images)
+    draws = float(images.sum() ** 2 / np.square(images).sum())
+    return exact_interval(draws * float(correct.mean()), draws)
 
 
-def exact_interval(number: int, total: int) -> Interval:
+def exact_interval(number: float, total: float) -> Interval:
     """Clopper and Pearson's (1934) 95 % interval of a share, from ``number`` of ``total`` independent trials."""
     from scipy import special  # takes a quarter of a second to import, and no report needs it
 
     outside = (1 - LEVEL) / 2
-    low = special.betaincinv(number, total - number + 1, outside) if number else 0.0
+    low = special.betaincinv(number, total - number + 1, outside) if number > 0 else 0.0
     high = special.betaincinv(number + 1, total - number, 1 - outside) if number < total else 1.0
     return float(low), float(high)
 
 
-def resampled_interval(values: FloatArray) -> Interval:
-    """The 95 % percentile bootstrap interval of the mean of ``[n]`` independent values; the same at every call."""
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
+def resampled_interval(sums: FloatArray, counts: FloatArray) -> Interval:
+    """The 95 % percentile bootstrap interval of a share, over digits; the same at every call.
+
+    A digit that is drawn brings its images along, as many as it has: so the interval is of the share of all images,
+    not of the mean of the digits' shares, which differ where some digits have more images than others.
+
+    Args:
+        sums: ``[digits]``, what is added up over the images of each digit; or ``[terms, digits]`` for a sum of shares,
+            such as clean accuracy and, negative, accuracy under transformations.
+        counts: The number of those images, of the same shape.
+    """
+    sums, counts = np.atleast_2d(sums), np.atleast_2d(counts)
+    with np.errstate(invalid="ignore"):
+        means = sums / counts
+    if (np.nanmax(means, axis=1) == np.nanmin(means, axis=1)).all():
+        always = float(np.nanmax(means, axis=1).sum())
+        return always, always
     random = np.random.default_rng(0)
-    size = (TOGETHER, len(values))
-    means = [values[random.integers(0, len(values), size)].mean(1) for _ in range(RESAMPLES // TOGETHER)]
-    low, high = np.percentile(np.concatenate(means), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    size = (TOGETHER, sums.shape[1])
+    found = []
+    for _ in range(RESAMPLES // TOGETHER):
+        drawn = random.integers(0, sums.shape[1], size)
+        images = counts[:, drawn].sum(2)
+        some = (images > 0).all(0)  # of very few digits, those drawn may have no image
+        found.append((sums[:, drawn].sum(2)[:, some] / images[:, some]).sum(0))
+    low, high = np.percentile(np.concatenate(found), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
 
@@ -70,13 +98,65 @@ def paired_interval(
         second: ``[N]`` the same of the second model, on the same images.
         source: ``[N]`` the digit that each image shows.
     """
-    return resampled_interval(digit_means(second, source) - digit_means(first, source))
+    return resampled_interval(*digit_sums(_more(first, second), source))
+
+
+def paired_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> float:
+    """The two-sided p of the sign-flip test over base digits, of the answers that `paired_interval` resamples.
+
+    If neither model is better, each digit is as likely to favour one as the other by what it does, all its variants
+    together. With one image a digit this is the exact test of McNemar (1947).
+
+    Args:
+        first: ``[N]`` whether the first model was right on each image.
+        second: ``[N]`` the same of the second model, on the same images.
+        source: ``[N]`` the digit that each image shows.
+    """
+    differences, _ = digit_sums(_more(first, second), source)
+    return sign_flip_p(differences.astype(np.int64))
+
+
+def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
+    """How often whole numbers add up to as much or more, of either sign, if each had its sign by a coin.
+
+    Exact, to twelve digits; of numbers whose sizes add up to more than `FLIPPED`, by the normal distribution.
+
+    Args:
+        differences: ``[n]``.
+    """
+    sizes, numbers = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    total, observed = int((sizes * numbers).sum()), abs(int(differences.sum()))
+    if observed == 0:
+        return 1.0
+    if total > FLIPPED:
+        return math.erfc(observed / math.sqrt(2 * float((sizes**2 * numbers).sum())))
+    chances = np.ones(1)  # of the sum of the sizes whose coin shows heads: 0, 1, ...
+    for size, number in zip(sizes.tolist(), numbers.tolist(), strict=True):
+        apart = np.zeros(size * number + 1)
+        apart[::size] = _heads(number)
+        chances = np.convolve(chances, apart)  # sums of positive numbers: as exact in the tails as in the middle
+    return min(1.0, 2 * float(chances[: (total - observed) // 2 + 1].sum()))
+
+
+def _heads(coins: int) -> FloatArray:
+    """``[coins + 1]``: the chances of 0, 1, ... heads."""
+    middle = coins // 2
+    steps = np.arange(middle, coins)
+    upper = np.cumprod((coins - steps) / (steps + 1))  # beside the chance in the middle, the largest
+    chances = np.concatenate([upper[coins % 2 :][::-1], [1.0], upper])
+    return np.asarray(chances / chances.sum())
+
+
+def _more(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """``[N]``: 1 where the second alone is right, -1 where the first alone is."""
+    return second.astype(np.int8) - first.astype(np.int8)
 
 
 def unpaired_interval(first: tuple[float, Interval], second: tuple[float, Interval]) -> Interval:
     """The interval of second minus first where the two are independent, from the share and interval of each.
 
-    Method 10 of Newcombe (1998), "Interval estimation for the difference between independent proportions".
+    The square-and-add method, which recovers variances from the two intervals (Zou and Donner 2008); with Wilson's
+    intervals it is method 10 of Newcombe (1998), ours are Clopper and Pearson's or resampled.
     """
     (ours, (ours_low, ours_high)), (theirs, (theirs_low, theirs_high)) = first, second
     below = float(np.hypot(theirs - theirs_low, ours_high - ours))
@@ -88,22 +168,3 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean, and the standard deviation of the sample (n - 1), which one value does not have."""
     array = np.asarray(values, np.float64)
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
-
-
-def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """The exact two-sided p of McNemar's test (1947): whether two models are right on the same images equally often.
-
-    Args:
-        first: ``[n]`` whether the first model was right on each image; the images must be independent, so of one
-            variant a digit.
-        second: ``[n]`` the same of the second model.
-    """
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    disagreements = only_first + only_second
-    ways = tail = (
-        1  # of the outcomes of so many coins, those with 0, 1, ... heads; whole numbers, so nothing is rounded
-    )
-    for heads in range(min(only_first, only_second)):
-        ways = ways * (disagreements - heads) // (heads + 1)
-        tail += ways
-    return float(min(1.0, 2 * tail / 2**disagreements))

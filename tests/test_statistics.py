@@ -1,5 +1,7 @@
 """Means by digit, and intervals over them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,41 +9,48 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from capsbench.statistics import (
-    digit_means,
+    FLIPPED,
+    digit_sums,
     exact_interval,
-    mcnemar,
     mean_and_deviation,
     paired_interval,
+    paired_p,
     resampled_interval,
     share_interval,
+    sign_flip_p,
     unpaired_interval,
 )
 
 
-def test_variants_of_one_digit_count_as_one_mean() -> None:
+def ones(values: np.ndarray) -> np.ndarray:
+    return np.ones(len(values))
+
+
+def test_variants_of_one_digit_are_added_up() -> None:
     correct = np.array([True, False, True, True, False])
     source = np.array([7, 7, 3, 3, 9], np.int32)
-    assert digit_means(correct, source).tolist() == [1.0, 0.5, 0.0]  # digits 3, 7, 9
+    right, images = digit_sums(correct, source)  # digits 3, 7, 9
+    assert right.tolist() == [2, 1, 0] and images.tolist() == [2, 2, 1]
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40))
 def test_the_interval_holds_the_mean_of_its_values(values: list[float]) -> None:
-    low, high = resampled_interval(np.array(values))
+    low, high = resampled_interval(np.array(values), np.ones(len(values)))
     assert low - 1e-12 <= np.mean(values) <= high + 1e-12
     assert min(values) - 1e-12 <= low <= high <= max(values) + 1e-12
 
 
 def test_the_interval_is_about_two_standard_errors_wide_on_each_side() -> None:
     values = np.random.default_rng(1).normal(0.5, 0.1, 2000)
-    low, high = resampled_interval(values)
+    low, high = resampled_interval(values, ones(values))
     error = values.std() / np.sqrt(len(values))
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.1)
 
 
 def test_correlated_variants_do_not_narrow_the_interval() -> None:
     digits = np.random.default_rng(2).random(300) < 0.8
-    once = resampled_interval(digit_means(digits, np.arange(300, dtype=np.int32)))
-    eight = resampled_interval(digit_means(np.repeat(digits, 8), np.repeat(np.arange(300, dtype=np.int32), 8)))
+    once = resampled_interval(*digit_sums(digits, np.arange(300, dtype=np.int32)))
+    eight = resampled_interval(*digit_sums(np.repeat(digits, 8), np.repeat(np.arange(300, dtype=np.int32), 8)))
     assert once == pytest.approx(eight)
 
 
@@ -55,22 +64,27 @@ def answers(both: int, only_first: int, only_second: int, neither: int) -> tuple
     return first, np.repeat([True, False, True, False], [both, only_first, only_second, neither])
 
 
+def one_each(first: np.ndarray, second: np.ndarray) -> float:
+    """The p where each image shows a digit of its own, so that it is that of McNemar's exact test."""
+    return paired_p(first, second, np.arange(len(first), dtype=np.int32))
+
+
 def test_mcnemar_worked_by_hand() -> None:
     # Eight disagreements, one for the first: P(0 or 1 of 8 heads) = 9 / 256, twice that for both sides.
-    assert mcnemar(*answers(100, 1, 7, 3)) == pytest.approx(18 / 256)
+    assert one_each(*answers(100, 1, 7, 3)) == pytest.approx(18 / 256)
 
 
 def test_mcnemar_of_agresti_is_as_small_as_in_the_book() -> None:
     # Agresti, Categorical Data Analysis, approval of a prime minister: 150 against 86 changed, z^2 = 17.36.
-    p = mcnemar(*answers(794, 150, 86, 570))
+    p = one_each(*answers(794, 150, 86, 570))
     assert p == pytest.approx(stats.chi2(1).sf((150 - 86 - 1) ** 2 / (150 + 86)), rel=0.15)  # near the exact one
     assert p < 1e-4
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
 def test_mcnemar_is_symmetric_and_blind_to_agreement(only_first: int, only_second: int) -> None:
-    p = mcnemar(*answers(10, only_first, only_second, 5))
-    assert p == mcnemar(*answers(0, only_second, only_first, 900))
+    p = one_each(*answers(10, only_first, only_second, 5))
+    assert p == one_each(*answers(0, only_second, only_first, 900))
     assert 0 < p <= 1 and (p == 1 or only_first != only_second)
 
 
@@ -147,7 +161,7 @@ def test_the_exact_interval_counts_digits_and_not_their_variants() -> None:
 def test_where_variants_of_a_digit_differ_digits_are_resampled() -> None:
     random = np.random.default_rng(3)
     correct, source = random.random(800) < 0.9, np.tile(np.arange(100, dtype=np.int32), 8)
-    assert share_interval(correct, source) == resampled_interval(digit_means(correct, source))
+    assert share_interval(correct, source) == resampled_interval(*digit_sums(correct, source))
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
@@ -157,7 +171,7 @@ def test_exact_interval_and_mcnemar_are_those_of_scipy(first: int, second: int) 
         expected = stats.binomtest(first, total)
         low, high = expected.proportion_ci(0.95, "exact")
         assert exact_interval(first, total) == pytest.approx((low, high), abs=1e-9)
-        assert mcnemar(*answers(3, first, second, 4)) == pytest.approx(expected.pvalue, rel=1e-9)
+        assert one_each(*answers(3, first, second, 4)) == pytest.approx(expected.pvalue, rel=1e-9)
 
 
 def test_the_bootstrap_is_that_of_scipy() -> None:
@@ -165,4 +179,78 @@ def test_the_bootstrap_is_that_of_scipy() -> None:
     expected = stats.bootstrap(
         (values,), np.mean, n_resamples=2000, method="percentile", batch=100, rng=np.random.default_rng(0)
     ).confidence_interval
-    assert resampled_interval(values) == pytest.approx(tuple(expected), abs=1e-12)
+    assert resampled_interval(values, ones(values)) == pytest.approx(tuple(expected), abs=1e-12)
+
+
+def test_of_unequal_digits_the_interval_is_of_the_share_of_all_images() -> None:
+    # A digit with four images, all wrong, and many with one, most right: the mean of the digits' shares is another.
+    images = np.tile([4.0, 1.0, 1.0, 1.0], 100)
+    right = np.tile([0.0, 1.0, 1.0, 0.0], 100)
+    low, high = resampled_interval(right, images)
+    assert low < right.sum() / images.sum() < high < (right / images).mean()
+    assert (low + high) / 2 == pytest.approx(right.sum() / images.sum(), abs=0.003)
+    # The ratio's standard error by the delta method.
+    error = np.sqrt(np.square(right - images * right.sum() / images.sum()).sum()) / images.sum()
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.05)
+
+
+def test_the_interval_of_shares_where_digits_agree_with_themselves_holds_the_share() -> None:
+    source = np.repeat(np.arange(40, dtype=np.int32), np.tile([1, 4], 20))
+    correct = source != 1  # four of a hundred images, one of 40 digits
+    low, high = share_interval(correct, source)
+    assert low < 0.96 < high < 1
+    even, whole = share_interval(np.arange(40) != 1, np.arange(40, dtype=np.int32))
+    assert high - low > whole - even  # uneven digits tell less than as many even ones
+
+
+def test_the_sign_flips_worked_by_hand() -> None:
+    # Of 3, -1, 1 the signs give 5, 3, 3, 1 and their opposites: six of eight are as far from 0 as 3 or further.
+    assert sign_flip_p(np.array([3, -1, 0, 1])) == pytest.approx(6 / 8)
+    assert sign_flip_p(np.array([3, 1, 1])) == pytest.approx(2 / 8)
+    assert sign_flip_p(np.array([0, 0])) == 1
+
+
+@given(st.lists(st.integers(-4, 4), min_size=2, max_size=9))
+def test_the_sign_flips_are_those_of_scipy(differences: list[int]) -> None:
+    expected = stats.permutation_test(
+        (np.array(differences, float),), np.sum, permutation_type="samples", n_resamples=np.inf, vectorized=False
+    )
+    assert sign_flip_p(np.array(differences)) == pytest.approx(expected.pvalue)
+
+
+def test_very_many_sign_flips_are_near_the_exact_ones() -> None:
+    random = np.random.default_rng(0)
+    some = random.integers(-8, 9, 4000)
+    assert np.abs(some).sum() < FLIPPED
+    some[:25] = 8  # a p of about 0.01
+    near = float(2 * stats.norm.sf(abs(some.sum()) / np.sqrt(np.square(some).sum())))
+    assert sign_flip_p(some) == pytest.approx(near, rel=0.05)
+    many = np.tile(some, 4)
+    assert sign_flip_p(many) == pytest.approx(
+        float(2 * stats.norm.sf(abs(many.sum()) / np.sqrt(np.square(many).sum())))
+    )
+
+
+def test_the_tail_of_many_flips_is_not_lost() -> None:
+    for all_one_way in (np.ones(900, np.int64), np.full(900, 3)):
+        assert sign_flip_p(all_one_way) == pytest.approx(2.0**-899, rel=1e-9)
+
+
+def test_variants_that_tell_nothing_new_leave_p_as_it_is() -> None:
+    first, second = correlated(400)
+    once = paired_p(first, second, np.arange(400, dtype=np.int32))
+    assert paired_p(np.tile(first, 8), np.tile(second, 8), np.tile(np.arange(400, dtype=np.int32), 8)) == once
+
+
+def test_of_equal_networks_one_in_twenty_differs_at_five_percent(scale: Callable[[int, int], int]) -> None:
+    # Digits are hard or easy for both, a digit's variants have much in common, and neither network is better.
+    tests, digits, variants = scale(300, 2000), 300, 4
+    random = np.random.default_rng(4)
+    source = np.tile(np.arange(digits, dtype=np.int32), variants)
+    found = []
+    for _ in range(tests):
+        hardness = random.normal(1, 1.5, digits) + random.normal(0, 1, (2, digits))
+        ours, theirs = (np.tile(one, variants) + random.normal(0, 1, digits * variants) > 0 for one in hardness)
+        found.append(paired_p(ours, theirs, source))
+    low, high = stats.binom(tests, 0.05).ppf([0.001, 0.999]) / tests
+    assert low <= np.mean(np.array(found) < 0.05) <= high

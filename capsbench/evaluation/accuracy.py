@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from capsbench.evaluation.predictions import Predictions
 from capsbench.results.answers import Answers
-from capsbench.statistics import Interval, digit_means, resampled_interval, share_interval, unpaired_interval
+from capsbench.statistics import Interval, digit_sums, resampled_interval, share_interval, unpaired_interval
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,15 @@ def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
     if not np.array_equal(np.unique(clean.base), np.unique(transformed.base)):
         return unpaired_gap(clean, transformed)
     share = float(clean.correct.mean() - transformed.correct.mean())
-    paired = digit_means(clean.correct, clean.base) - digit_means(transformed.correct, transformed.base)
-    return {"share": share, "interval": list(resampled_interval(paired))}
+    (right, shown), (still_right, transformed_shown) = (
+        digit_sums(one.correct, one.base) for one in (clean, transformed)
+    )
+    interval = resampled_interval(np.stack([right, -still_right]), np.stack([shown, transformed_shown]))
+    return {"share": share, "interval": list(interval)}
 
 
 def unpaired_gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
-    """Clean minus transformed accuracy of sets that show other digits, with Newcombe's interval."""
+    """Clean minus transformed accuracy of sets that show other digits, with the interval of two independent shares."""
     ours, theirs = accuracy(clean), accuracy(transformed)
     interval = unpaired_interval((theirs.share, theirs.interval), (ours.share, ours.interval))
     return {"share": ours.share - theirs.share, "interval": list(interval)}

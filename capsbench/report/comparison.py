@@ -1,8 +1,8 @@
 """Two results on the same images: how they differ, and whether chance explains it.
 
 A network's right answers are correlated with another's, because some digits are hard for both, and the variants of one
-digit with each other. So differences are paired image by image, their interval resamples base digits, and McNemar's
-test uses one variant of each digit.
+digit with each other. So differences are paired image by image; their interval resamples base digits, and their test
+flips the signs of what base digits, all variants together, say.
 """
 
 import json
@@ -18,7 +18,7 @@ from capsbench.report.groups import by_network
 from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_results
-from capsbench.statistics import Interval, mcnemar, paired_interval
+from capsbench.statistics import Interval, paired_interval, paired_p
 from capsbench.system.disk import kind_of
 
 Place = tuple[str, ...]
@@ -34,7 +34,7 @@ class Difference:
         first: Share of right answers 0..1 of the first.
         second: The same of the second.
         interval: 95 % interval of second minus first, over resampled base digits.
-        p: Of the exact McNemar test over the first variant of each digit.
+        p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's.
         digits: How many base digits there are.
         images: How many images.
     """
@@ -190,10 +190,11 @@ def comparison_table(comparison: Comparison) -> Table:
         for one in comparison.differences
     ]
     return Table(
-        headers=["images", "digits", "number", "A %", "B %", "B - A, points", "McNemar p"],
+        headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p"],
         rows=rows,
         notes=[
-            "B - A with its 95 % interval over resampled base digits; exact McNemar test over one image a digit.",
+            "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
+            "which with one image a digit is McNemar's.",
             "Of many rows some fall below 0.05 by chance.",
         ],
         title=", ".join(
@@ -240,7 +241,7 @@ def _difference(first: Result, second: Result, place: Place) -> Difference:
         first=float(ours.correct.mean()),
         second=float(theirs.correct.mean()),
         interval=paired_interval(ours.correct, theirs.correct, ours.base),
-        p=mcnemar(ours.one_a_digit, theirs.one_a_digit),
+        p=paired_p(ours.correct, theirs.correct, ours.base),
         digits=ours.digits,
         images=len(ours.correct),
     )
@@ -262,7 +263,7 @@ def _paired(first: Result, second: Result, place: Place) -> str:
     except UsageError as error:  # the table is still worth having
         return f"seed {first.seed} not compared ({error})"
     found = _difference(first, second, place)
-    return f"seed {first.seed} {_points(found)} points, McNemar p {found.p:.2g}"
+    return f"seed {first.seed} {_points(found)} points, p {found.p:.2g}"
 
 
 def _points(found: Difference) -> str:

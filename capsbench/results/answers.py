@@ -35,11 +35,6 @@ class Answers:
         """``[N]`` int32: the digit that a sample shows."""
         return (np.arange(len(self.correct)) % self.digits).astype(np.int32)
 
-    @property
-    def one_a_digit(self) -> npt.NDArray[np.bool_]:
-        """``[digits]`` bool: the first variant of each digit, for tests that need independent images."""
-        return self.correct[: self.digits]
-
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types: the answers are bits, most significant first, in base64."""
         return {"digits": self.digits, "answers": base64.b64encode(np.packbits(self.correct).tobytes()).decode()}

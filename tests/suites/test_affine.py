@@ -322,7 +322,7 @@ def test_the_table_tells_paired_differences_and_what_is_near(by_hand: list[Resul
     (table,) = tables(by_hand)
     assert any("79 % affNIST" in note and "66 %" in note for note in table.notes)
     (paired,) = (note for note in table.notes if "paired by image" in note)
-    # Only digit 2 of four tells them apart; McNemar of one disagreement says nothing.
+    # Only digit 2 of four tells them apart; a test of one disagreement says nothing.
     assert paired == (
         "Affine, best validation, capsnet minus cnn-pool, paired by image: "
         "seed 0 +25.0 (+0.0..+75.0) points, McNemar p 1."
