@@ -11,6 +11,7 @@ from capsbench.contracts import FloatArray
 
 Interval = tuple[float, float]
 LEVEL = 0.95
+NORMAL = 1.959964  # standard deviations on each side of the mean that hold 95 % of a normal distribution
 RESAMPLES = 2000  # the ends of a 95 % interval then vary by about a fiftieth of its width
 FLIPPED = 30_000  # what the exact distribution of a sum of random signs costs grows with its square: here half a second
 TOGETHER = 10  # resamples at a time, so that they stay in the cache
@@ -49,7 +50,7 @@ def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
 
 def exact_interval(number: float, total: float) -> Interval:
     """Clopper and Pearson's (1934) 95 % interval of a share, from ``number`` of ``total`` independent trials."""
-    from scipy import special  # takes a quarter of a second to import, and no report needs it
+    from scipy import special  # takes a quarter of a second to import
 
     outside = (1 - LEVEL) / 2
     low = special.betaincinv(number, total - number + 1, outside) if number > 0 else 0.0
@@ -152,6 +153,61 @@ def _more(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> npt.ND
     return second.astype(np.int8) - first.astype(np.int8)
 
 
+def pair_interval(found: FloatArray, pairs: npt.NDArray[np.integer]) -> Interval:
+    """The 95 % interval of a share over pairs of digits, of which each digit is in several, first or second.
+
+    Wilson's (1927) for as many independent draws as have the variance that `pair_error` finds. Where all pairs are
+    found, or none, there is none to be seen; then it is the exact interval of as many pairs as can share no digit.
+
+    Args:
+        found: ``[N]`` 0..1, how much of each pair was found.
+        pairs: ``[N, 2]`` the digits that each image shows.
+    """
+    share, error = float(found.mean()), pair_error(found, pairs)
+    if not error:
+        apart = max(1, len(np.unique(pairs)) // 2)
+        return exact_interval(share * apart, apart)
+    draws, normal = share * (1 - share) / error**2, NORMAL**2
+    middle = (share + normal / (2 * draws)) / (1 + normal / draws)
+    half = NORMAL / (1 + normal / draws) * math.sqrt(error**2 + normal / (4 * draws**2))
+    return middle - half, middle + half
+
+
+def pair_error(values: FloatArray, pairs: npt.NDArray[np.integer]) -> float:
+    """The standard error of a mean over pairs of digits, where pairs that share a digit, in either place, may depend.
+
+    The products of the residuals of all such pairs, added up (Fafchamps and Gubert 2007): the square of the sum of each
+    digit counts them all, those of one and the same two digits twice. It is never taken to be less than what these
+    alone give.
+
+    Args:
+        values: ``[N]``.
+        pairs: ``[N, 2]`` the digits of each.
+    """
+    residuals = np.asarray(values, np.float64) - np.mean(values)
+    digits = np.square(np.bincount(pairs.ravel(), weights=np.repeat(residuals, 2))).sum()
+    ordered = np.sort(pairs.astype(np.int64), axis=1)
+    _, same = np.unique(ordered[:, 0] * (int(pairs.max()) + 1) + ordered[:, 1], return_inverse=True)
+    twice = np.square(np.bincount(same, weights=residuals)).sum()
+    return math.sqrt(max(digits - twice, twice)) / len(values)
+
+
+def paired_by_pair(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], pairs: npt.NDArray[np.integer]
+) -> tuple[Interval, float]:
+    """What `paired_interval` and `paired_p` are, of answers to pairs of digits: both from one standard error.
+
+    Args:
+        first: ``[N]`` whether the first model was right on each image.
+        second: ``[N]`` the same of the second model, on the same images.
+        pairs: ``[N, 2]`` the digits that each image shows.
+    """
+    more = _more(first, second)
+    middle, error = float(more.mean()), pair_error(more.astype(np.float64), pairs)
+    p = math.erfc(abs(middle) / error / math.sqrt(2)) if error else 1.0
+    return (middle - NORMAL * error, middle + NORMAL * error), p
+
+
 def unpaired_interval(first: tuple[float, Interval], second: tuple[float, Interval]) -> Interval:
     """The interval of second minus first where the two are independent, from the share and interval of each.
 
@@ -162,6 +218,27 @@ def unpaired_interval(first: tuple[float, Interval], second: tuple[float, Interv
     below = float(np.hypot(theirs - theirs_low, ours_high - ours))
     above = float(np.hypot(theirs_high - theirs, ours - ours_low))
     return theirs - ours - below, theirs - ours + above
+
+
+def interval_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> Interval:
+    """The 95 % interval of the mean over seeds, which other seeds and other test digits would move.
+
+    The seeds' part is Student's t interval. The test digits are the same for all seeds, so their part, the mean of the
+    seeds' own intervals, does not shrink with the number of seeds. Both are independent; their squares add up.
+
+    Args:
+        values: One for each seed.
+        intervals: The interval of each over test digits.
+    """
+    array, ends = np.asarray(values, np.float64), np.asarray(intervals, np.float64)
+    mean, (below, above) = float(array.mean()), np.abs(ends - array[:, None]).mean(0)
+    if len(array) == 1:
+        return float(ends[0, 0]), float(ends[0, 1])
+    from scipy import special
+
+    student = float(special.stdtrit(len(array) - 1, (1 + LEVEL) / 2))
+    seeds = student * float(array.std(ddof=1)) / math.sqrt(len(array))
+    return mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:

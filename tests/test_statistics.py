@@ -12,7 +12,11 @@ from capsbench.statistics import (
     FLIPPED,
     digit_sums,
     exact_interval,
+    interval_over_seeds,
     mean_and_deviation,
+    pair_error,
+    pair_interval,
+    paired_by_pair,
     paired_interval,
     paired_p,
     resampled_interval,
@@ -254,3 +258,100 @@ def test_of_equal_networks_one_in_twenty_differs_at_five_percent(scale: Callable
         found.append(paired_p(ours, theirs, source))
     low, high = stats.binom(tests, 0.05).ppf([0.001, 0.999]) / tests
     assert low <= np.mean(np.array(found) < 0.05) <= high
+
+
+def loop_error(values: np.ndarray, pairs: np.ndarray) -> float:
+    """The standard error by its definition: the products of all pairs of pairs that share a digit."""
+    residuals = values - values.mean()
+    together = [
+        [bool(set(one.tolist()) & set(other.tolist())) for other in pairs] for one in pairs
+    ]  # a pair shares its digits with itself
+    return float(np.sqrt((np.outer(residuals, residuals) * together).sum()) / len(values))
+
+
+def test_the_error_of_pairs_counts_all_that_share_a_digit() -> None:
+    random = np.random.default_rng(0)
+    hardness = random.normal(0, 1, 12)
+    pairs = np.array([(one, other) for one in range(12) for other in random.permutation(12)[:4] if one != other])
+    pairs = np.concatenate([pairs, pairs[:3, ::-1]])  # the same two digits again
+    values = (hardness[pairs].sum(1) + random.normal(0, 0.5, len(pairs)) > 0).astype(float)
+    assert pair_error(values, pairs) == pytest.approx(loop_error(values, pairs))
+
+
+def test_pairs_without_a_digit_in_common_are_independent() -> None:
+    values = np.array([1.0, 0, 1, 1, 0, 1, 1, 1])
+    pairs = np.arange(16).reshape(8, 2)
+    assert pair_error(values, pairs) == pytest.approx(np.sqrt(values.var() / 8))
+    wilson = stats.binomtest(6, 8).proportion_ci(0.95, "wilson")
+    assert pair_interval(values, pairs) == pytest.approx((wilson.low, wilson.high))
+
+
+def test_pairs_that_are_all_found_have_the_interval_of_half_as_many_digits() -> None:
+    low, high = pair_interval(np.ones(60), np.column_stack([np.arange(60) % 20, (np.arange(60) + 1) % 20]))
+    exact = stats.binomtest(10, 10).proportion_ci(0.95, "exact")
+    assert (low, high) == pytest.approx((exact.low, 1))
+
+
+def drawn_pairs(digits: int, variants: int, random: np.random.Generator) -> np.ndarray:
+    """Pairs as `multimnist` has them: every digit is the first of as many, and the second of any number."""
+    base = np.tile(np.arange(digits), variants)
+    return np.column_stack([base, (base + random.integers(1, digits, len(base))) % digits])
+
+
+def test_an_interval_over_pairs_holds_the_truth_as_often_as_it_says(scale: Callable[[int, int], int]) -> None:
+    # Some digits are easy and some are hard, whichever place they have; a pair is found if both together are easy.
+    tests, digits, variants, easy = scale(600, 4000), 400, 5, 0.8
+    truth = stats.norm.cdf(easy / np.sqrt(2 * 0.7**2 + 1))
+    random = np.random.default_rng(6)
+    held = held_by_first = 0
+    for _ in range(tests):
+        pairs = drawn_pairs(digits, variants, random)
+        found = easy + random.normal(0, 0.7, digits)[pairs].sum(1) + random.normal(0, 1, len(pairs)) > 0
+        low, high = pair_interval(found.astype(float), pairs)
+        held += low < truth < high
+        means = digit_sums(found, pairs[:, 0].astype(np.int32))[0] / variants
+        held_by_first += abs(means.mean() - truth) < 1.96 * means.std() / np.sqrt(digits)
+    slack = 3 * np.sqrt(0.95 * 0.05 / tests)
+    assert 0.94 - slack < held / tests < 0.96 + slack
+    assert held_by_first / tests < 0.92  # as if a digit did not come back as the partner of others
+
+
+def test_of_equal_networks_one_in_twenty_differs_on_pairs(scale: Callable[[int, int], int]) -> None:
+    tests, digits, variants = scale(400, 2000), 400, 5
+    random = np.random.default_rng(7)
+    small = 0
+    for _ in range(tests):
+        pairs = drawn_pairs(digits, variants, random)
+        shared, own = random.normal(0, 0.7, digits), random.normal(0, 0.5, (2, digits))
+        ours, theirs = (1 + (shared + one)[pairs].sum(1) + random.normal(0, 1, len(pairs)) > 0 for one in own)
+        (low, high), p = paired_by_pair(ours, theirs, pairs)
+        assert (p < 0.05) == (low > 0 or high < 0)
+        small += p < 0.05
+    assert 0.04 - 0.025 * (400 / tests) ** 0.5 < small / tests < 0.06 + 0.025 * (400 / tests) ** 0.5
+
+
+def test_equal_answers_to_pairs_do_not_differ() -> None:
+    found = np.array([True, False, True])
+    assert paired_by_pair(found, found, np.array([[0, 1], [1, 2], [2, 0]])) == ((0, 0), 1)
+
+
+def test_the_interval_over_seeds_adds_both_parts() -> None:
+    assert interval_over_seeds([0.5], [(0.4, 0.7)]) == (0.4, 0.7)
+    equal = interval_over_seeds([0.5, 0.5, 0.5], [(0.4, 0.6)] * 3)
+    assert equal == pytest.approx((0.4, 0.6))  # the same test digits: more seeds do not narrow it
+    sure = interval_over_seeds([1.0, 2.0, 6.0], [(1.0, 1.0), (2.0, 2.0), (6.0, 6.0)])
+    assert sure == pytest.approx(stats.t.interval(0.95, 2, loc=3, scale=stats.sem([1, 2, 6])))
+    low, high = interval_over_seeds([1.0, 3.0], [(0.0, 2.0), (2.0, 4.0)])
+    assert high - 2 == pytest.approx(2 - low) == pytest.approx(np.hypot(1, stats.t.ppf(0.975, 1)))
+
+
+def test_the_interval_over_seeds_holds_what_new_seeds_and_digits_would_give(scale: Callable[[int, int], int]) -> None:
+    tests, digits, held = scale(400, 4000), 300, 0
+    random = np.random.default_rng(8)
+    for _ in range(tests):
+        hardness = random.normal(0, 1, digits)
+        answers = [random.normal(0, 0.1) + hardness + random.normal(0, 1, digits) for _ in range(3)]
+        spans = [tuple(one.mean() + np.array([-1.96, 1.96]) * one.std() / np.sqrt(digits)) for one in answers]
+        low, high = interval_over_seeds([float(one.mean()) for one in answers], spans)
+        held += low < 0 < high
+    assert held / tests > 0.94 - 3 * np.sqrt(0.95 * 0.05 / tests)

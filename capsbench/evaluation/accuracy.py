@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from capsbench.evaluation.predictions import Predictions
 from capsbench.results.answers import Answers
@@ -39,12 +38,8 @@ class Accuracy:
 
 
 def accuracy(predictions: Predictions) -> Accuracy:
-    """How often all digits of an image are named right."""
-    return accuracy_of(predictions.correct, predictions.base)
-
-
-def accuracy_of(correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> Accuracy:
-    """The accuracy of ``[N]`` answers, right or wrong, to images of the digits ``base`` ``[N]``."""
+    """How often an image's digit is named right; of pairs see `capsbench.evaluation.pairs.pair_accuracies`."""
+    correct, base = predictions.correct, predictions.base
     interval = share_interval(correct, base)
     return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base))
 

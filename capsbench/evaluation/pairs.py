@@ -11,9 +11,11 @@ import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, UInt8Array
 from capsbench.data.samples import Samples, Subset
-from capsbench.evaluation.accuracy import Accuracy, accuracy_of
+from capsbench.evaluation.accuracy import Accuracy
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.segmentation import SegmentationTally
+from capsbench.results.answers import Answers
+from capsbench.statistics import pair_interval
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,11 +28,22 @@ GIVEN = ("true labels", "found labels", "each layer alone")
 
 
 def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
-    """Of pairs: how often both digits are found (``exact pair``, the paper's), each (``per digit``), at least one."""
-    hits = predictions.hits
-    counts = {"exact pair": hits.all(1), "at least one": hits.any(1)}
-    found = {name: accuracy_of(np.asarray(correct), predictions.base) for name, correct in counts.items()}
-    return {**found, "per digit": accuracy_of(hits.ravel(), np.repeat(predictions.base, 2))}
+    """Of pairs: how often both digits are found (``exact pair``, the paper's), each (``per digit``), at least one.
+
+    Their intervals know that a digit is in several pairs, as the first or as the second.
+    """
+    hits, source = predictions.hits, predictions.source
+    counts = {"exact pair": np.asarray(hits.all(1)), "at least one": np.asarray(hits.any(1))}
+    found = {
+        name: Accuracy(
+            int(right.sum()),
+            len(right),
+            pair_interval(right.astype(np.float64), source),
+            Answers.in_order(right, predictions.base),
+        )
+        for name, right in counts.items()
+    }
+    return {**found, "per digit": Accuracy(int(hits.sum()), hits.size, pair_interval(np.asarray(hits.mean(1)), source))}
 
 
 def measure_reconstructions(

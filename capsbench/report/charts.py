@@ -10,6 +10,8 @@ from typing import Any
 from capsbench.report.figures import COLORS, Figure
 
 Point = tuple[float | str, float]
+Ends = tuple[float, float] | None
+"""The interval of a point's y; None where it is not known."""
 
 MARKERS = "os^DvPX"
 TICK_SPACE = 1 / 15  # of the axis
@@ -23,6 +25,7 @@ class Chart(Figure):
         x_label: What runs along, with its unit.
         y_label: What runs up, with its unit.
         series: The name of each series to its points; where x is text, bars are drawn.
+        intervals: Of series that have them, the interval of each point's y, drawn as a bar.
         log: Whether y is logarithmic.
         from_zero: Whether y begins at 0; where it need not, differences between lines fill the chart.
     """
@@ -30,6 +33,7 @@ class Chart(Figure):
     x_label: str
     y_label: str
     series: Mapping[str, Sequence[Point]] = field(default_factory=dict)
+    intervals: Mapping[str, Sequence[Ends]] = field(default_factory=dict)
     log: bool = False
     from_zero: bool = True
 
@@ -37,9 +41,11 @@ class Chart(Figure):
         return _picture(self)
 
     def _lines(self) -> Iterable[Sequence[Any]]:
-        yield "series", self.x_label, self.y_label
+        yield ("series", self.x_label, self.y_label, *(("low", "high") if self.intervals else ()))
         for label, points in self.series.items():
-            yield from ((label, x, y) for x, y in points)
+            ends = self.intervals.get(label, [None] * len(points) if self.intervals else [])
+            for number, point in enumerate(points):
+                yield (label, *point, *((ends[number] or ("", "")) if ends else ()))
 
 
 def _apart(places: Sequence[Any]) -> bool:
@@ -47,6 +53,12 @@ def _apart(places: Sequence[Any]) -> bool:
     ordered = sorted(places)
     width = (ordered[-1] - ordered[0]) if ordered else 0
     return all(right - left >= width * TICK_SPACE for left, right in pairwise(ordered))
+
+
+def _bars(places: Sequence[Any], points: Sequence[Point], ends: Sequence[Ends]) -> Iterable[tuple[Any, float, float]]:
+    """The place of each bar that is known, and its ends."""
+    drawn = [end for (_, y), end in zip(points, ends, strict=False) if math.isfinite(y)]
+    return ((x, *end) for x, end in zip(places, drawn, strict=False) if end)
 
 
 def _picture(chart: Chart) -> bytes:
@@ -60,12 +72,17 @@ def _picture(chart: Chart) -> bytes:
     bars = any(isinstance(x, str) for x in places)
     for number, (label, points) in enumerate(series.items()):
         color = COLORS[number % len(COLORS)]
+        left: list[Any]
         if bars:
             width = 0.8 / len(series)
             left = [places.index(x) + (number - (len(series) - 1) / 2) * width for x, _ in points]
             axes.bar(left, [y for _, y in points], width, label=label, color=color)
         else:
-            axes.plot(*zip(*points, strict=True), label=label, color=color, marker=MARKERS[number % len(MARKERS)])
+            left = [x for x, _ in points]
+            heights = [y for _, y in points]
+            axes.plot(left, heights, label=label, color=color, marker=MARKERS[number % len(MARKERS)])
+        for x, low, high in _bars(left, chart.series[label], chart.intervals.get(label, ())):
+            axes.plot([x, x], [low, high], color="#555555" if bars else color, linewidth=1)
     if bars:
         axes.set_xticks(range(len(places)), [str(place) for place in places])
     elif _apart(places):

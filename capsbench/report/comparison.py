@@ -12,16 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
 from capsbench.parameters import check_choice
 from capsbench.report.groups import by_network
 from capsbench.report.tables import FORMATS, Table, render_tables
-from capsbench.results.answers import Answers
+from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result, load_results
-from capsbench.statistics import Interval, paired_interval, paired_p
+from capsbench.statistics import Interval, paired_by_pair, paired_interval, paired_p
 from capsbench.system.disk import kind_of
 
 Place = tuple[str, ...]
+PAIRS_NOTE = "Of pairs of digits, interval and p are normal, with the variance over all pairs that share a digit."
 SHOWN = 4  # results that an error names
 
 
@@ -37,6 +41,7 @@ class Difference:
         p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's.
         digits: How many base digits there are.
         images: How many images.
+        pairs: Whether each shows two digits; then interval and p take both for units.
     """
 
     place: Place
@@ -46,6 +51,7 @@ class Difference:
     p: float
     digits: int
     images: int
+    pairs: bool = False
 
     @property
     def difference(self) -> float:
@@ -133,7 +139,9 @@ def compare_results(first: Result, second: Result) -> Comparison:
         raise UsageError(f"{_name(first)} cannot be compared with itself; name two results.")
     _check_comparable(first, second)
     theirs = dict(_kept(second.metrics))
-    common = [place for place, _ in _kept(first.metrics) if place in theirs]
+    common = [
+        place for place, _ in _kept(first.metrics) if place in theirs and _found(first, place) and _found(second, place)
+    ]
     if not common:
         raise DataFileError(
             f"{_name(first)} and {_name(second)} keep no answers to the same images, so there is nothing to pair. "
@@ -195,6 +203,7 @@ def comparison_table(comparison: Comparison) -> Table:
         notes=[
             "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
             "which with one image a digit is McNemar's.",
+            *([PAIRS_NOTE] if any(one.pairs for one in comparison.differences) else []),
             "Of many rows some fall below 0.05 by chance.",
         ],
         title=", ".join(
@@ -220,13 +229,24 @@ def _kept(metrics: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str,
             yield from _kept(value, (*place, str(number)))
 
 
+def _partners_of(result: Result, place: Place) -> Any:
+    """What a result keeps about the second digits of the pairs at a place, or None: it stands above the answers."""
+    found, kept = result.metrics, None
+    for key in place:
+        kept = found.get("partners", kept) if isinstance(found, Mapping) else kept
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return kept
+
+
 def _found(result: Result, place: Place) -> Mapping[str, Any] | None:
-    """The accuracy at a place of a result's metrics, if it keeps its answers."""
+    """The accuracy at a place of a result's metrics, if it keeps its answers, and of pairs who the partners were."""
     found: Any = result.metrics
     for key in place:
         members = {str(number): one for number, one in enumerate(found)} if isinstance(found, list) else found
         found = members.get(key) if isinstance(members, Mapping) else None
-    return found if isinstance(found, Mapping) and "answers" in found else None
+    if not (isinstance(found, Mapping) and "answers" in found):
+        return None
+    return None if place[-1] in PAIR_ANSWERS and _partners_of(result, place) is None else found
 
 
 def _difference(first: Result, second: Result, place: Place) -> Difference:
@@ -236,15 +256,38 @@ def _difference(first: Result, second: Result, place: Place) -> Difference:
             f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
             f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
         )
+    interval, p = _tested(ours, theirs, _pairs(first, place, ours))
     return Difference(
         place=place,
         first=float(ours.correct.mean()),
         second=float(theirs.correct.mean()),
-        interval=paired_interval(ours.correct, theirs.correct, ours.base),
-        p=paired_p(ours.correct, theirs.correct, ours.base),
+        interval=interval,
+        p=p,
         digits=ours.digits,
         images=len(ours.correct),
+        pairs=_partners_of(first, place) is not None,
     )
+
+
+def _tested(ours: Answers, theirs: Answers, pairs: IndexArray | None) -> tuple[Interval, float]:
+    """The interval of the second minus the first, and its p."""
+    if pairs is not None:
+        return paired_by_pair(ours.correct, theirs.correct, pairs)
+    given = ours.correct, theirs.correct, ours.base
+    return paired_interval(*given), paired_p(*given)
+
+
+def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
+    """``[N, 2]``: the digits of each pair; None where images show one digit."""
+    kept = _partners_of(result, place)
+    if kept is None:
+        return None
+    partners = unpacked_partners(kept)
+    if len(partners) != len(answers.correct):
+        raise DataFileError(
+            f"{_name(result)}, at {', '.join(place)}: {len(answers.correct):,} answers to {len(partners):,} pairs."
+        )
+    return np.column_stack([answers.base.astype(np.int64), partners])
 
 
 def _answers(result: Result, place: Place) -> Answers:

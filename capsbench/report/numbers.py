@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from capsbench.results.result import Result
-from capsbench.statistics import mean_and_deviation
+from capsbench.statistics import Interval, interval_over_seeds, mean_and_deviation
+
+BARS = "Bars: 95 % intervals over test digits and, of several, seeds; none: not measured."
+"""What a chart says of the intervals of its points."""
 
 
 def seeds_of(results: Sequence[Result]) -> list[int]:
@@ -39,7 +42,8 @@ def spread(values: Sequence[float], *, digits: int) -> str:
 def error_percent(points: Sequence[Mapping[str, Any]], *, digits: int = 1) -> str:
     """Errors in percent, as `percent` writes shares: 100 minus each share."""
     missing = [
-        {"share": 1 - point["share"], "interval": [1 - end for end in reversed(point["interval"])]} for point in points
+        {"share": 1 - point["share"], "interval": [1 - end for end in reversed(point.get("interval", []))]}
+        for point in points
     ]
     return percent(missing, digits=digits)
 
@@ -49,5 +53,18 @@ def percent(points: Sequence[Mapping[str, Any]], *, digits: int = 1) -> str:
     shares = [100 * point["share"] for point in points]
     if len(points) > 1:
         return spread(shares, digits=digits)
+    if not points[0].get("interval"):
+        return f"{shares[0]:.{digits}f} (interval not measured)"
     low, high = points[0]["interval"]
     return f"{shares[0]:.{digits}f} ({100 * low:.{digits}f}..{100 * high:.{digits}f})"
+
+
+def percent_over_seeds(points: Sequence[Mapping[str, Any]]) -> tuple[float, Interval | None]:
+    """The mean share of several seeds in percent, and its interval over seeds and test digits, if each has one."""
+    shares = [100 * point["share"] for point in points]
+    mean, _ = mean_and_deviation(shares)
+    intervals = [[100 * end for end in point.get("interval") or ()] for point in points]
+    if not all(intervals):
+        return mean, None
+    low, high = interval_over_seeds(shares, [(low, high) for low, high in intervals])
+    return mean, (max(0.0, low), min(100.0, high))

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError
+from capsbench.results.pixels import packed, unpacked
+
+PAIR_ANSWERS = ("exact pair", "at least one")
+"""The accuracies of pairs of digits that keep their answers; a paired test of them needs both digits of each pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,3 +66,23 @@ class Answers:
                 f"The answers to {total:,} images are damaged: they are not {total:,} bits with {correct:,} right ones."
             )
         return cls(bits[:total].astype(np.bool_), digits)
+
+
+def packed_partners(source: npt.NDArray[np.int32]) -> dict[str, Any]:
+    """The second digit of each pair as plain JSON, from ``[N, 2]``; the first is `Answers.base`."""
+    return packed(source[:, 1:].astype("<i4").view(np.uint8))
+
+
+def unpacked_partners(content: Any) -> IndexArray:
+    """``[N]`` int64: what `packed_partners` put into a result.
+
+    Raises:
+        DataFileError: It is damaged.
+    """
+    bytes_of_each = unpacked(content)
+    if bytes_of_each.ndim != 2 or bytes_of_each.shape[1] != 4:
+        raise DataFileError(f"Partners in a result have four bytes each, got the shape {list(bytes_of_each.shape)}.")
+    partners = np.ascontiguousarray(bytes_of_each).view("<i4")[:, 0].astype(np.int64)
+    if partners.min(initial=0) < 0:
+        raise DataFileError("Partners in a result are damaged: a digit has a number below 0.")
+    return partners

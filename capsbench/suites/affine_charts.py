@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from capsbench.report.charts import Chart, Point
+from capsbench.report.charts import Chart, Ends, Point
+from capsbench.report.numbers import BARS, percent_over_seeds
 from capsbench.results.result import Result
 
 REACH = 6  # pixels: how far off the centre digits lie in training, each way
@@ -50,10 +51,12 @@ def affine_charts(networks: Mapping[str, Sequence[Result]]) -> list[Chart]:
 def _factor_chart(name: str, networks: Mapping[str, Sequence[Result]]) -> Chart:
     """The lines of `LINES`, for each network; means over seeds."""
     series: dict[str, list[Point]] = {}
+    intervals: dict[str, list[Ends]] = {}
     for model, cells in networks.items():
         factors = [cell.metrics["factors"] for cell in cells if "factors" in cell.metrics]
         for line, (group, factor) in LINES[name].items():
-            series[f"{model}, {line}"] = _means([one[group][factor] for one in factors])
+            label = f"{model}, {line}"
+            series[label], intervals[label] = _means([one[group][factor] for one in factors])
     shown = {group for group, _ in LINES[name].values()}
     return Chart(
         name=f"affine-{name.replace(' ', '-')}",
@@ -61,24 +64,30 @@ def _factor_chart(name: str, networks: Mapping[str, Sequence[Result]]) -> Chart:
         x_label=AXES[name],
         y_label="accuracy (%)",
         series=series,
+        intervals=intervals,
         note="\n".join(
             [
                 f"{RANGES[name]} The best checkpoint by validation; means over seeds.",
                 *(told for group, told in GROUPS.items() if group in shown),
+                BARS,
             ]
         ),
     )
 
 
-def _means(lines: Sequence[Sequence[Mapping[str, Any]]]) -> list[Point]:
-    """A line over seeds: the same values or bins in each, at their middle, and the mean of the shares in percent."""
-    return [
-        (
-            points[0]["value"] if "value" in points[0] else (points[0]["low"] + points[0]["high"]) / 2,
-            100 * float(np.mean([one["share"] for one in points])),
-        )
-        for points in zip(*lines, strict=True)
-    ]
+def _means(lines: Sequence[Sequence[Mapping[str, Any]]]) -> tuple[list[Point], list[Ends]]:
+    """A line over seeds, of the same values or bins in each: the mean share in percent and its interval.
+
+    A bin's point lies in its middle.
+    """
+    line: list[Point] = []
+    intervals: list[Ends] = []
+    for points in zip(*lines, strict=True):
+        mean, ends = percent_over_seeds(points)
+        first = points[0]
+        line.append((first["value"] if "value" in first else (first["low"] + first["high"]) / 2, mean))
+        intervals.append(ends)
+    return line, intervals
 
 
 def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:

@@ -12,10 +12,10 @@ from capsbench.errors import ParameterError
 from capsbench.evaluation.accuracy import Accuracy, accuracy
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
-from capsbench.report.charts import Chart
+from capsbench.report.charts import Chart, Ends, Point
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import by_network
-from capsbench.report.numbers import few_seeds_note, percent, spread
+from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over_seeds, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 
@@ -144,19 +144,23 @@ class Crowding:
     def charts(self, results: Sequence[Result]) -> list[Chart]:
         """Accuracy, and answers that name a flanker, against the spacing."""
         spacings: Sequence[int] = results[0].settings["spacings"]
-        right: dict[str, list[tuple[int, float]]] = {}
-        named: dict[str, list[tuple[int, float]]] = {}
+        right: dict[str, list[Point]] = {}
+        intervals: dict[str, list[Ends]] = {}
+        named: dict[str, list[Point]] = {}
         for model, cells in by_network(results).items():
             best = [cell.metrics["checkpoints"]["best"] for cell in cells]
-            alone = _mean_percent([one["alone"]["share"] for one in best])
-            right[f"{model}, alone"] = [(spacing, alone) for spacing in spacings]
+            mean, ends = percent_over_seeds([one["alone"] for one in best])
+            right[f"{model}, alone"] = [(spacing, mean) for spacing in spacings]
+            intervals[f"{model}, alone"] = [ends, *[None] * (len(spacings) - 1)]
             for kind in KINDS:
-                right[f"{model}, {kind}"] = [
-                    (spacing, _mean_percent([one[kind][str(spacing)]["share"] for one in best])) for spacing in spacings
-                ]
+                label = f"{model}, {kind}"
+                found = [percent_over_seeds([one[kind][str(spacing)] for one in best]) for spacing in spacings]
+                right[label] = [(spacing, mean) for spacing, (mean, _) in zip(spacings, found, strict=True)]
+                intervals[label] = [ends for _, ends in found]
                 answers = [one["flanker named"][kind] for one in best]
-                named[f"{model}, {kind}"] = [
-                    (spacing, _mean_percent([one[str(spacing)]["of all"] for one in answers])) for spacing in spacings
+                named[label] = [
+                    (spacing, 100 * float(np.mean([one[str(spacing)]["of all"] for one in answers])))
+                    for spacing in spacings
                 ]
         chosen = "The best checkpoint by validation; means over seeds."
         return [
@@ -166,7 +170,8 @@ class Crowding:
                 x_label="spacing (px)",
                 y_label="accuracy (%)",
                 series=right,
-                note=f"{chosen} Alone: without flankers, at no spacing.",
+                intervals=intervals,
+                note=f"{chosen} Alone: without flankers, at no spacing.\n{BARS}",
                 from_zero=False,
             ),
             Chart(
@@ -227,10 +232,6 @@ def _critical_spacing(alone: Accuracy, found: Mapping[int, Accuracy]) -> int | N
             break
         critical = spacing
     return critical
-
-
-def _mean_percent(shares: Sequence[float]) -> float:
-    return 100 * float(np.mean(shares))
 
 
 def _spread_percent(shares: Sequence[float | None]) -> str:

@@ -10,10 +10,10 @@ import numpy as np
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.parameters import check_number
-from capsbench.report.charts import Chart, Point
+from capsbench.report.charts import Chart, Ends, Point
 from capsbench.report.comparison import paired_notes
 from capsbench.report.groups import ReportedValue, at_paper_size, by_network
-from capsbench.report.numbers import error_percent, few_seeds_note, seeds_note
+from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.system.timing import duration
@@ -146,15 +146,13 @@ class MNIST:
         """The test error of each network, and the validation error over training."""
         networks = by_network(results)
         bars: dict[str, list[Point]] = {title: [] for title in SELECTIONS.values()}
+        intervals: dict[str, list[Ends]] = {title: [] for title in SELECTIONS.values()}
         for network, cells in networks.items():
+            label = _short(network, cells).replace(", ", ",\n").replace(" recon", "\nrecon")
             for name, title in SELECTIONS.items():
-                shares = [cell.metrics["checkpoints"][name]["test"]["share"] for cell in cells]
-                bars[title].append(
-                    (
-                        _short(network, cells).replace(", ", ",\n").replace(" recon", "\nrecon"),
-                        100 - 100 * float(np.mean(shares)),
-                    )
-                )
+                right, ends = percent_over_seeds([cell.metrics["checkpoints"][name]["test"] for cell in cells])
+                bars[title].append((label, 100 - right))
+                intervals[title].append(ends and (100 - ends[1], 100 - ends[0]))
         note = seeds_note(results)
         return [
             Chart(
@@ -163,7 +161,8 @@ class MNIST:
                 x_label="network",
                 y_label="test error (%)",
                 series=bars,
-                note=note,
+                intervals=intervals,
+                note=f"{note} {BARS}",
             ),
             Chart(
                 name="mnist-training",

@@ -6,17 +6,20 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
+from capsbench.contracts import FloatArray
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
-from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
-from capsbench.report.comparison import paired_notes
+from capsbench.report.comparison import PAIRS_NOTE, paired_notes
 from capsbench.report.groups import ReportedValue, by_network
-from capsbench.report.numbers import error_percent, few_seeds_note, seeds_note, spread
+from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note, spread
 from capsbench.report.tables import Table
+from capsbench.results.answers import packed_partners
 from capsbench.results.result import Result
+from capsbench.statistics import pair_interval
 
 if TYPE_CHECKING:
     from torch import nn
@@ -128,6 +131,7 @@ class Overlap:
             "parameters": bench.count_parameters(model),
             **trained.metrics(),
             "checkpoints": bench.each_checkpoint(model, trained, SELECTIONS, lambda one: _measure(bench, model, test)),
+            "partners": packed_partners(test.source),
             "references": references(test, bench.digits_of("train").class_means()),
         }
 
@@ -156,11 +160,14 @@ class Overlap:
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
         """The error against the overlap of the ink."""
-        series = {}
+        series, intervals = {}, {}
         for model, cells in by_network(results).items():
             bins = [_best(cell)["by overlap"] for cell in cells]
             names = [name for name in bins[0] if all(one[name]["pairs"] for one in bins)]
-            series[model] = [(name, 100 * float(np.mean([one[name]["error"] for one in bins]))) for name in names]
+            shares = [[{**one[name], "share": one[name]["error"]} for one in bins] for name in names]
+            found = [percent_over_seeds(points) for points in shares]
+            series[model] = [(name, mean) for name, (mean, _) in zip(names, found, strict=True)]
+            intervals[model] = [ends for _, ends in found]
         zero_shot = "Trained on single digits. " if _zero_shot(results) else ""
         return [
             Chart(
@@ -169,7 +176,8 @@ class Overlap:
                 x_label="overlap of ink (%)",
                 y_label="exact-pair error (%)",
                 series=series,
-                note=f"{zero_shot}The best checkpoint by validation. {seeds_note(results)}",
+                intervals=intervals,
+                note=f"{zero_shot}The best checkpoint by validation. {seeds_note(results)}\n{BARS}",
             )
         ]
 
@@ -178,35 +186,47 @@ def _measure(bench: "Bench", model: "nn.Module", test: "DataFile") -> dict[str, 
     answers = bench.predict(model, test)
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
     reconstructions = measure_reconstructions(model, test, answers, device=bench.cell.device)
-    return {**accuracies, "by overlap": _by_overlap(answers, test), **reconstructions}
+    bins = _by_overlap(~answers.correct, answers.source, _overlaps(test))
+    return {**accuracies, "by overlap": bins, **reconstructions}
 
 
-def _by_overlap(answers: Predictions, test: "DataFile") -> dict[str, Any]:
-    """The error of pairs whose ink overlaps by so many percent."""
+def _overlaps(test: "DataFile") -> FloatArray:
+    """``[N]`` percent: how much of the ink of each pair overlaps."""
     sampler = test.recipe().sampler
     parts = [
         sampler.measures(test.batch(np.arange(start, min(start + PART, len(test)))))["overlap of ink (%)"]
         for start in range(0, len(test), PART)
     ]
-    overlap = np.concatenate(parts)
+    return np.concatenate(parts)
+
+
+def _by_overlap(wrong: npt.NDArray[np.bool_], source: npt.NDArray[np.int32], overlap: FloatArray) -> dict[str, Any]:
+    """The error of pairs whose ink overlaps by so many percent, with its interval."""
     found: dict[str, Any] = {}
     for low, high in pairwise(OVERLAPS):
         inside = (overlap >= low) & ((overlap < high) | (high == OVERLAPS[-1]))
-        number = int(inside.sum())
-        wrong = int((~answers.correct[inside]).sum())
-        found[f"{low}-{high}"] = {"pairs": number, "error": wrong / number if number else 0.0}
+        point: dict[str, Any] = {"pairs": int(inside.sum()), "error": 0.0}
+        if inside.any():
+            missed = wrong[inside].astype(np.float64)
+            point |= {"error": float(missed.mean()), "interval": list(pair_interval(missed, source[inside]))}
+        found[f"{low}-{high}"] = point
     return found
 
 
 def _row(model: str, cells: Sequence[Result], name: str) -> list[Any]:
     """A checkpoint of a network: means over seeds."""
     reached = [cell.metrics["checkpoints"][name] for cell in cells]
-    wrong = [
-        error_percent([point[metric] for point in reached]) for metric in ("exact pair", "per digit", "at least one")
-    ]
+    metrics = ("exact pair", "per digit", "at least one")
+    wrong = [error_percent([_known(cell, name, metric) for cell in cells]) for metric in metrics]
     parts = [_taken_apart([point["segmentation"].get(given) for point in reached]) for given in _SHOWN]
     epoch = spread([point["epoch"] for point in reached], digits=0)
     return [model, cells[0].metrics["parameters"], len(cells), SELECTIONS[name], epoch, *wrong, *parts]
+
+
+def _known(cell: Result, name: str, metric: str) -> Mapping[str, Any]:
+    """An accuracy; an earlier edition took the first digits alone for units, so that its intervals are left out."""
+    point: Mapping[str, Any] = cell.metrics["checkpoints"][name][metric]
+    return point if "partners" in cell.metrics else {"share": point["share"]}
 
 
 _SHOWN = ("true labels", "found labels")  # the columns; each layer alone is a row
@@ -219,7 +239,8 @@ def _notes(results: Sequence[Result]) -> list[str]:
         "true labels and of what was found. In brackets: references.",
     ]
     places = {"exact pairs found, best validation": ("checkpoints", "best", "exact pair")}
-    notes += paired_notes(results, places)
+    notes += (paired := paired_notes(results, places))
+    notes += [PAIRS_NOTE] if paired else []
     networks = by_network(results)
     absent = [f"{model} {_absent_note(cells)}" for model, cells in networks.items() if _best(cells[0])["absent"]]
     if absent:
@@ -264,7 +285,7 @@ def _best(cell: Result) -> Mapping[str, Any]:
 def _pair_error(results: Sequence[Result], model: str) -> str | None:
     """A network's error after training on pairs, beside the paper's; None where it was not measured."""
     cells = [result for result in results if result.label == model and not _zero_shot([result])]
-    return error_percent([_best(cell)["exact pair"] for cell in cells]) if cells else None
+    return error_percent([_known(cell, "best", "exact pair") for cell in cells]) if cells else None
 
 
 def _taken_apart(scores: Sequence[Mapping[str, float] | None]) -> str:

@@ -17,6 +17,7 @@ from capsbench.report.groups import by_network
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
 from capsbench.report.tables import Table
+from capsbench.results.answers import packed_partners
 from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
 
@@ -121,7 +122,10 @@ class Reconstruction:
         for model, cells in by_network(results).items():
             single, pairs = ([cell.metrics[part] for cell in cells] for part in ("single", "pairs"))
             right = percent([one["accuracy"] for one in single])
-            exact = percent([one["exact pair"] for one in pairs])
+            # Earlier editions took the first digits alone for units.
+            exact = percent(
+                [one["exact pair"] if "partners" in one else {"share": one["exact pair"]["share"]} for one in pairs]
+            )
             drawn = _fidelities([one["reconstruction"] for one in single])
             rows.append([model, len(cells), single[0]["parameters"], right, *drawn, pairs[0]["parameters"], exact])
             without += [] if single[0]["moved"] else [model]
@@ -202,6 +206,7 @@ def _pairs(bench: "Bench", model: "nn.Module", validation: "Samples") -> dict[st
         "epoch": best.epoch,
         "validation": best.accuracy,
         **{name: one.to_dict() for name, one in pair_accuracies(answers).items()},
+        "partners": packed_partners(answers.source),
         "shown": _shown_pairs(model, test, answers, np.random.default_rng(settings.data_seed), device),
         **trained.metrics(),
     }

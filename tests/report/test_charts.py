@@ -102,6 +102,27 @@ def test_text_along_the_axis_makes_bars(tmp_path: Path) -> None:
     assert numbers.read_text().splitlines()[1:] == ["ours,mnist,2", "ours,affine,4", "paper,affine,2"]
 
 
+def test_intervals_are_drawn_and_told(tmp_path: Path) -> None:
+    series: dict[str, list[tuple[float | str, float]]] = {"one": [(1, 5), (2, 5), (3, 5), (5, 5)], "two": [(1, 0)]}
+    intervals = {"one": [(1.0, 9.0), None, (3.0, 7.0), None]}
+    path, numbers = chart(series=series, intervals=intervals).save(tmp_path)
+    assert numbers.read_text().splitlines() == [
+        "series,along,up,low,high", "one,1,5,1.0,9.0", "one,2,5,,", "one,3,5,3.0,7.0", "one,5,5,,", "two,1,0,,",
+    ]  # fmt: skip
+    lines = painted(pixels(path), 0)
+    tall = lines.sum(0)  # of each column
+    columns = np.flatnonzero(lines.any(0))
+    third = columns.min() + (columns.max() - columns.min()) // 4
+    assert tall[:third].max() / tall[third:].max() == pytest.approx(2, rel=0.1)  # 8 and 4 high
+
+
+def test_bars_have_intervals_too(tmp_path: Path) -> None:
+    series: dict[str, list[tuple[float | str, float]]] = {"ours": [("mnist", 2), ("affine", 4)]}
+    shown = chart(series=series, intervals={"ours": [(1.0, 3.0), (3.0, 5.0)]}).save(tmp_path)[0]
+    grey = (abs(pixels(shown) - 0x55) <= 2).all(-1)
+    assert (grey.sum(0) > 80).sum() >= 2  # a line over each bar
+
+
 def test_a_note_stands_below(tmp_path: Path) -> None:
     series = {"one": [(1, 1), (2, 2)]}
     bottoms = []

@@ -11,8 +11,9 @@ from scipy import stats
 import capsbench
 from capsbench.errors import DataFileError, UsageError
 from capsbench.report.comparison import compare, compare_results, comparison_table, paired_notes
-from capsbench.results.answers import Answers
+from capsbench.results.answers import Answers, packed_partners
 from capsbench.results.result import Result, save_result
+from capsbench.statistics import pair_error
 
 AFFINE = ("checkpoints", "best", "affine")
 
@@ -229,6 +230,7 @@ def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
                         "p": 0.5,
                         "digits": 4,
                         "images": 4,
+                        "pairs": False,
                     }
                 ],
             }
@@ -272,3 +274,34 @@ def test_results_without_a_test_in_common_are_refused() -> None:
     moved = replace(other, data={"training": other.data["training"], "elsewhere": other.data["affine"]})
     with pytest.raises(UsageError, match="no test data in common, but affine and elsewhere"):
         compare_results(one, moved)
+
+
+def of_pairs(model: str, correct: list[int], partners: list[int]) -> Result:
+    found = {"checkpoints": {"best": {"exact pair": point(correct, 4)}}}
+    source = np.column_stack([np.arange(len(correct)) % 4, partners]).astype(np.int32)
+    return result(model, correct, metrics={**found, "partners": packed_partners(source)})
+
+
+def test_of_pairs_both_digits_are_the_units() -> None:
+    ours, theirs = [1, 0, 0, 1, 1, 0, 1, 0], [1, 1, 0, 1, 1, 1, 1, 1]
+    partners = [1, 2, 3, 0, 2, 1, 1, 1]  # digit 1 is in all three that only the second found
+    made = compare_results(of_pairs("cnn", ours, partners), of_pairs("capsnet", theirs, partners))
+    (found,) = made.differences
+    differences = np.array(theirs, float) - ours
+    error = pair_error(differences, np.column_stack([np.arange(8) % 4, partners]))
+    assert found.pairs and found.interval == pytest.approx((0.375 - 1.96 * error, 0.375 + 1.96 * error), abs=1e-4)
+    assert found.p == pytest.approx(2 * stats.norm.sf(0.375 / error))
+    assert any("share a digit" in note for note in comparison_table(made).notes)
+
+
+def test_pairs_without_known_partners_are_not_compared() -> None:
+    ours, theirs = (of_pairs(name, [1, 0, 1, 0], [1, 2, 3, 0]) for name in ("cnn", "capsnet"))
+    del theirs.metrics["partners"]
+    with pytest.raises(DataFileError, match="keep no answers"):
+        compare_results(ours, theirs)
+    with pytest.raises(DataFileError, match="keep no answers"):
+        compare_results(theirs, ours)
+    short = of_pairs("capsnet", [1, 0, 1, 0], [1, 2, 3, 0])
+    short.metrics["partners"] = packed_partners(np.zeros((3, 2), np.int32))
+    with pytest.raises(DataFileError, match="4 answers to 3 pairs"):
+        compare_results(short, ours)

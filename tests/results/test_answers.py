@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capsbench.errors import DataFileError
-from capsbench.results.answers import Answers
+from capsbench.results.answers import Answers, packed_partners, unpacked_partners
+from capsbench.results.pixels import packed
 
 
 def test_the_bits_of_ten_answers_by_hand() -> None:
@@ -70,3 +71,18 @@ def test_damaged_answers_are_refused(damage: dict[str, Any]) -> None:
     assert Answers.from_dict(right).correct.sum() == 2
     with pytest.raises(DataFileError, match=r"(?i)answers"):
         Answers.from_dict(right | damage)
+
+
+def test_partners_come_back_through_json() -> None:
+    source = np.array([[0, 9], [1, 70_000], [2, 0]], np.int32)
+    kept = json.loads(json.dumps(packed_partners(source)))
+    assert unpacked_partners(kept).tolist() == [9, 70_000, 0]
+
+
+def test_damaged_partners_are_refused() -> None:
+    with pytest.raises(DataFileError, match="four bytes each"):
+        unpacked_partners(packed(np.zeros((3, 2), np.uint8)))
+    with pytest.raises(DataFileError, match="below 0"):
+        unpacked_partners(packed(np.full((3, 4), 255, np.uint8)))
+    with pytest.raises(DataFileError, match="missing"):
+        unpacked_partners("AAAA")

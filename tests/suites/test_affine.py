@@ -324,8 +324,7 @@ def test_the_table_tells_paired_differences_and_what_is_near(by_hand: list[Resul
     (paired,) = (note for note in table.notes if "paired by image" in note)
     # Only digit 2 of four tells them apart; a test of one disagreement says nothing.
     assert paired == (
-        "Affine, best validation, capsnet minus cnn-pool, paired by image: "
-        "seed 0 +25.0 (+0.0..+75.0) points, p 1."
+        "Affine, best validation, capsnet minus cnn-pool, paired by image: seed 0 +25.0 (+0.0..+75.0) points, p 1."
     )
     (near,) = (note for note in table.notes if "of the centre" in note)
     assert near.endswith("within 6.5 pixels of the centre (training: 6): cnn-pool 60.0 ± 14.1, capsnet 90.0.")
