@@ -117,6 +117,15 @@ def paired_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source
     return sign_flip_p(differences.astype(np.int64))
 
 
+def holm(chances: Sequence[float]) -> list[float]:
+    """Each p of several tests, corrected so that any at all falls below 0.05 by chance in 5 %: Holm's (1979) method."""
+    order = np.argsort(chances, kind="stable")
+    larger = np.asarray(chances, np.float64)[order] * np.arange(len(chances), 0, -1)
+    corrected = np.empty(len(chances))
+    corrected[order] = np.minimum(np.maximum.accumulate(larger), 1.0)
+    return [float(one) for one in corrected]
+
+
 def sign_flip_p(differences: npt.NDArray[np.int64]) -> float:
     """How often whole numbers add up to as much or more, of either sign, if each had its sign by a coin.
 

@@ -12,6 +12,7 @@ from capsbench.statistics import (
     FLIPPED,
     digit_sums,
     exact_interval,
+    holm,
     interval_over_seeds,
     mean_and_deviation,
     pair_error,
@@ -355,3 +356,10 @@ def test_the_interval_over_seeds_holds_what_new_seeds_and_digits_would_give(scal
         low, high = interval_over_seeds([float(one.mean()) for one in answers], spans)
         held += low < 0 < high
     assert held / tests > 0.94 - 3 * np.sqrt(0.95 * 0.05 / tests)
+
+
+def test_holm_worked_by_hand() -> None:
+    # Of four: 0.01 times 4, 0.015 times 3, 0.04 times 2 and 0.3; none less than one before it.
+    assert holm([0.3, 0.01, 0.04, 0.015]) == pytest.approx([0.3, 0.04, 0.08, 0.045])
+    assert holm([0.6, 0.01, 0.02]) == pytest.approx([0.6, 0.03, 0.04])
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []

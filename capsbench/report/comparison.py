@@ -1,66 +1,31 @@
-"""Two results on the same images: how they differ, and whether chance explains it.
-
-A network's right answers are correlated with another's, because some digits are hard for both, and the variants of one
-digit with each other. So differences are paired image by image; their interval resamples base digits, and their test
-flips the signs of what base digits, all variants together, say.
-"""
+"""Two results or folders of them: which are partners, and how they differ, in tables of their own."""
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
 from capsbench.parameters import check_choice
-from capsbench.report.groups import by_network
+from capsbench.report.differences import (
+    PAIRS_NOTE,
+    Difference,
+    check_comparable,
+    decimals_of,
+    difference_at,
+    found_at,
+    kept_places,
+    name_of,
+    points_of,
+)
 from capsbench.report.tables import FORMATS, Table, render_tables
-from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result, load_results
-from capsbench.statistics import Interval, paired_by_pair, paired_interval, paired_p
+from capsbench.statistics import holm
 from capsbench.system.disk import kind_of
 
-Place = tuple[str, ...]
-PAIRS_NOTE = "Of pairs of digits, interval and p are normal, with the variance over all pairs that share a digit."
 SHOWN = 4  # results that an error names
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """How two networks differ on one set of images.
-
-    Attributes:
-        place: Where it stands in the metrics of both, such as ``("checkpoints", "best", "affine")``.
-        first: Share of right answers 0..1 of the first.
-        second: The same of the second.
-        interval: 95 % interval of second minus first, over resampled base digits.
-        p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's.
-        digits: How many base digits there are.
-        images: How many images.
-        pairs: Whether each shows two digits; then interval and p take both for units.
-    """
-
-    place: Place
-    first: float
-    second: float
-    interval: Interval
-    p: float
-    digits: int
-    images: int
-    pairs: bool = False
-
-    @property
-    def difference(self) -> float:
-        """Second minus first."""
-        return self.second - self.first
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {**vars(self), "place": list(self.place), "interval": list(self.interval), "difference": self.difference}
 
 
 @dataclass(frozen=True)
@@ -136,39 +101,20 @@ def compare_results(first: Result, second: Result) -> Comparison:
         DataFileError: They keep no answers at the same place, or what they keep is damaged.
     """
     if first == second:
-        raise UsageError(f"{_name(first)} cannot be compared with itself; name two results.")
-    _check_comparable(first, second)
-    theirs = dict(_kept(second.metrics))
+        raise UsageError(f"{name_of(first)} cannot be compared with itself; name two results.")
+    check_comparable(first, second)
+    theirs = dict(kept_places(second.metrics))
     common = [
-        place for place, _ in _kept(first.metrics) if place in theirs and _found(first, place) and _found(second, place)
+        place
+        for place, _ in kept_places(first.metrics)
+        if place in theirs and found_at(first, place) and found_at(second, place)
     ]
     if not common:
         raise DataFileError(
-            f"{_name(first)} and {_name(second)} keep no answers to the same images, so there is nothing to pair. "
+            f"{name_of(first)} and {name_of(second)} keep no answers to the same images, so there is nothing to pair. "
             "Earlier versions of the suites kept none; run both again."
         )
-    return Comparison(first, second, [_difference(first, second, place) for place in common])
-
-
-def paired_notes(results: Sequence[Result], places: Mapping[str, Place]) -> list[str]:
-    """Sentences for a table of one suite: how its networks differ from the first, on the same images, seed by seed.
-
-    Args:
-        results: Of one suite and preset.
-        places: What a sentence calls it -> where in the metrics the answers are kept; what is missing is left out.
-
-    Returns:
-        A sentence for each place and each network but the first: "affine, best: capsnet minus cnn-pool ...".
-    """
-    (baseline, ours), *others = by_network(results).items()
-    notes = []
-    for title, place in places.items():
-        for network, theirs in others:
-            partners = [(one, other) for one in ours for other in theirs if one.seed == other.seed]
-            by_seed = [text for one, other in partners if (text := _paired(one, other, place))]
-            if by_seed:
-                notes.append(f"{title}, {network} minus {baseline}, paired by image: {'; '.join(by_seed)}.")
-    return notes
+    return Comparison(first, second, [difference_at(first, second, place) for place in common])
 
 
 def render_comparisons(found: Comparisons, style: str = "simple") -> str:
@@ -190,21 +136,22 @@ def comparison_table(comparison: Comparison) -> Table:
             ", ".join(one.place),
             one.digits,
             one.images,
-            f"{100 * one.first:.{_decimals(one)}f}",
-            f"{100 * one.second:.{_decimals(one)}f}",
-            _points(one),
+            f"{100 * one.first:.{decimals_of(one)}f}",
+            f"{100 * one.second:.{decimals_of(one)}f}",
+            points_of(one),
             f"{one.p:.2g}",
+            f"{corrected:.2g}",
         ]
-        for one in comparison.differences
+        for one, corrected in zip(comparison.differences, holm([one.p for one in comparison.differences]), strict=True)
     ]
     return Table(
-        headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p"],
+        headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p", "p, Holm"],
         rows=rows,
         notes=[
             "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
             "which with one image a digit is McNemar's.",
             *([PAIRS_NOTE] if any(one.pairs for one in comparison.differences) else []),
-            "Of many rows some fall below 0.05 by chance.",
+            "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",
         ],
         title=", ".join(
             [
@@ -215,153 +162,6 @@ def comparison_table(comparison: Comparison) -> Table:
             ]
         ),
     )
-
-
-def _kept(metrics: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """Every accuracy in a result's metrics that keeps its answers, with its place."""
-    if isinstance(metrics, Mapping):
-        if "answers" in metrics:
-            yield place, metrics
-        for key, value in metrics.items():
-            yield from _kept(value, (*place, str(key)))
-    elif isinstance(metrics, list):
-        for number, value in enumerate(metrics):
-            yield from _kept(value, (*place, str(number)))
-
-
-def _partners_of(result: Result, place: Place) -> Any:
-    """What a result keeps about the second digits of the pairs at a place, or None: it stands above the answers."""
-    found, kept = result.metrics, None
-    for key in place:
-        kept = found.get("partners", kept) if isinstance(found, Mapping) else kept
-        found = found[int(key)] if isinstance(found, list) else found[key]
-    return kept
-
-
-def _found(result: Result, place: Place) -> Mapping[str, Any] | None:
-    """The accuracy at a place of a result's metrics, if it keeps its answers, and of pairs who the partners were."""
-    found: Any = result.metrics
-    for key in place:
-        members = {str(number): one for number, one in enumerate(found)} if isinstance(found, list) else found
-        found = members.get(key) if isinstance(members, Mapping) else None
-    if not (isinstance(found, Mapping) and "answers" in found):
-        return None
-    return None if place[-1] in PAIR_ANSWERS and _partners_of(result, place) is None else found
-
-
-def _difference(first: Result, second: Result, place: Place) -> Difference:
-    ours, theirs = _answers(first, place), _answers(second, place)
-    if (len(ours.correct), ours.digits) != (len(theirs.correct), theirs.digits):
-        raise DataFileError(
-            f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
-            f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
-        )
-    interval, p = _tested(ours, theirs, _pairs(first, place, ours))
-    return Difference(
-        place=place,
-        first=float(ours.correct.mean()),
-        second=float(theirs.correct.mean()),
-        interval=interval,
-        p=p,
-        digits=ours.digits,
-        images=len(ours.correct),
-        pairs=_partners_of(first, place) is not None,
-    )
-
-
-def _tested(ours: Answers, theirs: Answers, pairs: IndexArray | None) -> tuple[Interval, float]:
-    """The interval of the second minus the first, and its p."""
-    if pairs is not None:
-        return paired_by_pair(ours.correct, theirs.correct, pairs)
-    given = ours.correct, theirs.correct, ours.base
-    return paired_interval(*given), paired_p(*given)
-
-
-def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
-    """``[N, 2]``: the digits of each pair; None where images show one digit."""
-    kept = _partners_of(result, place)
-    if kept is None:
-        return None
-    partners = unpacked_partners(kept)
-    if len(partners) != len(answers.correct):
-        raise DataFileError(
-            f"{_name(result)}, at {', '.join(place)}: {len(answers.correct):,} answers to {len(partners):,} pairs."
-        )
-    return np.column_stack([answers.base.astype(np.int64), partners])
-
-
-def _answers(result: Result, place: Place) -> Answers:
-    try:
-        return Answers.from_dict(_found(result, place) or {})
-    except DataFileError as error:
-        raise DataFileError(f"{_name(result)}, at {', '.join(place)}: {error}") from None
-
-
-def _paired(first: Result, second: Result, place: Place) -> str:
-    """``seed 0 +3.1 (1.9..4.2) points, p 0.001``; nothing where one has no answers there."""
-    if not (_found(first, place) and _found(second, place)):
-        return ""
-    try:
-        _check_comparable(first, second)
-    except UsageError as error:  # the table is still worth having
-        return f"seed {first.seed} not compared ({error})"
-    found = _difference(first, second, place)
-    return f"seed {first.seed} {_points(found)} points, p {found.p:.2g}"
-
-
-def _points(found: Difference) -> str:
-    """Points of a percent, ``+0.10 (-0.02..+0.21)``."""
-    decimals = _decimals(found)
-    values = (100 * value for value in (found.difference, *found.interval))
-    # Rounded first, and 0 added: what rounds to nothing has no sign of its own.
-    middle, low, high = (f"{round(value, decimals) + 0.0:+.{decimals}f}" for value in values)
-    return f"{middle} ({low}..{high})"
-
-
-def _decimals(found: Difference) -> int:
-    """Of percent: one image of 1,000 is 0.1, of 10,000 0.01."""
-    return 2 if found.images >= 10_000 else 1
-
-
-def _check_comparable(first: Result, second: Result) -> None:
-    """Refuses results that were not tested alike.
-
-    Raises:
-        UsageError: They are of different suites or versions of one, or their test data differ.
-    """
-    if (first.suite, first.version) != (second.suite, second.version):
-        raise UsageError(
-            f"{_name(first)} (version {first.version}) and {_name(second)} (version {second.version}) cannot be "
-            "compared: their suites or versions differ."
-        )
-    ours, theirs = _tested_on(first), _tested_on(second)
-    if not ours.keys() & theirs.keys():
-        raise UsageError(
-            f"{_name(first)} and {_name(second)} cannot be compared: they have no test data in common, but "
-            f"{', '.join(ours) or 'nothing'} and {', '.join(theirs) or 'nothing'}."
-        )
-    for role in ours:
-        if role in theirs and ours[role] != theirs[role]:
-            what = _what_differs(ours[role], theirs[role])
-            raise UsageError(
-                f"{_name(first)} and {_name(second)} were tested on different images: of {role!r}, {what}. "
-                "Run both with the same data settings."
-            )
-
-
-def _tested_on(result: Result) -> dict[str, Mapping[str, Any]]:
-    """The test data of a result, by role: spec and, of a file, digest."""
-    try:
-        return {role: used for role, used in result.data.items() if used["spec"]["split"] == "test"}
-    except (KeyError, TypeError):
-        raise DataFileError(f"{_name(result)} does not say what it was tested on.") from None
-
-
-def _what_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
-    """``count: 1000 and 4000``."""
-    ours, theirs = ({**used["spec"], "digest": used.get("digest")} for used in (first, second))
-    keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
-    return "; ".join(f"{key}: {ours.get(key)} and {theirs.get(key)}" for key in keys)
 
 
 def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple[Result, Result]], list[str]]:
@@ -382,8 +182,8 @@ def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[t
             )
             if len(ours_of) == len(theirs_of) == 1:
                 pairs.append((here.pop(ours_of[0]), there.pop(theirs_of[0])))
-        alone += [f"{_name(result)} in A alone" for result in here.values()]
-        alone += [f"{_name(result)} in B alone" for result in there.values()]
+        alone += [f"{name_of(result)} in A alone" for result in here.values()]
+        alone += [f"{name_of(result)} in B alone" for result in there.values()]
     return pairs, alone
 
 
@@ -393,13 +193,9 @@ def _by_protocol(results: Sequence[Result]) -> dict[tuple[Any, ...], dict[str, R
     for result in results:
         members = groups.setdefault((result.suite, result.preset, result.seed), {})
         if result.label in members:
-            raise UsageError(f"One folder has two results of {_name(result)}; name the files to be compared.")
+            raise UsageError(f"One folder has two results of {name_of(result)}; name the files to be compared.")
         members[result.label] = result
     return groups
-
-
-def _name(result: Result) -> str:
-    return f"{result.label} ({result.suite}, preset {result.preset}, seed {result.seed})"
 
 
 def _either(comparison: Comparison, fact: Callable[[Result], str]) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.contracts import CLASSES
@@ -14,13 +15,14 @@ from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement,
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart
-from capsbench.report.comparison import paired_notes
+from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import ReportedValue, by_network
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import UNKNOWN
-from capsbench.suites.affine_charts import REACH, affine_charts
+from capsbench.suites.affine_charts import affine_charts
+from capsbench.suites.affine_reach import REACH, kept_reach, reach_note, reach_points, within_reach
 from capsbench.training.config import Selected
 
 if TYPE_CHECKING:
@@ -153,6 +155,7 @@ class Affine:
         return {
             "parameters": bench.count_parameters(model),
             "checkpoints": bench.each_checkpoint(model, trained, trained.selected, measure),
+            "within reach": kept_reach(_transform(tests["affine"])),
             "factors": factors,
             **trained.metrics(),
         }
@@ -161,6 +164,7 @@ class Affine:
         """One row for each model and checkpoint: means over seeds, and standard deviations where there are several."""
         settings = results[0].settings
         columns = {"clean %": "clean", "centered %": "centered", "affine %": "affine", "gap": "gap"}
+        near = {"within reach %": "within reach", "gap within reach": "gap within reach"}
         if settings.get("test"):
             columns |= {"file %": "file", "file gap": "file gap"}
         rows = []
@@ -168,25 +172,28 @@ class Affine:
         for model, cells in networks.items():
             for name, title in SELECTIONS.items():
                 reached = [cell.metrics["checkpoints"][name] for cell in cells if name in cell.metrics["checkpoints"]]
+                reach = reach_points(cells, name) if len(reached) == len(cells) else []
                 rows.append(_row(model, cells, title, reached, list(columns.values())))
+                told = [percent([point[column] for point in reach]) for column in near.values()] if reach else []
+                rows[-1][9:9] = told or ["not measured" if len(reached) == len(cells) else ""] * len(near)
         notes = [
+            *filter(None, [reach_note(networks, "best")]),
             f"Clean: digits at random places; affine: each test digit under maps, {settings['variants']} times. "
             f"First at target: the first validation with at least {settings['target']:.2%} accuracy.",
             PAPER,
         ]
         if settings.get("test"):
             notes.append(f"File: {_told_file(results[0])}.")
-        notes += paired_notes(
-            results, {f"Affine, {SELECTIONS[name]}": ("checkpoints", name, "affine") for name in ("target", "best")}
-        )
-        notes += [near] if (near := _near(networks)) else []
+        notes += paired_notes(results, _questions())
         notes += [
             f"{model} did not learn: its clean accuracy is near chance, and its gap means nothing."
             for model, cells in networks.items()
             if np.mean([cell.metrics["checkpoints"]["last"]["clean"]["share"] for cell in cells]) < 2 / CLASSES
         ]
         notes += few_seeds_note(results, "a point or two")
-        return Table(headers=["model", "parameters", "seeds", "checkpoint", "epoch", *columns], rows=rows, notes=notes)
+        headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
+        headers[9:9] = near
+        return Table(headers=headers, rows=rows, notes=notes)
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
         """Accuracy against each factor, alone and among all; and affine against clean accuracy over training."""
@@ -268,10 +275,16 @@ def _factors(
     moved: "Stream",
 ) -> dict[str, Any]:
     """Accuracy against each factor: in the answers to affnist, where all vary at once, and alone."""
-    assert affine.transform is not None and moved.shift is not None
+    assert moved.shift is not None
     alone = one_at_a_time(model, sets, reach=REACH, device=bench.cell.device)
     translation = binned(bench.predict(model, moved), displacement(moved.shift), EDGES["translation"])
-    return {"all at once": by_factor(answers, affine.transform), "alone": alone | {"translation": translation}}
+    return {"all at once": by_factor(answers, _transform(affine)), "alone": alone | {"translation": translation}}
+
+
+def _transform(affine: "DataFile") -> npt.NDArray[np.float32]:
+    """``[N, 6]``: how each affine test image was drawn."""
+    assert affine.transform is not None
+    return affine.transform
 
 
 def _row(
@@ -307,14 +320,11 @@ def _told_file(result: Result) -> str:
     )
 
 
-def _near(networks: Mapping[str, Sequence[Result]]) -> str:
-    """The affine accuracy where digits lie no further out than in training: a sentence, or nothing."""
-    shares = {}
-    for model, cells in networks.items():
-        bins = [cell.metrics["factors"]["all at once"]["translation"] for cell in cells if "factors" in cell.metrics]
-        inside = [[one for one in points if one["high"] <= REACH + 0.5] for points in bins]
-        found = [sum(one["correct"] for one in ones) / sum(one["total"] for one in ones) for ones in inside]
-        if found:
-            shares[model] = f"{model} {spread([100 * share for share in found], digits=1)}"
-    told = f"Affine %, best validation, of the digits within {REACH + 0.5} pixels of the centre (training: {REACH}): "
-    return f"{told}{', '.join(shares.values())}." if shares else ""
+def _questions() -> dict[str, Question]:
+    """What networks are compared on, image by image; the clean accuracies say how equal those at the target are."""
+    asked: dict[str, Question] = {}
+    for name in ("target", "best"):
+        asked[f"Affine, {SELECTIONS[name]}"] = Question(("checkpoints", name, "affine"))
+        asked[f"Affine within reach, {SELECTIONS[name]}"] = Question(("checkpoints", name, "affine"), within_reach)
+        asked[f"Clean, {SELECTIONS[name]}"] = Question(("checkpoints", name, "clean"))
+    return asked

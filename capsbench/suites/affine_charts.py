@@ -8,8 +8,8 @@ import numpy as np
 from capsbench.report.charts import Chart, Ends, Point
 from capsbench.report.numbers import BARS, percent_over_seeds
 from capsbench.results.result import Result
+from capsbench.suites.affine_reach import REACH
 
-REACH = 6  # pixels: how far off the centre digits lie in training, each way
 CURVE = 4  # times the target's error: where the curve begins
 
 LINES = {

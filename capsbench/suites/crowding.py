@@ -13,7 +13,7 @@ from capsbench.evaluation.accuracy import Accuracy, accuracy
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Ends, Point
-from capsbench.report.comparison import paired_notes
+from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import by_network
 from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over_seeds, spread
 from capsbench.report.tables import Table
@@ -129,7 +129,10 @@ class Crowding:
             f"Named: share of answers that are a flanker's class, among all and among wrong answers, at {nearest} px; "
             f"random wrong answers would give {100 * RANDOM_NAMING:.0f} %.",
             "The paper has no such experiment, so there is no published value to compare with.",
-            *paired_notes(results, {"alone": (*at, "alone"), f"digits at {nearest} px": (*at, KINDS[0], nearest)}),
+            *paired_notes(
+                results,
+                {"alone": Question((*at, "alone")), f"digits at {nearest} px": Question((*at, KINDS[0], nearest))},
+            ),
         ]
         notes += few_seeds_note(results, "several points")
         return Table(

@@ -11,7 +11,7 @@ from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Ends, Point
-from capsbench.report.comparison import paired_notes
+from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import ReportedValue, at_paper_size, by_network
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note
 from capsbench.report.tables import Table
@@ -136,7 +136,7 @@ class MNIST:
             )
         notes = [
             "Error: share of unshifted test digits that are misclassified.",
-            *paired_notes(results, {"Test accuracy, best validation": ("checkpoints", "best", "test")}),
+            *paired_notes(results, {"Test accuracy, best validation": Question(("checkpoints", "best", "test"))}),
         ]
         notes += few_seeds_note(results, "some tenths")
         headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step", "training"]

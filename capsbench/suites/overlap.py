@@ -13,7 +13,7 @@ from capsbench.contracts import FloatArray
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
-from capsbench.report.comparison import PAIRS_NOTE, paired_notes
+from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import ReportedValue, by_network
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note, spread
 from capsbench.report.tables import Table
@@ -238,9 +238,8 @@ def _notes(results: Sequence[Result]) -> list[str]:
         "Taken apart: owner / relative IoU / F1 of shared ink, see docs/overlap.md, by the reconstructions of the "
         "true labels and of what was found. In brackets: references.",
     ]
-    places = {"exact pairs found, best validation": ("checkpoints", "best", "exact pair")}
-    notes += (paired := paired_notes(results, places))
-    notes += [PAIRS_NOTE] if paired else []
+    asked = {"exact pairs found, best validation": Question(("checkpoints", "best", "exact pair"))}
+    notes += paired_notes(results, asked)
     networks = by_network(results)
     absent = [f"{model} {_absent_note(cells)}" for model, cells in networks.items() if _best(cells[0])["absent"]]
     if absent:

@@ -10,7 +10,8 @@ from scipy import stats
 
 import capsbench
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.comparison import compare, compare_results, comparison_table, paired_notes
+from capsbench.report.comparison import compare, compare_results, comparison_table
+from capsbench.report.differences import Question, paired_notes
 from capsbench.results.answers import Answers, packed_partners
 from capsbench.results.result import Result, save_result
 from capsbench.statistics import pair_error
@@ -185,7 +186,7 @@ def test_the_table_of_a_comparison() -> None:
     )
     assert made.title == "affine, preset small and tiny, A: cnn (seed 0), B: capsnet (seed 0)"
     assert list(made.rows) == [
-        ["checkpoints, best, affine", 4, 4, "25.0", "75.0", "+50.0 (+0.0..+100.0)", "0.5"],
+        ["checkpoints, best, affine", 4, 4, "25.0", "75.0", "+50.0 (+0.0..+100.0)", "0.5", "0.5"],
     ]
 
 
@@ -197,16 +198,28 @@ def test_notes_tell_the_difference_from_the_first_network_seed_by_seed() -> None
         result("capsnet", [1, 0, 0, 0], seed=1),
         result("capsnet", [1, 0, 0, 0], seed=2),  # cnn has no such seed
     ]
-    places = {"affine, best": AFFINE, "affine, at target": ("checkpoints", "target", "affine")}
+    places = {"affine, best": Question(AFFINE), "affine, at target": Question(("checkpoints", "target", "affine"))}
     assert paired_notes(results, places) == [
-        "affine, best, capsnet minus cnn, paired by image: seed 0 +50.0 (+0.0..+100.0) points, p 0.5; "
-        "seed 1 -25.0 (-75.0..+0.0) points, p 1."
+        "affine, best, capsnet minus cnn, paired by image: seed 0 +50.0 (+0.0..+100.0) points, p 0.5 / 1; "
+        "seed 1 -25.0 (-75.0..+0.0) points, p 1 / 1; over seeds and digits +12.5 (-100.0..+100.0).",
+        "Of 2 tests of equal networks 0.1 fall below 0.05 by chance; behind the stroke stands p with Holm's (1979) "
+        "correction for all of them.",
     ]
     assert paired_notes(results[:2], places) == []
 
 
+def test_images_may_be_left_out_of_a_question() -> None:
+    results = [result("cnn", [1, 0, 0, 0]), result("capsnet", [1, 1, 1, 0])]
+    some = Question(AFFINE, lambda _: np.array([True, True, False, False]))
+    (note,) = paired_notes(results, {"near": some})
+    assert note == "near, capsnet minus cnn, paired by image: seed 0 +50.0 (+0.0..+100.0) points, p 1."
+    assert paired_notes(results, {"near": Question(AFFINE, lambda _: None)}) == []
+
+
 def test_a_note_says_why_a_pair_was_not_compared() -> None:
-    (note,) = paired_notes([result("cnn", [1, 0]), result("capsnet", [1, 0], data_seed=1)], {"affine": AFFINE})
+    (note,) = paired_notes(
+        [result("cnn", [1, 0]), result("capsnet", [1, 0], data_seed=1)], {"affine": Question(AFFINE)}
+    )
     assert "seed 0 not compared" in note and "different images" in note
 
 

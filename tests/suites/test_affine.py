@@ -11,7 +11,7 @@ import capsbench
 from capsbench.bench.planning import plan_run
 from capsbench.bench.running import Outcome, run_plan
 from capsbench.data.streaming import stream
-from capsbench.errors import ParameterError
+from capsbench.errors import DataFileError, ParameterError
 from capsbench.evaluation.factors import near
 from capsbench.files.datafile import open_dataset
 from capsbench.report.charts import Chart
@@ -20,7 +20,7 @@ from capsbench.report.groups import charts, tables
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_result
 from capsbench.suites.affine import PLACES, SELECTIONS, Affine, AffineSettings
-from capsbench.suites.affine_charts import REACH
+from capsbench.suites.affine_reach import REACH, kept_reach, reach_points, within_reach
 
 from .known_networks import KNOWN
 
@@ -318,7 +318,19 @@ def test_a_target_of_everything_has_a_curve(by_hand: list[Result]) -> None:
     assert rounded(curve)["capsnet"] == [(100, 90)]
 
 
-def test_the_table_tells_paired_differences_and_what_is_near(by_hand: list[Result]) -> None:
+def with_reach(results: list[Result]) -> list[Result]:
+    """The same, with clean answers that are all right, and the last of four images further out than in training."""
+    transform = np.zeros((4, 6), np.float32)
+    transform[:, 5] = [0, -6.4, 6, 6.5]
+    for result in results:
+        for point in result.metrics["checkpoints"].values():
+            point["clean"] = {"share": 1.0, "correct": 4, "total": 4, "interval": [0.4, 1]}
+            point["clean"] |= Answers(np.ones(4, bool), 4).to_dict()
+        result.metrics["within reach"] = kept_reach(transform)
+    return results
+
+
+def test_the_table_tells_paired_differences(by_hand: list[Result]) -> None:
     (table,) = tables(by_hand)
     assert any("79 % affNIST" in note and "66 %" in note for note in table.notes)
     (paired,) = (note for note in table.notes if "paired by image" in note)
@@ -326,9 +338,51 @@ def test_the_table_tells_paired_differences_and_what_is_near(by_hand: list[Resul
     assert paired == (
         "Affine, best validation, capsnet minus cnn-pool, paired by image: seed 0 +25.0 (+0.0..+75.0) points, p 1."
     )
-    (near,) = (note for note in table.notes if "of the centre" in note)
-    assert near.endswith("within 6.5 pixels of the centre (training: 6): cnn-pool 60.0 ± 14.1, capsnet 90.0.")
     assert [line[4] for line in table.rows][:3] == ["not reached by 2 of 2", "0.5 ± 0.0", "0.5 ± 0.0"]
+    assert [line[9:11] for line in table.rows][:2] == [["", ""], ["not measured"] * 2]  # by an earlier edition
+    assert not any("further out" in note for note in table.notes)
+
+
+def test_the_table_says_first_which_part_of_the_gap_lies_further_out(by_hand: list[Result]) -> None:
+    (table,) = tables(with_reach(by_hand))
+    assert table.headers[9:] == ["within reach %", "gap within reach"]
+    cnn, capsnet = table.rows[1], table.rows[4]
+    assert cnn[9:] == ["66.7 ± 0.0", "33.3 ± 0.0"]  # two of the three within reach, of clean ones all
+    assert [cell.partition(" ")[0] for cell in capsnet[9:]] == ["100.0", "0.0"]
+    first = next(note for note in table.notes if note[:2] not in ("±:", "In"))
+    # cnn-pool misses one within reach and the one further out, capsnet the latter alone.
+    assert "25 % of the affine images lie further out" in first
+    assert "50 ± 0 % of the gap of cnn-pool, 100 % of the gap of capsnet" in first
+    notes = [note.partition(":")[0] for note in table.notes if "paired by image" in note]
+    assert notes == [
+        f"{what}, best validation, capsnet minus cnn-pool, paired by image"
+        for what in ("Affine", "Affine within reach", "Clean")
+    ]
+    (near,) = (note for note in table.notes if note.startswith("Affine within reach"))
+    assert "seed 0 +33.3 (+0.0..+100.0) points" in near
+
+
+def test_an_interval_within_reach_resamples_digits_with_the_images_that_they_have(known: dict[str, Result]) -> None:
+    result = known["guess"]
+    (point,) = reach_points([result], "last")
+    inside = within_reach(result)
+    affine = Answers.from_dict(result.metrics["checkpoints"]["last"]["affine"])
+    assert inside is not None and 0.3 < inside.mean() < 0.5
+    near = affine.correct[inside]
+    assert point["within reach"]["share"] == near.mean()
+    low, high = point["gap within reach"]["interval"]
+    clean = result.metrics["checkpoints"]["last"]["clean"]["share"]
+    assert point["gap within reach"]["share"] == pytest.approx(clean - near.mean())
+    assert low < clean - near.mean() < high
+    error = np.sqrt(clean * (1 - clean) / 1000 + near.var() / len(near))  # who guesses guesses each image alone
+    assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+
+
+def test_damaged_images_within_reach_are_an_error(by_hand: list[Result]) -> None:
+    result = with_reach(by_hand)[0]
+    result.metrics["within reach"]["total"] = 40
+    with pytest.raises(DataFileError, match="8 bits for 40 images"):
+        within_reach(result)
 
 
 def test_results_of_an_earlier_edition_are_told_without_what_they_lack(by_hand: list[Result]) -> None:

@@ -1,0 +1,303 @@
+"""How two results differ on the same images, with its interval and its p; and sentences about it for tables.
+
+A network's right answers are correlated with another's, because some digits are hard for both, and the variants of one
+digit with each other. So differences are paired image by image; their interval resamples base digits, and their test
+flips the signs of what base digits, all variants together, say.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import IndexArray
+from capsbench.errors import DataFileError, UsageError
+from capsbench.report.groups import by_network
+from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
+from capsbench.results.result import Result
+from capsbench.statistics import (
+    Interval,
+    holm,
+    interval_over_seeds,
+    paired_by_pair,
+    paired_interval,
+    paired_p,
+)
+
+Place = tuple[str, ...]
+PAIRS_NOTE = "Of pairs of digits, interval and p are normal, with the variance over all pairs that share a digit."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """How two networks differ on one set of images.
+
+    Attributes:
+        place: Where it stands in the metrics of both, such as ``("checkpoints", "best", "affine")``.
+        first: Share of right answers 0..1 of the first.
+        second: The same of the second.
+        interval: 95 % interval of second minus first, over resampled base digits.
+        p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's.
+        digits: How many base digits there are.
+        images: How many images.
+        pairs: Whether each shows two digits; then interval and p take both for units.
+    """
+
+    place: Place
+    first: float
+    second: float
+    interval: Interval
+    p: float
+    digits: int
+    images: int
+    pairs: bool = False
+
+    @property
+    def difference(self) -> float:
+        """Second minus first."""
+        return self.second - self.first
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return {**vars(self), "place": list(self.place), "interval": list(self.interval), "difference": self.difference}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What two networks are compared on.
+
+    Attributes:
+        place: Where in the metrics the answers are kept.
+        among: The images of a result that count, ``[N]`` bool, or None where it does not say; without it all count.
+    """
+
+    place: Place
+    among: Callable[[Result], npt.NDArray[np.bool_] | None] | None = None
+
+
+def paired_notes(results: Sequence[Result], questions: Mapping[str, Question]) -> list[str]:
+    """Sentences for a table of one suite: how its networks differ from the first, on the same images, seed by seed.
+
+    Args:
+        results: Of one suite and preset.
+        questions: What a sentence calls it -> what is asked; what a result does not hold is left out.
+
+    Returns:
+        A sentence for each question and each network but the first: "affine, best: capsnet minus cnn-pool ..."; and
+        one on the number of tests where there are several.
+    """
+    (baseline, ours), *others = by_network(results).items()
+    found: dict[str, list[tuple[int, Difference | str]]] = {}
+    for title, question in questions.items():
+        for network, theirs in others:
+            partners = [(one, other) for one in ours for other in theirs if one.seed == other.seed]
+            by_seed = [(one.seed, _asked(one, other, question)) for one, other in partners]
+            told = [(seed, answer) for seed, answer in by_seed if answer]
+            if told:
+                found[f"{title}, {network} minus {baseline}, paired by image: "] = told
+    tested = [answer for told in found.values() for _, answer in told if isinstance(answer, Difference)]
+    corrected = iter(holm([one.p for one in tested]))
+    notes = []
+    for beginning, told in found.items():
+        parts = [_told_seed(seed, answer, corrected, len(tested) > 1) for seed, answer in told]
+        notes.append(beginning + "; ".join(parts + _over_seeds([answer for _, answer in told])) + ".")
+    if any(one.pairs for one in tested):
+        notes.append(PAIRS_NOTE)
+    if len(tested) > 1:
+        notes.append(
+            f"Of {len(tested)} tests of equal networks {0.05 * len(tested):.2g} fall below 0.05 by chance; behind the "
+            "stroke stands p with Holm's (1979) correction for all of them."
+        )
+    return notes
+
+
+def _told_seed(seed: int, answer: "Difference | str", corrected: Iterator[float], several: bool) -> str:
+    """``seed 0 +3.1 (1.9..4.2) points, p 0.001 / 0.003``."""
+    if isinstance(answer, str):
+        return f"seed {seed} {answer}"
+    holms = next(corrected)
+    after = f" / {holms:.2g}" if several else ""
+    return f"seed {seed} {points_of(answer)} points, p {answer.p:.2g}{after}"
+
+
+def _over_seeds(answers: Sequence["Difference | str"]) -> list[str]:
+    """The mean over seeds with its interval over seeds and test digits; nothing of a single seed."""
+    found = [one for one in answers if isinstance(one, Difference)]
+    if len(found) < 2:
+        return []
+    differences = [one.difference for one in found]
+    interval = interval_over_seeds(differences, [one.interval for one in found])
+    low, high = max(-1.0, interval[0]), min(1.0, interval[1])
+    shown = told_points(float(np.mean(differences)), (low, high), decimals_of(found[0]))
+    return [f"over seeds and digits {shown}"]
+
+
+def _asked(first: Result, second: Result, question: Question) -> "Difference | str":
+    """The difference; why there is none, in words; nothing where one has no answers there."""
+    if not (found_at(first, question.place) and found_at(second, question.place)):
+        return ""
+    try:
+        check_comparable(first, second)
+    except UsageError as error:  # the table is still worth having
+        return f"not compared ({error})"
+    among = question.among(first) if question.among else None
+    if question.among and among is None:
+        return ""
+    return difference_at(first, second, question.place, among)
+
+
+def kept_places(metrics: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+    """Every accuracy in a result's metrics that keeps its answers, with its place."""
+    if isinstance(metrics, Mapping):
+        if "answers" in metrics:
+            yield place, metrics
+        for key, value in metrics.items():
+            yield from kept_places(value, (*place, str(key)))
+    elif isinstance(metrics, list):
+        for number, value in enumerate(metrics):
+            yield from kept_places(value, (*place, str(number)))
+
+
+def _partners_of(result: Result, place: Place) -> Any:
+    """What a result keeps about the second digits of the pairs at a place, or None: it stands above the answers."""
+    found, kept = result.metrics, None
+    for key in place:
+        kept = found.get("partners", kept) if isinstance(found, Mapping) else kept
+        found = found[int(key)] if isinstance(found, list) else found[key]
+    return kept
+
+
+def found_at(result: Result, place: Place) -> Mapping[str, Any] | None:
+    """The accuracy at a place of a result's metrics, if it keeps its answers, and of pairs who the partners were."""
+    found: Any = result.metrics
+    for key in place:
+        members = {str(number): one for number, one in enumerate(found)} if isinstance(found, list) else found
+        found = members.get(key) if isinstance(members, Mapping) else None
+    if not (isinstance(found, Mapping) and "answers" in found):
+        return None
+    return None if place[-1] in PAIR_ANSWERS and _partners_of(result, place) is None else found
+
+
+def difference_at(
+    first: Result, second: Result, place: Place, among: npt.NDArray[np.bool_] | None = None
+) -> Difference:
+    """How two results differ at a place of both.
+
+    Args:
+        first: One.
+        second: The other.
+        place: Where both keep their answers.
+        among: ``[N]`` the images that count; None: all.
+
+    Raises:
+        DataFileError: What they keep is damaged, or they were not tested on the same images.
+    """
+    ours, theirs = _answers(first, place), _answers(second, place)
+    if (len(ours.correct), ours.digits) != (len(theirs.correct), theirs.digits):
+        raise DataFileError(
+            f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
+            f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
+        )
+    some = np.ones(len(ours.correct), np.bool_) if among is None else among
+    before, after = ours.correct[some], theirs.correct[some]
+    pairs = _pairs(first, place, ours)
+    if pairs is not None:
+        interval, p = paired_by_pair(before, after, pairs[some])
+    else:
+        interval, p = paired_interval(before, after, ours.base[some]), paired_p(before, after, ours.base[some])
+    return Difference(
+        place=place,
+        first=float(before.mean()),
+        second=float(after.mean()),
+        interval=interval,
+        p=p,
+        digits=len(np.unique(ours.base[some])),
+        images=len(before),
+        pairs=pairs is not None,
+    )
+
+
+def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
+    """``[N, 2]``: the digits of each pair; None where images show one digit."""
+    kept = _partners_of(result, place)
+    if kept is None:
+        return None
+    partners = unpacked_partners(kept)
+    if len(partners) != len(answers.correct):
+        raise DataFileError(
+            f"{name_of(result)}, at {', '.join(place)}: {len(answers.correct):,} answers to {len(partners):,} pairs."
+        )
+    return np.column_stack([answers.base.astype(np.int64), partners])
+
+
+def _answers(result: Result, place: Place) -> Answers:
+    try:
+        return Answers.from_dict(found_at(result, place) or {})
+    except DataFileError as error:
+        raise DataFileError(f"{name_of(result)}, at {', '.join(place)}: {error}") from None
+
+
+def points_of(found: Difference) -> str:
+    """Points of a percent, ``+0.10 (-0.02..+0.21)``."""
+    return told_points(found.difference, found.interval, decimals_of(found))
+
+
+def told_points(difference: float, interval: Interval, decimals: int) -> str:
+    """A difference of shares and its interval in points of a percent, ``+0.10 (-0.02..+0.21)``."""
+    values = (100 * value for value in (difference, *interval))
+    # Rounded first, and 0 added: what rounds to nothing has no sign of its own.
+    middle, low, high = (f"{round(value, decimals) + 0.0:+.{decimals}f}" for value in values)
+    return f"{middle} ({low}..{high})"
+
+
+def decimals_of(found: Difference) -> int:
+    """Of percent: one image of 1,000 is 0.1, of 10,000 0.01."""
+    return 2 if found.images >= 10_000 else 1
+
+
+def check_comparable(first: Result, second: Result) -> None:
+    """Refuses results that were not tested alike.
+
+    Raises:
+        UsageError: They are of different suites or versions of one, or their test data differ.
+    """
+    if (first.suite, first.version) != (second.suite, second.version):
+        raise UsageError(
+            f"{name_of(first)} (version {first.version}) and {name_of(second)} (version {second.version}) cannot be "
+            "compared: their suites or versions differ."
+        )
+    ours, theirs = _tested_on(first), _tested_on(second)
+    if not ours.keys() & theirs.keys():
+        raise UsageError(
+            f"{name_of(first)} and {name_of(second)} cannot be compared: they have no test data in common, but "
+            f"{', '.join(ours) or 'nothing'} and {', '.join(theirs) or 'nothing'}."
+        )
+    for role in ours:
+        if role in theirs and ours[role] != theirs[role]:
+            what = _what_differs(ours[role], theirs[role])
+            raise UsageError(
+                f"{name_of(first)} and {name_of(second)} were tested on different images: of {role!r}, {what}. "
+                "Run both with the same data settings."
+            )
+
+
+def _tested_on(result: Result) -> dict[str, Mapping[str, Any]]:
+    """The test data of a result, by role: spec and, of a file, digest."""
+    try:
+        return {role: used for role, used in result.data.items() if used["spec"]["split"] == "test"}
+    except (KeyError, TypeError):
+        raise DataFileError(f"{name_of(result)} does not say what it was tested on.") from None
+
+
+def _what_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """``count: 1000 and 4000``."""
+    ours, theirs = ({**used["spec"], "digest": used.get("digest")} for used in (first, second))
+    keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    return "; ".join(f"{key}: {ours.get(key)} and {theirs.get(key)}" for key in keys)
+
+
+def name_of(result: Result) -> str:
+    """What errors call a result."""
+    return f"{result.label} ({result.suite}, preset {result.preset}, seed {result.seed})"
