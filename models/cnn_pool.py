@@ -17,9 +17,10 @@ class PoolCNN(Classifier):
     """Convolutions of 512 and 256, each with max pooling, a hidden layer of 800 and dropout.
 
     The paper says "with MaxPooling and DropOut" and "a similar number of parameters", not how they are laid out. This
-    layout is ours: that of the one network with max pooling in the authors' released code (5x5 convolutions without padding, each followed by ReLU and 2x2 max pooling,
-    then one hidden layer), with dropout before the last layer, and a hidden layer of 800 instead of 1,024. That makes
-    13,334,378 parameters at 40x40, 1% fewer than CapsNet's 13,475,808. Softmax cross-entropy.
+    layout is ours: that of the one network with max pooling in the authors' released code (5x5 convolutions without
+    padding, each followed by ReLU and 2x2 max pooling, then one hidden layer), with dropout before the last layer, and
+    a hidden layer of 800 instead of 1,024. That makes 13,334,378 parameters at 40x40, 1% fewer than CapsNet's
+    13,475,808. Softmax cross-entropy.
 
     Args:
         image_size: Height and width in pixels; one number is a square.
