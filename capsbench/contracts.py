@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 CLASSES = 10
+INK_OVERLAP = "overlap of ink (%)"  # the one of `Sampler.measures` by which the suite `overlap` sorts pairs
 
 UInt8Array = npt.NDArray[np.uint8]
 IndexArray = npt.NDArray[np.int64]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
+from capsbench.contracts import INK_OVERLAP, ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.geometry import CHUNK, DIGIT, LARGEST_CANVAS, ShiftTable, saturating_add
 from capsbench.parameters import check_number
 from capsbench.randomness import OtherClasses, integers, stream_number, words
@@ -115,7 +115,7 @@ class MultiMNISTSampler:
         return {
             "overlap of frames (%)": 100 * np.prod(np.maximum(DIGIT - apart, 0), 1) / DIGIT**2,
             "overlap of boxes (%)": 100 * np.prod(np.maximum(DIGIT_BOX - apart, 0), 1) / DIGIT_BOX**2,
-            "overlap of ink (%)": 100 * both / np.maximum(mean, 1),
+            INK_OVERLAP: 100 * both / np.maximum(mean, 1),
         }
 
     def _draw(self, indices: IndexArray) -> tuple[IndexArray, IndexArray]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
-from capsbench.contracts import FloatArray
+from capsbench.contracts import INK_OVERLAP, FloatArray
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
@@ -173,7 +173,7 @@ class Overlap:
             Chart(
                 name="overlap-error",
                 title="Pairs not found exactly, against how much of their ink overlaps",
-                x_label="overlap of ink (%)",
+                x_label=INK_OVERLAP,
                 y_label="exact-pair error (%)",
                 series=series,
                 intervals=intervals,
@@ -194,7 +194,7 @@ def _overlaps(test: "DataFile") -> FloatArray:
     """``[N]`` percent: how much of the ink of each pair overlaps."""
     sampler = test.recipe().sampler
     parts = [
-        sampler.measures(test.batch(np.arange(start, min(start + PART, len(test)))))["overlap of ink (%)"]
+        sampler.measures(test.batch(np.arange(start, min(start + PART, len(test)))))[INK_OVERLAP]
         for start in range(0, len(test), PART)
     ]
     return np.concatenate(parts)

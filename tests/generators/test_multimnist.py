@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from capsbench.contracts import ArrayBatch, Digits
+from capsbench.contracts import INK_OVERLAP, ArrayBatch, Digits
 from capsbench.errors import DigitsError, ParameterError
 from capsbench.generators.multimnist import MultiMNIST, MultiMNISTSampler
 
@@ -85,7 +85,7 @@ def test_overlap_of_ink_is_counted_on_the_layers(sampler: MultiMNISTSampler) -> 
     base, partner = np.moveaxis(sampler.layers(indices) >= 128, 1, 0)
     both = (base & partner).sum((1, 2))
     mean = (base.sum((1, 2)) + partner.sum((1, 2))) / 2
-    measured = sampler.measures(sampler.batch(indices))["overlap of ink (%)"]
+    measured = sampler.measures(sampler.batch(indices))[INK_OVERLAP]
     np.testing.assert_allclose(measured, 100 * both / mean)
     assert 0 < measured.mean() < 50
 
