@@ -26,7 +26,14 @@ from capsbench.spec import DataSpec
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SUPERBLOCK_BYTES = 48
-SUPERBLOCK_VERSION = b"\x03\x08"  # and addresses of 8 bytes; from version 2 on it has a checksum
+SUPERBLOCK_VERSIONS = (b"\x02\x08", b"\x03\x08")  # of plain and of packed files; and addresses of 8 bytes
+PLAIN_VERSION = h5py.h5f.LIBVER_V18
+"""MATLAB before R2021b reads HDF5 1.8. Its superblock 2 is the first with checksums of metadata: without them a flipped
+bit can read as other data."""
+
+PACKED_VERSION = h5py.h5f.LIBVER_V110
+"""HDF5 1.8 has no checksum on the index of chunks."""
+
 LARGEST_ATTRIBUTE = 16384  # bytes; a spec has some 300
 LARGEST_HEAP = 2**20  # bytes of large attributes, of which our files have none: libhdf5 reads all of them to open one
 LARGEST_SIDE = 4096  # pixels; far more than any canvas
@@ -83,7 +90,7 @@ def create_header(
     """
     attributes = _attributes(spec_text, shard)
     with interrupt_later():
-        close(_create(os.fsencode(path), _access(), attributes, columns, count))
+        close(_create(os.fsencode(path), _access(PLAIN_VERSION), attributes, columns, count))
 
 
 def create_packed(
@@ -103,7 +110,7 @@ def create_packed(
     Returns:
         The open file, h5py's `FileID`, for `close`.
     """
-    access = _access()
+    access = _access(PACKED_VERSION)
     access.set_fileobj_driver(h5py.h5fd.fileobj_driver, sink)
     return _create(b"packed", access, _attributes(spec_text, shard), columns, count, level)
 
@@ -145,10 +152,10 @@ def _attributes(spec_text: str, shard: range | None) -> dict[str, str]:
     return attributes if shard is None else attributes | {"start": str(shard.start), "stop": str(shard.stop)}
 
 
-def _access() -> Any:
+def _access(version: int) -> Any:
+    """How a file is made: as that version of HDF5 does it, so that this version can read it."""
     access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    # HDF5 1.10 and later put checksums on metadata; without them a flipped bit can read as other data.
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_libver_bounds(version, version)
     access.set_file_locking(False, False)  # a lock of ours guards the file; some file systems refuse HDF5's
     access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)  # else objects that an exception still refers to keep the file open
     return access
@@ -232,7 +239,7 @@ def _read(path: Path, size: int, superblock: bytes) -> Header:
 
 def _end(superblock: bytes, size: int) -> int:
     """Where a file ends by its superblock; where that is of another version than ours, where it ends in fact."""
-    return int.from_bytes(superblock[28:36], "little") if superblock[8:10] == SUPERBLOCK_VERSION else size
+    return int.from_bytes(superblock[28:36], "little") if superblock[8:10] in SUPERBLOCK_VERSIONS else size
 
 
 def _digest_shapes(count: int) -> dict[str, tuple[int, ...]]:
