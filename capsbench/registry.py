@@ -16,6 +16,7 @@ from typing import Any
 from capsbench.errors import UnknownNameError, UsageError, first_line
 from capsbench.sources.identity import Identity, identity_of_file, identity_of_installed
 from capsbench.sources.room import Noted, Room, room_of
+from capsbench.sources.seeding import seeded
 
 FAMILIES = {"data set": "capsbench.generators", "model": "capsbench.models", "suite": "capsbench.suites"}
 """What a family is called in messages, and the package and entry-point group where it lives."""
@@ -136,7 +137,7 @@ def _module(family: str, place: str) -> ModuleType:
         with _import_errors(family, place):
             return importlib.import_module(place)
     here = _room(family, place)
-    with _import_errors(family, place):
+    with _import_errors(family, place), seeded(0):  # a file may draw numbers while it is imported
         return here.load()
 
 

@@ -19,6 +19,7 @@ from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
+from capsbench.sources.seeding import seeded
 from capsbench.training.config import Selected, TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
 from capsbench.training.trainer import Trainer
@@ -80,8 +81,7 @@ class Bench:
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
         """The cell's network, with initial weights from the cell's seed; ``changes`` win over its parameters."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(self.cell.seed)  # torch.manual_seed would reseed every GPU, too
+        with seeded(self.cell.seed):
             parameters = {**self.cell.parameters, **changes}
             return build(
                 self.cell.given or self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters

@@ -12,6 +12,7 @@ from capsbench.building import build
 from capsbench.contracts import CLASSES, Batch, TensorBatch
 from capsbench.data.digits import load_digits
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
+from capsbench.sources.seeding import seeded
 from capsbench.system.timing import finish
 from capsbench.training.step import TrainingStep, adam, fast_convolutions
 
@@ -34,7 +35,11 @@ def estimate(cell: Cell, digits: str) -> float | None:
     Raises:
         Exception: Whatever the network raises.
     """
-    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source):
+    with (
+        registry.as_identified(cell.suite_identity.hash),
+        registry.as_identified(cell.source),
+        seeded(cell.seed, cell.device),
+    ):
         return _estimated(cell, digits)
 
 
@@ -74,7 +79,7 @@ def _measured(cell: Cell, work: Work) -> tuple[float, float]:
         with torch.inference_mode():
             model(images)
 
-    with torch.random.fork_rng(), fast_convolutions(model, precision=settings.precision, device=device):
+    with fast_convolutions(model, precision=settings.precision, device=device):
         step = _seconds_each(lambda: train(batch), device)
         model.eval()
         return step, _seconds_each(predict, device) / len(images)

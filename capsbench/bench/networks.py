@@ -1,5 +1,6 @@
 """The networks of a run: from the names, classes and functions that were given to networks that can be measured."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from capsbench.contracts import CLASSES, Suite
 from capsbench.errors import ParameterError, UnknownNameError, UsageError, shown
 from capsbench.parameters import check_choice, literal
 from capsbench.sources.identity import Identity, identity_of_code
+from capsbench.sources.seeding import seeded
 
 Given = str | Callable[..., Any]
 """A network as a user gives it: its name, or in Python the class or function itself."""
@@ -57,6 +59,7 @@ def networks(given: Given | Sequence[Given], protocol: Preset, changes: dict[str
     Raises:
         UsageError: Something is no network, or a key or a value makes no sense.
     """
+    importlib.import_module("torch")  # before any network's file, so that its generator is seeded for each of them
     things = [given] if isinstance(given, str) or callable(given) else list(given)
     named = [(_name(thing), thing) for thing in {_key(thing): thing for thing in things}.values()]
     own = _changes_of_models(changes, [name for name, _ in named])
@@ -119,7 +122,7 @@ def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, An
     import torch
 
     try:
-        with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes alone, no numbers
+        with seeded(0), torch.device("meta"):  # shapes alone, no numbers
             pairs = getattr(kind, "pairs", False)
             build(network, image_size=kind.image_size, classes=CLASSES, pairs=pairs, **parameters)
     except UsageError:

@@ -14,6 +14,7 @@ from capsbench.bench.planning import Plan, plan_run
 from capsbench.contracts import ProgressBar, Say, no_bar, silent
 from capsbench.errors import CapsbenchError, CellsFailedError, StorageError, first_line
 from capsbench.results.result import Result, load_result, now, save_result
+from capsbench.sources.seeding import seeded
 from capsbench.system import machine
 from capsbench.system.disk import lock, make_folder, write_atomically
 
@@ -145,7 +146,9 @@ def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar
 def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Result:
     begun = perf_counter()
     bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, fresh=plan.force)
-    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source):
+    # Seeded as a whole, since a network may draw numbers while it is tested, too.
+    randomness = seeded(cell.seed, cell.device)
+    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source), randomness:
         metrics = registry.load("suite", cell.suite)().run(bench)
     result = Result(
         suite=cell.suite,

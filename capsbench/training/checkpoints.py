@@ -11,8 +11,9 @@ import torch
 
 from capsbench.errors import StorageError, TrainingError, first_line
 from capsbench.system.disk import storage_errors, write_atomically
+from capsbench.training.plain import from_plain, to_plain
 
-CHECKPOINT_FORMAT = 2
+CHECKPOINT_FORMAT = 3
 ASIDE = ".aside"
 KEPT_CHECKPOINTS = 2  # a power failure may cut the newest; the one before it is whole
 
@@ -22,9 +23,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
     Raises:
         StorageError: It could not be written.
+        UnsavableError: It holds something else.
     """
     buffer = io.BytesIO()
-    torch.save({"format": CHECKPOINT_FORMAT, **content}, buffer)
+    torch.save({"format": CHECKPOINT_FORMAT, **to_plain(content)}, buffer)
     write_atomically(_digest_path(path), hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
     write_atomically(path, buffer.getbuffer())
 
@@ -54,7 +56,7 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         raise TrainingError(
             f"{path} is undamaged, but cannot be loaded: {reason}. Run again, or move it away."
         ) from None
-    return loaded if isinstance(loaded, dict) and loaded.get("format") == CHECKPOINT_FORMAT else None
+    return from_plain(loaded) if isinstance(loaded, dict) and loaded.get("format") == CHECKPOINT_FORMAT else None
 
 
 class CheckpointFolder:

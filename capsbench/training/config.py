@@ -2,17 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from capsbench.parameters import check_choice, check_number
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 SCHEDULES = ("exponential", "one-cycle")
 PRECISIONS = ("fp32", "bf16")
 
-State = dict[str, "Tensor"]
+State = dict[str, Any]
+"""Tensors by name, and the extra state of modules that have one."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
+from capsbench.sources import seeding
 from capsbench.system.timing import finish
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
 from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
+from capsbench.training.plain import UnsavableError, copied
 from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_convolutions
 
 DECAY = 0.96
@@ -103,7 +105,14 @@ class Trainer:
             StorageError: A checkpoint or the log cannot be written.
         """
         fast = fast_convolutions(self.model, precision=self._config.precision, device=self._device)
-        with _private_randomness(self._seed, self._device), fast:
+        try:
+            self._state()
+        except UnsavableError as error:  # better now than at the first validation
+            raise TrainingError(
+                f"The network's state cannot be kept: {error}. Give get_extra_state tensors, arrays, numbers, strings, "
+                "and dictionaries and lists of them."
+            ) from None
+        with seeding.seeded(self._seed, self._device), fast:
             self._resume(report)
             self._log.begin(self.trained.steps)
             if self._steps - self.trained.steps > UNTIMED_STEPS:  # a shorter run has no others to time
@@ -247,7 +256,7 @@ class Trainer:
         return None
 
     def _state(self) -> State:
-        return {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+        return copied(self.model.state_dict())
 
     def _due(self) -> bool:
         """Whether the work since the last checkpoint is worth the time that saving takes."""
@@ -263,7 +272,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
-            "randomness": [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if self._device == "cuda" else [])],
+            "randomness": seeding.state(self._device),
             "trained": facts | {"selected": {name: vars(one) for name, one in self.trained.selected.items()}},
             "losses": self._losses.cpu().clone(),  # a view would be saved with the whole tensor behind it
             "first_loss": self._first_loss,
@@ -287,9 +296,7 @@ class Trainer:
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
             self._scheduler.load_state_dict(content["scheduler"])
-            torch.set_rng_state(content["randomness"][0])
-            if self._device == "cuda":
-                torch.cuda.set_rng_state(content["randomness"][1])
+            seeding.restore(content["randomness"])
             facts = content["trained"]
             selected = {name: Selected(**values) for name, values in facts.pop("selected").items()}
             self.trained = Trained(**facts, selected=selected)
@@ -306,13 +313,3 @@ def _scheduler(
         return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
     # The authors' code decays smoothly, down to 1e-6 / 1e-3 of the first rate.
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(DECAY ** (step / config.decay_steps), 1e-3))
-
-
-@contextmanager
-def _private_randomness(seed: int, device: str) -> Iterator[None]:
-    """Seeds torch's global generators, which dropout draws from, and restores them after."""
-    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device == "cuda" else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU, too
-        if device == "cuda":
-            torch.cuda.manual_seed(seed)
-        yield

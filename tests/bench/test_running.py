@@ -3,12 +3,14 @@
 import importlib
 import importlib.util
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from capsbench.bench.bench import Bench
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run, run_plan
 from capsbench.errors import CellsFailedError, DigitsError, ParameterError, StorageError, UnknownNameError, UsageError
+from capsbench.sources import seeding
 from capsbench.system.disk import lock
 from capsbench.training.trainer import Trainer
 
@@ -417,3 +420,32 @@ def test_a_run_measures_what_was_planned_whatever_is_edited_since(tmp_path: Path
     path = Path(linear.partition(":")[0])
     path.write_text(path.read_text().replace("image_size**2, classes", "image_size**2, 2 * classes"))
     assert not run_plan(made).failed  # with 20 scores it would
+
+
+DRAWS = """
+import random, numpy as np
+IMPORTED = random.random() + np.random.rand() + float(torch.rand(()))
+
+class Draws(Linear):
+    def __init__(self, *, image_size, classes):
+        super().__init__(image_size=image_size, classes=classes)
+        self.layer.weight.data *= IMPORTED + random.random() + np.random.rand()
+
+    def forward(self, images):
+        noise = random.random() * np.random.rand() * torch.rand(len(images), 10)  # while it is tested, too
+        return Output(scores=self.layer(images.flatten(1)) + noise)
+"""
+
+
+def test_whatever_generator_a_network_draws_from_a_cell_has_one_outcome(tmp_path: Path) -> None:
+    (tmp_path / "draws.py").write_text(LINEAR + DRAWS)
+    options: dict[str, Any] = {"models": [f"{tmp_path}/draws.py:Draws"], "changes": {"epochs": "2"}}
+    before = repr(seeding.state())
+    (first,) = run_plan(plan(tmp_path, **options)).results
+    assert repr(seeding.state()) == before
+    random.random(), np.random.rand(), torch.rand(())
+    (second,) = run_plan(plan(tmp_path, **options, out=tmp_path / "again")).results
+    assert first.cell == second.cell
+    left_out = ("training_seconds", "images_per_second")
+    metrics = [{key: one.metrics[key] for key in one.metrics if key not in left_out} for one in (first, second)]
+    assert metrics[0] == metrics[1]

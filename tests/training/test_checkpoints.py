@@ -8,6 +8,7 @@ import torch
 
 from capsbench.errors import StorageError, TrainingError
 from capsbench.training.checkpoints import CheckpointFolder, load_checkpoint, save_checkpoint
+from capsbench.training.plain import UnsavableError
 
 CONTENT: dict[str, Any] = {"weights": {"a": torch.arange(3.0)}, "steps": 7, "names": ["x"], "nothing": None}
 
@@ -38,9 +39,12 @@ def test_without_its_sha256_or_its_file_there_is_no_checkpoint(tmp_path: Path) -
     assert load_checkpoint(path) is None
 
 
-def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "one.pt"
-    save_checkpoint(path, {"model": Path("x")})  # a Path is no tensor and no plain value
+    with pytest.raises(UnsavableError, match="model holds a PosixPath"):
+        save_checkpoint(path, {"model": Path("x")})  # a Path is no tensor and no plain value
+    monkeypatch.setattr("capsbench.training.checkpoints.to_plain", lambda content: content)
+    save_checkpoint(path, {"model": Path("x")})
     assert load_checkpoint(path) is None
 
 

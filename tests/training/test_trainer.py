@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -422,7 +423,7 @@ def test_a_step_on_a_gpu_is_captured_and_its_convolutions_tuned(
 
     one = trainer(None, TrainConfig(epochs=3, batch_size=32, schedule=schedule))
     monkeypatch.setattr(training_module, "TrainingStep", step)
-    monkeypatch.setattr(training_module, "_private_randomness", lambda seed, device: nullcontext())
+    monkeypatch.setattr("capsbench.sources.seeding.seeded", lambda seed, device: nullcontext())
     one._device = device
     with pytest.raises(StoppedError):
         one.run()
@@ -573,3 +574,52 @@ def test_the_exponential_schedule_is_the_authors(decay_steps: int, batch_size: i
     one.run()
     (group,) = one._optimizer.param_groups
     assert group["lr"] == pytest.approx(rate)
+
+
+class Extra(Net):
+    """Counts its steps in extra state, and computes with the number."""
+
+    def __init__(self, kind: type = np.float64) -> None:
+        super().__init__()
+        self.seen: Any = kind(1)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.seen = state["seen"]
+
+    def forward(self, images: torch.Tensor) -> Output:
+        if self.training:
+            self.seen = self.seen + 1
+        return Output(scores=self.layers(images) / float(self.seen) ** 0.1)
+
+
+def halt(done: int, at: int) -> None:
+    if done == at:
+        raise StoppedError
+
+
+def test_extra_state_is_trained_kept_and_put_back(tmp_path: Path) -> None:
+    def run(folder: Path | None, stop: int = 0) -> tuple[Extra, Any]:
+        torch.manual_seed(0)
+        model = Extra()
+        one = Trainer(model, *data(), CONFIG, seed=0, folder=folder)
+        if not stop:
+            return model, one.run()
+        with pytest.raises(StoppedError):
+            one.run(progress=lambda done, total: halt(done, stop))
+        return model, None
+
+    whole, trained = run(None)
+    assert trained.selected["last"].state["_extra_state"] == {"seen": np.float64(STEPS + 1)}
+    run(tmp_path, stop=40)
+    resumed, _ = run(tmp_path)
+    assert resumed.seen == whole.seen == STEPS + 1 and type(resumed.seen) is np.float64
+    for key, value in whole.layers.state_dict().items():
+        assert torch.equal(value, resumed.layers.state_dict()[key])
+
+
+def test_extra_state_that_cannot_be_kept_is_named_before_training() -> None:
+    with pytest.raises(TrainingError, match=r"cannot be kept: _extra_state\['seen'\] holds a Fraction"):
+        Trainer(Extra(Fraction), *data(), CONFIG, seed=0).run()
