@@ -75,16 +75,28 @@ def resampled_interval(sums: FloatArray, counts: FloatArray) -> Interval:
     if (np.nanmax(means, axis=1) == np.nanmin(means, axis=1)).all():
         always = float(np.nanmax(means, axis=1).sum())
         return always, always
+    if (counts == counts[:, :1]).all():  # then all drawn have as many images
+        return _ends((resampled_sums(sums) / counts.sum(1)).sum(1))
+    drawn = resampled_sums(np.concatenate([sums, counts]))
+    right, images = drawn[:, : len(sums)], drawn[:, len(sums) :]
+    some = (images > 0).all(1)  # of very few digits, those drawn may have no image
+    return _ends((right[some] / images[some]).sum(1))
+
+
+def _ends(found: FloatArray) -> Interval:
+    low, high = np.percentile(found, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def resampled_sums(values: FloatArray) -> FloatArray:
+    """``[RESAMPLES, terms]``: sums over digits drawn with replacement, from ``[terms, digits]``; always the same."""
     random = np.random.default_rng(0)
-    size = (TOGETHER, sums.shape[1])
+    size = (TOGETHER, values.shape[1])
     found = []
     for _ in range(RESAMPLES // TOGETHER):
-        drawn = random.integers(0, sums.shape[1], size)
-        images = counts[:, drawn].sum(2)
-        some = (images > 0).all(0)  # of very few digits, those drawn may have no image
-        found.append((sums[:, drawn].sum(2)[:, some] / images[:, some]).sum(0))
-    low, high = np.percentile(np.concatenate(found), [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
-    return float(low), float(high)
+        drawn = random.integers(0, values.shape[1], size)
+        found.append(values[:, drawn].sum(2).T)
+    return np.concatenate(found)
 
 
 def paired_interval(

@@ -105,6 +105,11 @@ def measured() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{content['cpu']}, numpy {content['numpy']}, h5py {content['h5py']}", one
 
 
+def two_digits(ratio: float) -> str:
+    """A ratio with the digits that it bears: the same machine's ratios on another day differ by up to two fifths."""
+    return f"{float(f'{ratio:.2g}'):g}"
+
+
 def with_ratios(text: str) -> str:
     """A document with its tables of speeds up to date: ratios of minima of alternating runs."""
 
@@ -116,10 +121,10 @@ def with_ratios(text: str) -> str:
         for _, one in found:
             for other, ratio in one["times as fast"].items():
                 gate = one["at least"].get(other)
-                rows.append(f"| {one['group']}: {one['ours']} | {other} | {ratio:.2f} | {gate or ''} |")
+                rows.append(f"| {one['group']}: {one['ours']} | {other} | {two_digits(ratio)} | {gate or ''} |")
             if "times the slower of the two" in one:
                 times = one["times the slower of the two"]
-                rows.append(f"| | the slower of the two | {times:.2f} times as long | at most 1.5 |")
+                rows.append(f"| | the slower of the two | {two_digits(times)} times as long | at most 1.5 |")
         rows += [f"\n{where}." for where in sorted({where for where, _ in found})]
         return "\n".join([match[1].rstrip(), *rows, match[3]])
 

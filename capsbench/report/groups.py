@@ -13,7 +13,11 @@ from capsbench.report.numbers import seeds_of
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 
-SOURCES = {"embedded": "5,000 embedded digits of MNIST", "mnist": "full MNIST", "none": ""}
+SOURCES = {
+    "embedded": "embedded digits of MNIST (3,200 train, 800 select, 1,000 test)",
+    "mnist": "full MNIST",
+    "none": "",
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Group:
     def title(self) -> str:
         """The line above their table and charts."""
         first = self.members[0]
-        seeds = f"seeds {', '.join(map(str, seeds_of(self.members)))}"
+        several = seeds_of(self.members)
+        seeds = f"seeds {', '.join(map(str, several))}" if len(several) > 1 else f"one seed: {several[0]}"
         source = SOURCES.get(first.digits, first.digits)
         return ", ".join(part for part in (self.suite, f"preset {first.preset}", source, self.device, seeds) if part)
 
@@ -58,7 +63,7 @@ class Group:
             DataFileError: The suite cannot read a result.
         """
         table: Table = self._made(registry.load("suite", self.suite)().table)
-        return replace(table, title=self.title, notes=[*_legend(table), *table.notes])
+        return replace(table, title=self.title, notes=[*_legend(table), *table.notes, *_threads(self.members)])
 
     def charts(self) -> list[Figure]:
         """The suite's charts and pictures of these results; none if it has no method ``charts``.
@@ -93,11 +98,26 @@ def _legend(table: Table) -> list[str]:
     """The meaning of the signs beside means, for those that the table has."""
     text = " ".join(str(cell) for row in table.rows for cell in row)
     signs = {
-        " ± ": "±: standard deviation over seeds.",
+        " ± ": "±: standard deviation over seeds (n - 1), all with the same test digits.",
         "..": "In brackets: 95 % interval over base digits, of one seed.",
     }
     told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
     return [told] if told else []
+
+
+def _threads(members: Sequence[Result]) -> list[str]:
+    """Which results had another number of threads than others: that changes sums in their last digits."""
+    found: dict[int, list[str]] = {}
+    for one in members:
+        if "threads" in one.environment:
+            found.setdefault(one.environment["threads"], []).append(f"{one.label} seed {one.seed}")
+    if len(found) < 2:
+        return []
+    (most, _), *others = sorted(found.items(), key=lambda item: len(item[1]), reverse=True)
+    told = "; ".join(f"{number} for {', '.join(names)}" for number, names in others)
+    return [
+        f"Threads: {most}, but {told}. Sums in another order differ in their last digits, as those of another seed."
+    ]
 
 
 def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:

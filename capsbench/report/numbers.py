@@ -21,16 +21,14 @@ def seeds_note(results: Sequence[Result]) -> str:
     return f"Means over seeds {seeds}." if "," in seeds else f"Seed {seeds}."
 
 
-def few_seeds_note(results: Sequence[Result], difference: str) -> list[str]:
-    """A warning where there are fewer than three seeds, else nothing.
-
-    Args:
-        results: Of one table.
-        difference: Up to which size differences between networks may be chance, such as ``"a point or two"``.
-    """
+def few_seeds_note(results: Sequence[Result]) -> list[str]:
+    """A warning where there are fewer than three seeds, else nothing."""
     if len(seeds_of(results)) >= 3:
         return []
-    return [f"Fewer than three seeds: a difference of {difference} between networks means nothing."]
+    return [
+        "Fewer than three seeds: what another seed changes was not measured; a difference between networks may be no "
+        "more than that."
+    ]
 
 
 def spread(values: Sequence[float], *, digits: int) -> str:

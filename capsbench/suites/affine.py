@@ -190,7 +190,7 @@ class Affine:
             for model, cells in networks.items()
             if np.mean([cell.metrics["checkpoints"]["last"]["clean"]["share"] for cell in cells]) < 2 / CLASSES
         ]
-        notes += few_seeds_note(results, "a point or two")
+        notes += few_seeds_note(results)
         headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
         headers[9:9] = near
         return Table(headers=headers, rows=rows, notes=notes)

@@ -1,5 +1,6 @@
 """The charts of the suite affine: accuracy against each factor, and affine against clean accuracy over training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,8 +100,9 @@ def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
     for model, cells in networks.items():
         bins: dict[int, list[Mapping[str, float]]] = {}
         for row in (row for cell in cells for row in cell.metrics.get("history", []) if "affine" in row):
-            if row["accuracy"] >= start:
-                bins.setdefault(int((row["accuracy"] - start) / width), []).append(row)
+            if row["accuracy"] >= start - 1e-9:
+                # An accuracy on a bin's edge belongs to the bin above it: 1 - 0.97 is not quite 0.03.
+                bins.setdefault(math.floor(round((row["accuracy"] - start) / width, 6)), []).append(row)
         series[model] = [
             (
                 100 * float(np.mean([row["accuracy"] for row in rows])),

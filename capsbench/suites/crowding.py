@@ -18,6 +18,7 @@ from capsbench.report.groups import by_network
 from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over_seeds, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
+from capsbench.suites.crowding_spacing import CRITICAL_SHARE, told_spacing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +31,6 @@ KINDS = ("digits", "shuffled")
 """Of flankers: digits, and their pixels shuffled, the control: as much ink at the same place, without its strokes."""
 
 SPACINGS = tuple(range(14, 29, 2))
-CRITICAL_SHARE = 0.9
 RANDOM_NAMING = 1 - (8 / 9) ** 2  # two flankers, each of one of the nine other classes
 
 
@@ -112,20 +112,20 @@ class Crowding:
             best = [cell.metrics["checkpoints"]["best"] for cell in cells]
             for kind in KINDS:
                 shares = [_spread_percent([one[kind][spacing]["share"] for one in best]) for spacing in spacings]
-                critical = dict.fromkeys(str(one["critical spacing"][kind] or "none") for one in best)
+                critical = " / ".join(told_spacing(one, kind) for one in best)
                 named = [one["flanker named"][kind][nearest] for one in best]
                 rows.append(
                     [
                         model, cells[0].metrics["parameters"], len(cells), kind,
-                        percent([one["alone"] for one in best]), *shares, " / ".join(critical),
+                        percent([one["alone"] for one in best]), *shares, critical,
                         *(_spread_percent([one[of] for one in named]) for of in ("of all", "of wrong")),
                     ]
                 )  # fmt: skip
         at = ("checkpoints", "best")
         notes = [
             "Accuracy in %: targets alone, and between flankers at so many pixels from centre to centre.",
-            f"Critical spacing: the smallest from which on accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the "
-            "accuracy on targets alone.",
+            f"Critical spacing: from which on accuracy is at least {100 * CRITICAL_SHARE:.0f} % of that alone, in "
+            "pixels, between tested ones by a straight line; one a seed, with its 95 % interval over base digits.",
             f"Named: share of answers that are a flanker's class, among all and among wrong answers, at {nearest} px; "
             f"random wrong answers would give {100 * RANDOM_NAMING:.0f} %.",
             "The paper has no such experiment, so there is no published value to compare with.",
@@ -134,7 +134,7 @@ class Crowding:
                 {"alone": Question((*at, "alone")), f"digits at {nearest} px": Question((*at, KINDS[0], nearest))},
             ),
         ]
-        notes += few_seeds_note(results, "several points")
+        notes += few_seeds_note(results)
         return Table(
             headers=[
                 "model", "parameters", "seeds", "flankers", "alone",
@@ -228,7 +228,7 @@ def _flanker_named(answers: Predictions, data: "Stream") -> dict[str, Any]:
 
 
 def _critical_spacing(alone: Accuracy, found: Mapping[int, Accuracy]) -> int | None:
-    """The least spacing from which on accuracy is at least 90 % of that alone; None where it is not at the largest."""
+    """The least tested spacing from which on accuracy is at least 90 % of that alone; None where none is."""
     critical = None
     for spacing in sorted(found, reverse=True):
         if found[spacing].share < CRITICAL_SHARE * alone.share - 1e-9:

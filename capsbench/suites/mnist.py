@@ -16,7 +16,6 @@ from capsbench.report.groups import ReportedValue, at_paper_size, by_network
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
-from capsbench.system.timing import duration
 
 if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
@@ -122,7 +121,6 @@ class MNIST:
         beside = at_paper_size(results)
         rows = []
         for network, cells in by_network(results).items():
-            seconds = float(np.mean([cell.metrics["training_seconds"] for cell in cells]))
             tested = [[cell.metrics["checkpoints"][name]["test"] for cell in cells] for name in SELECTIONS]
             rows.append(
                 [
@@ -130,7 +128,6 @@ class MNIST:
                     cells[0].metrics["parameters"],
                     len(cells),
                     *(error_percent(points, digits=2) for points in tested),
-                    duration(seconds),
                     *([TABLE_1.get(_row_of(cells[0]), "")] if beside else []),
                 ]
             )
@@ -138,8 +135,8 @@ class MNIST:
             "Error: share of unshifted test digits that are misclassified.",
             *paired_notes(results, {"Test accuracy, best validation": Question(("checkpoints", "best", "test"))}),
         ]
-        notes += few_seeds_note(results, "some tenths")
-        headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step", "training"]
+        notes += few_seeds_note(results)
+        headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step"]
         return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes)
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:

@@ -253,7 +253,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
         ]
         notes.append(f"{ZERO_SHOT} Accuracy on single validation digits, best validation: {', '.join(shares)}.")
     notes.append(PAPER)
-    return [*notes, *few_seeds_note(results, "a point or two")]
+    return [*notes, *few_seeds_note(results)]
 
 
 def _absent_note(cells: Sequence[Result]) -> str:

@@ -136,7 +136,7 @@ class Reconstruction:
             *(f"{model}: no decode, so its capsules cannot be moved." for model in without),
             PAPER,
         ]
-        notes += few_seeds_note(results, "a point or two")
+        notes += few_seeds_note(results)
         return Table(
             headers=[
                 "model", "seeds", "parameters, digits", "digits right %", "squared error a pixel", "PSNR dB",

@@ -89,7 +89,7 @@ def test_ours_come_with_their_seeds_changes_and_device() -> None:
 def test_a_markdown_page_has_tables_notes_and_charts(tmp_path: Path) -> None:
     page = markdown_page([result()], "images/results")
     assert page.startswith("# Results\n\n") and page.endswith("\n") and "\n\n\n" not in page
-    assert "## mnist, preset paper, full MNIST, Some GPU, seeds 0" in page
+    assert "## mnist, preset paper, full MNIST, Some GPU, one seed: 0" in page
     assert "| cnn       |" in page and "0.41 (0.31..0.51)" in page
     assert "- Fewer than three seeds" in page
     assert re.findall(r"!\[.*\]\((.*)\)", page) == [

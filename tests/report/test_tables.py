@@ -59,7 +59,10 @@ def test_several_seeds_become_mean_and_standard_deviation() -> None:
     assert row[:4] == ["capsnet", 12345, 2, "first at target"]
     assert row[7] == "85.0 ± 7.1"  # sqrt(2 * 5**2 / 1)
     assert row[8] == "13.0 ± 7.1"
-    assert table.title == "affine, preset small, 5,000 embedded digits of MNIST, cpu, seeds 0, 1"
+    assert (
+        table.title
+        == "affine, preset small, embedded digits of MNIST (3,200 train, 800 select, 1,000 test), cpu, seeds 0, 1"
+    )
 
 
 def test_one_seed_is_shown_with_its_interval_and_a_warning() -> None:
@@ -181,7 +184,7 @@ def test_charts_of_a_result_that_its_suite_did_not_write_are_refused(drawing: st
 
 def test_a_suite_without_digits_says_nothing_of_them() -> None:
     (table,) = tables([result("capsnet", 0, 0.8, digits="none")])
-    assert table.title == "affine, preset small, cpu, seeds 0"
+    assert table.title == "affine, preset small, cpu, one seed: 0"
 
 
 def test_a_table_without_rows_is_shown(drawing: str) -> None:
@@ -211,7 +214,7 @@ def test_results_of_another_version_are_left_out_and_named() -> None:
 def test_what_signs_mean_is_told_where_they_stand() -> None:
     (one,), (several,) = (tables([result("capsnet", seed, 0.8) for seed in range(n)]) for n in (1, 3))
     assert one.notes[0] == "In brackets: 95 % interval over base digits, of one seed."
-    assert several.notes[0] == "±: standard deviation over seeds."
+    assert several.notes[0] == "±: standard deviation over seeds (n - 1), all with the same test digits."
 
 
 def test_what_may_stand_in_one_table_is_found_among_others() -> None:
@@ -223,4 +226,15 @@ def test_what_may_stand_in_one_table_is_found_among_others() -> None:
 def test_a_chart_says_what_it_is_of(drawing: str) -> None:
     one = replace(result("capsnet", 0, 0.8), suite=drawing, digits="mnist", metrics={"name": "some"})
     (chart, *_) = charts([one])
-    assert chart.note.splitlines()[-1].endswith("preset small, full MNIST, cpu, seeds 0.")
+    assert chart.note.splitlines()[-1].endswith("preset small, full MNIST, cpu, one seed: 0.")
+
+
+def test_other_numbers_of_threads_are_told() -> None:
+    results = [
+        replace(one, environment={**one.environment, "threads": threads})
+        for one, threads in zip((result("a", 0, 0.5), result("a", 1, 0.5), result("b", 0, 0.5)), (2, 1, 2), strict=True)
+    ]
+    (table,) = tables(results)
+    assert table.notes[-1].startswith("Threads: 2, but 1 for a seed 1.")
+    (table,) = tables([results[0], results[2]])
+    assert not any("Threads" in note for note in table.notes)

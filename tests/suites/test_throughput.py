@@ -124,7 +124,7 @@ def test_a_result_says_how_near_to_the_truth_what_was_timed_is(ran: dict[str, Re
 
 def test_one_table_shows_networks_with_capsules_and_without(ran: dict[str, Result]) -> None:
     (table,) = groups.tables(list(ran.values()))
-    assert table.title.startswith("throughput, preset smoke") and table.title.endswith(", cpu, seeds 0")
+    assert table.title.startswith("throughput, preset smoke") and table.title.endswith(", cpu, one seed: 0")
     assert "digits" not in table.title and ", ," not in table.title
     assert {(row[0].partition(" ")[0], row[1]) for row in table.rows} == {
         *(("capsnet", part) for part in ("routing", "convolution", "primary", "decoder", "network")),

@@ -1,0 +1,72 @@
+"""The critical spacing: from which distance of the flankers on a network keeps nine tenths of its accuracy."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import FloatArray
+from capsbench.results.answers import Answers
+from capsbench.statistics import Interval, digit_sums, resampled_sums
+
+CRITICAL_SHARE = 0.9
+
+
+def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[float, Interval]:
+    """The spacing in pixels from which on accuracy is at least 90 % of that alone, and its interval over base digits.
+
+    Between the tested spacings accuracy is taken to run straight. A digit that is drawn for the interval brings its
+    answers at all spacings along.
+
+    Args:
+        alone: To lone targets.
+        found: Spacing -> answers to the same targets between flankers.
+
+    Returns:
+        ``-inf`` stands for less than the least spacing, ``inf`` for more than the largest.
+    """
+    spacings = np.array(sorted(found), np.float64)
+    conditions = [alone, *(found[int(spacing)] for spacing in spacings)]
+    sums = [digit_sums(one.correct, one.base) for one in conditions]
+    right = np.stack([hits for hits, _ in sums])
+    totals = np.array([images.sum() for _, images in sums])
+    (at,) = _crossings(spacings, right.sum(1)[None] / totals)
+    drawn = _crossings(spacings, resampled_sums(right) / totals)  # a condition has as many images of every digit
+    low, high = np.percentile(drawn, [2.5, 97.5], method="nearest")  # which infinite ones allow
+    return float(at), (float(low), float(high))
+
+
+def told_spacing(best: Mapping[str, Any], kind: str) -> str:
+    """The critical spacing of a checkpoint with its interval, ``20.9 (19.8..22.4)``; one past those tested as such.
+
+    Args:
+        best: What the suite measured at the checkpoint.
+        kind: The kind of flankers.
+    """
+    if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
+        return "not measured"
+    found = {int(spacing): Answers.from_dict(one) for spacing, one in best[kind].items()}
+    at, (low, high) = critical_spacing(Answers.from_dict(best["alone"]), found)
+    shown = [_told(one, sorted(found)) for one in (at, low, high)]
+    return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"
+
+
+def _told(spacing: float, tested: Sequence[int]) -> str:
+    if np.isinf(spacing):
+        return f"< {tested[0]}" if spacing < 0 else f"> {tested[-1]}"
+    return f"{spacing:.1f}"
+
+
+def _crossings(spacings: FloatArray, shares: FloatArray) -> npt.NDArray[np.float64]:
+    """``[n]``: where accuracy last falls below the share of that alone, from ``[n, 1 + spacings]``, alone first."""
+    above = shares[:, 1:] - CRITICAL_SHARE * shares[:, :1] + 1e-9  # of rounding
+    below = above < 0
+    last = spacings.size - 1 - below[:, ::-1].argmax(1)  # the largest spacing that is too small
+    row = np.arange(len(above))
+    following = np.minimum(last + 1, spacings.size - 1)
+    missing, surplus = above[row, last], above[row, following]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = spacings[last] + (spacings[following] - spacings[last]) * missing / (missing - surplus)
+    found = np.where(last == spacings.size - 1, np.inf, between)
+    return np.where(below.any(1), found, -np.inf)
