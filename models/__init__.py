@@ -9,4 +9,5 @@ CATALOG = {
     "cnn": "capsbench.models.cnn:CNN",
     "cnn-pair": "capsbench.models.cnn_pair:PairCNN",
     "cnn-pool": "capsbench.models.cnn_pool:PoolCNN",
+    "resnet-gap": "capsbench.models.resnet_gap:ResNetGAP",
 }

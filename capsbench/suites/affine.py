@@ -73,7 +73,7 @@ class AffineSettings(ExperimentSettings):
         check_number("translation", self.translation, 0, 20)
 
 
-SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool")}
+SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool", "resnet-gap")}
 
 
 class Affine:

@@ -53,7 +53,9 @@ class CrowdingSettings(ExperimentSettings):
             raise ParameterError(f"spacings must be different numbers in ascending order, got {asked}.")
 
 
-SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {name: {"preset": "small"} for name in ("capsnet", "cnn-pool")}
+SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
+    name: {"preset": "small"} for name in ("capsnet", "cnn-pool", "resnet-gap")
+}
 
 
 class Crowding:

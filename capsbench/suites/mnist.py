@@ -59,6 +59,13 @@ class MNISTSettings(ExperimentSettings):
         check_number("shift", self.shift, 0, SIDE // 2)
 
 
+SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
+    "cnn": {"preset": "small", "padding": "same"},
+    "capsnet": {"preset": "small", "kernel": 5},
+    "resnet-gap": {"preset": "small"},
+}
+
+
 class MNIST:
     """Plain MNIST: the test error of a plain network and of capsules, with and without routing and reconstruction.
 
@@ -71,12 +78,12 @@ class MNIST:
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
             MNISTSettings(epochs=1, batch_size=64, learning_rate=3e-3, schedule="one-cycle", eval_every=20),
-            {"cnn": {"preset": "small", "padding": "same"}, "capsnet": {"preset": "small", "kernel": 5}},
+            SMALL_MODELS,
             {"capsnet": FORMS},
         ),
         "small": Preset(
             MNISTSettings(epochs=30, batch_size=32, learning_rate=3e-3, schedule="one-cycle"),
-            {"cnn": {"preset": "small", "padding": "same"}, "capsnet": {"preset": "small", "kernel": 5}},
+            SMALL_MODELS,
             {"capsnet": FORMS},
         ),
         # 300,000 steps, as the authors' README has it. Same padding makes the 35.4 M parameters that the paper counts.

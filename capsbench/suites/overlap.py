@@ -66,6 +66,7 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
         "preset": "small", "kernel": 5, "more": (64,), "decoder": (512, 1024), "reconstruction_weight": 0.002
     },
     "cnn-pair": {"preset": "small"},
+    "resnet-gap": {"preset": "small"},
 }  # fmt: skip
 
 SMALL = OverlapSettings(epochs=65, batch_size=64, learning_rate=2e-3, schedule="one-cycle", eval_every=100, variants=5)

@@ -37,6 +37,8 @@ def batch_of(n: int) -> TensorBatch:
         ("cnn", 40, {"preset": "small"}, 97_994),
         ("cnn-pool", 40, {}, 13_334_378),
         ("cnn-pool", 40, {"preset": "small"}, 322_138),
+        ("resnet-gap", 40, {}, 308_074),
+        ("resnet-gap", 40, {"preset": "small", "blur": True}, 77_754),
         ("cnn-pair", 36, {}, 24_563_978),
         ("cnn-pair", 36, {"preset": "small"}, 723_562),
         ("capsnet", 28, {}, 6_804_384 + 1_411_344),
