@@ -6,15 +6,18 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError, shown
+from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError, first_line, shown
 from capsbench.registry import load, room
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `capsbench list` needs only the names
     from torch import nn
 
+OFFERED = ("image_size", "classes", "pairs")
+
 
 def build(
     network: "str | Callable[..., Any]",
+    /,
     *,
     image_size: int | Sequence[int] = 28,
     classes: int = 10,
@@ -75,19 +78,21 @@ def presets_of(name: str, factory: Any) -> Mapping[str, Mapping[str, Any]]:
         raise UsageError(f"The model {name!r} should be a class or a function, but it is a {type(factory).__name__}.")
     presets: Any = getattr(factory, "presets", {})
     if not isinstance(presets, Mapping):
-        what = f"but it is {shown(presets)!r} ({type(presets).__name__})"
-        raise UsageError(f"The attribute presets of model {name!r} should map names to parameters, {what}.")
+        raise UsageError(_should_be(name, "presets", "a mapping of names to parameters", presets))
     for key, parameters in presets.items():
-        if (
-            not isinstance(key, str)
-            or not isinstance(parameters, Mapping)
-            or not all(isinstance(one, str) for one in parameters)
-        ):
+        if not isinstance(key, str) or not _names_parameters(parameters):
             raise UsageError(
                 f"The preset {shown(key)!r} of model {name!r} should be a mapping of names to values, such as "
                 f"{{'width': 8}}, but it is {shown(parameters)!r} ({type(parameters).__name__})."
             )
+        for offered in OFFERED:
+            if offered in parameters:
+                raise UsageError(f"The preset {key!r} of model {name!r} sets {offered}, which the caller chooses.")
     return presets
+
+
+def _names_parameters(parameters: Any) -> bool:
+    return isinstance(parameters, Mapping) and all(isinstance(key, str) for key in parameters)
 
 
 def _preset(name: str, factory: Callable[..., Any], preset: str | None) -> Mapping[str, Any]:
@@ -103,7 +108,13 @@ def _arguments(
     name: str, factory: Callable[..., Any], chosen: Mapping[str, Any], offered: Mapping[str, Any]
 ) -> dict[str, Any]:
     """All of ``chosen`` and what the signature takes of ``offered``."""
-    signature = _signature(factory)
+    signature = _signature(name, factory)
+    by_position = [p.name for p in signature if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    if by_position:
+        raise UsageError(
+            f"The model {name!r} takes {', '.join(by_position)} by position alone (before a / in its signature), but "
+            "parameters are given by name. Take the / away."
+        )
     named = {p.name: p for p in signature if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_all = any(p.kind is p.VAR_KEYWORD for p in signature)
     for key in chosen:
@@ -116,12 +127,17 @@ def _arguments(
     return arguments
 
 
-def _signature(factory: Callable[..., Any]) -> Sequence[inspect.Parameter]:
+def _signature(name: str, factory: Callable[..., Any]) -> Sequence[inspect.Parameter]:
     from torch import nn
 
     if inspect.isclass(factory) and factory.__init__ is nn.Module.__init__:
         return []  # without a constructor of its own: Module's says (*args, **kwargs) and refuses them all
-    return list(inspect.signature(factory).parameters.values())
+    try:
+        return list(inspect.signature(factory).parameters.values())
+    except (ValueError, TypeError):  # of some classes that are written in C, and of a wrong __signature__
+        raise UsageError(
+            f"The signature of model {name!r} cannot be read. Name a function that takes its parameters by name."
+        ) from None
 
 
 def _call(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
@@ -129,7 +145,16 @@ def _call(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) 
         return factory(**arguments)
     except CapsbenchError:
         raise
-    except ValueError as error:  # how constructors that know nothing of capsbench refuse a value
+    except (TypeError, LookupError, ValueError) as error:
+        kinds = {p.kind for p in _signature(name, factory)}
+        if inspect.Parameter.VAR_POSITIONAL in kinds and inspect.Parameter.VAR_KEYWORD not in kinds:
+            raise UsageError(
+                f"The model {name!r} takes *args, but parameters are given by name. Name those that it needs, such as "
+                f"image_size and classes. ({first_line(error)})"
+            ) from error
+        if not isinstance(error, ValueError):
+            raise
+        # how constructors that know nothing of capsbench refuse a value
         raise ParameterError(f"The model {name!r} refuses its parameters: {error}") from error
 
 
@@ -138,6 +163,20 @@ def _checked(name: str, model: Any) -> "nn.Module":
 
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model {name!r} should be a torch.nn.Module, but it is a {type(model).__name__}.")
-    if not callable(getattr(model, "loss", None)):
+    forward = getattr(model, "forward", None)
+    if not callable(forward) or getattr(forward, "__func__", forward) is nn.Module.forward:
+        raise UsageError(f"The model {name!r} has no method forward(images), which gives the scores.")
+    loss = getattr(model, "loss", None)
+    if loss is None:
         raise UsageError(f"The model {name!r} has no method loss(output, batch), which training calls.")
+    if not callable(loss):
+        raise UsageError(_should_be(name, "loss", "a method loss(output, batch)", loss))
+    needs_layers = getattr(model, "needs_layers", False)
+    if not isinstance(needs_layers, bool):
+        raise UsageError(_should_be(name, "needs_layers", "True or False", needs_layers))
     return model
+
+
+def _should_be(name: str, attribute: str, what: str, found: object) -> str:
+    is_one = f"{shown(found)} ({type(found).__name__})"
+    return f"The attribute {attribute} of model {name!r} should be {what}, but it is {is_one}."

@@ -47,6 +47,8 @@ class Net(nn.Module):
             raise ValueError("width must be positive")
         self.size, self.width = image_size, width
 
+    def forward(self, images): ...
+
     def loss(self, output, batch):
         return output.scores.sum()
 
@@ -131,3 +133,77 @@ class Minimal(nn.Module):
 def test_module_attribute_is_a_name_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "somewhere", sys.modules[__name__])
     assert isinstance(build("somewhere:Minimal"), Minimal)
+
+
+SHAPES = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes=10):
+        super().__init__()
+    def forward(self, images): ...
+    def loss(self, output, batch): ...
+
+class NoForward(nn.Module):
+    def loss(self, output, batch): ...
+
+class Position(Net):
+    def __init__(self, classes, /):
+        super().__init__()
+
+class Unpacked(Net):
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.classes, = args
+
+class Ignored(Net):
+    def __init__(self, *args):
+        super().__init__()
+
+def with_attribute(name, value):
+    return type("Net", (Net,), {name: value})
+
+number = with_attribute("presets", 3)
+nothing = with_attribute("presets", {"small": None})
+key = with_attribute("presets", {"small": {3: 4}})
+chosen = with_attribute("presets", {"small": {"classes": 4}})
+loss = with_attribute("loss", 5)
+forward = with_attribute("forward", 5)
+layers = with_attribute("needs_layers", "yes")
+built = Net()
+"""
+
+
+@pytest.mark.parametrize(
+    ("attribute", "message"),
+    [
+        ("number", r"presets of model .* should be a mapping of names to parameters, but it is 3 \(int\)"),
+        ("nothing", r"preset 'small' of model .* such as {'width': 8}, but it is 'None' \(NoneType\)"),
+        ("key", "preset 'small' of model .* should be a mapping of names to values"),
+        ("chosen", "preset 'small' of model .* sets classes, which the caller chooses"),
+        ("loss", r"attribute loss of model .* should be a method loss\(output, batch\), but it is 5 \(int\)"),
+        ("forward", r"has no method forward\(images\)"),
+        ("NoForward", r"has no method forward\(images\)"),
+        ("layers", r"attribute needs_layers of model .* should be True or False, but it is yes \(str\)"),
+        ("Position", "takes classes by position alone"),
+        ("Unpacked", r"takes \*args, but parameters are given by name"),
+        ("built", "should be a class or a function, but it is a Net"),
+    ],
+)
+def test_an_attribute_of_the_wrong_kind_is_named_with_what_it_should_be(
+    attribute: str, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "shapes.py").write_text(SHAPES)
+    with pytest.raises(UsageError, match=message):
+        build(f"{tmp_path}/shapes.py:{attribute}")
+
+
+def test_arguments_that_are_ignored_are_no_fault(tmp_path: Path) -> None:
+    (tmp_path / "shapes.py").write_text(SHAPES)
+    assert isinstance(build(f"{tmp_path}/shapes.py:Ignored"), nn.Module)
+
+
+def test_a_builtin_without_a_signature_is_no_network() -> None:
+    with pytest.raises(UsageError, match=r"signature of model 'builtins:dict' cannot be read"):
+        build("builtins:dict")

@@ -1,6 +1,7 @@
 """The networks of a run: from the names, classes and functions that were given to networks that can be measured."""
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,7 +9,7 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.bench.cells import Preset
-from capsbench.building import build, name_of, presets_of
+from capsbench.building import OFFERED, build, name_of, presets_of
 from capsbench.contracts import CLASSES, Suite
 from capsbench.errors import ParameterError, UnknownNameError, UsageError, shown
 from capsbench.parameters import check_choice, literal
@@ -97,7 +98,7 @@ def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[st
     for change in [change for change in changes if "." in change]:
         model, _, key = change.rpartition(".")
         check_choice(f"model in this run (--set {change})", model, own)
-        if key in ("image_size", "classes", "pairs"):
+        if key in OFFERED:
             raise ParameterError(f"--set {change} cannot be set: the suite chooses {key}.")
         own[model][key] = literal(changes.pop(change))
     return own
@@ -110,7 +111,16 @@ def _spelled_out(name: str, thing: Given, stated: Mapping[str, Any]) -> dict[str
     if preset is not None and preset not in presets:
         raise UnknownNameError(f"preset of model {name!r}", preset, presets)
     chosen = {} if preset is None else presets[preset]
-    return {**chosen, **{key: value for key, value in stated.items() if key != "preset"}}
+    parameters = {**chosen, **{key: value for key, value in stated.items() if key != "preset"}}
+    for key, value in parameters.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise UsageError(
+                f"The parameter {key!r} of model {name!r} should be a number, a text, or lists and mappings of them, "
+                f"which a result can state, but it is {shown(value)} ({type(value).__name__})."
+            ) from None
+    return parameters
 
 
 def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, Any]) -> None:

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from capsbench import registry
-from capsbench.bench.cells import Cell
+from capsbench.bench.cells import Cell, Preset
 from capsbench.bench.networks import Given, labelled, networks
 from capsbench.contracts import Suite
 from capsbench.data.digits import load_digits
-from capsbench.errors import DataFileError, ParameterError, UsageError
+from capsbench.errors import DataFileError, ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_seed, construct
 from capsbench.results.result import Result, load_result
 from capsbench.system import machine
@@ -122,6 +123,13 @@ def _load_suite(name: str) -> type[Suite]:
     missing = [part for part in parts if not hasattr(kind, part)]
     if missing:
         raise UsageError(f"{name!r} is not a suite: it lacks {', '.join(missing)}.")
+    presets: Any = kind.presets
+    if not isinstance(presets, Mapping) or not all(isinstance(one, Preset) for one in presets.values()):
+        raise UsageError(f"The presets of suite {name!r} should map names to capsbench.bench.Preset(...).")
+    for attribute, wanted in {"version": int, "models": Sequence, "image_size": int | tuple}.items():
+        value = getattr(kind, attribute)
+        if not isinstance(value, wanted):
+            raise UsageError(f"The {attribute} of suite {name!r} is {shown(value)} ({type(value).__name__}).")
     return kind
 
 

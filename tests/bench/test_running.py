@@ -449,3 +449,26 @@ def test_whatever_generator_a_network_draws_from_a_cell_has_one_outcome(tmp_path
     left_out = ("training_seconds", "images_per_second")
     metrics = [{key: one.metrics[key] for key in one.metrics if key not in left_out} for one in (first, second)]
     assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("value", ["torch.nn.ReLU", "{1, 2}", "float('nan')", "b'x'"])
+def test_a_parameter_that_no_result_can_state_is_named_before_anything_is_done(tmp_path: Path, value: str) -> None:
+    (tmp_path / "mine.py").write_text(f"{LINEAR}\n    presets = {{'small': {{'broken': {value}}}}}\n")
+    name = f"{tmp_path}/mine.py:Linear"
+    with pytest.raises(UsageError, match=r"parameter 'broken' of model .* should be a number, a text, or lists"):
+        plan(tmp_path, models=[name], changes={f"{name}.preset": "small"})
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("presets", "3", "should map names to capsbench.bench.Preset"),
+        ("presets", "{'smoke': None}", "should map names to capsbench.bench.Preset"),
+        ("models", "5", r"models of suite .* is 5 \(int\)"),
+        ("version", "'one'", r"version of suite .* is one \(str\)"),
+    ],
+)
+def test_a_suite_of_the_wrong_kind_is_named(tmp_path: Path, attribute: str, value: str, message: str) -> None:
+    (tmp_path / "suite.py").write_text(f"{SUITE}\n    {attribute} = {value}\n")
+    with pytest.raises(UsageError, match=message):
+        plan_run(f"{tmp_path}/suite.py:Blind", preset="smoke", out=tmp_path)
