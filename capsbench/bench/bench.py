@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ class Bench:
         tensorboard: Whether training also logs for TensorBoard.
         fresh: Whether training begins at its first step, whatever checkpoints there are.
         data: The data sets that were used, by role, for the result.
+        earlier: Seconds that runs of this cell spent on its trainings before they were stopped.
     """
 
     cell: Cell
@@ -48,6 +50,7 @@ class Bench:
     tensorboard: bool = False
     fresh: bool = False
     data: dict[str, Any] = field(default_factory=dict)
+    earlier: float = 0.0
 
     def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
         """Samples without a file, noted under the role that they play."""
@@ -127,7 +130,10 @@ class Bench:
             fresh=self.fresh,
         )
         with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
-            return trainer.run(self.report, progress)
+            begun = perf_counter()
+            trained = trainer.run(self.report, progress)
+        self.earlier += max(0.0, trained.seconds - (perf_counter() - begun))
+        return trained
 
     def predict(self, model: torch.nn.Module, data: Samples) -> Predictions:
         """The model's answers to a data set, on the cell's device; see `capsbench.evaluation.inference.predict`."""

@@ -165,7 +165,7 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         digits=cell.digits,
         data=bench.data,
         metrics=metrics,
-        seconds=perf_counter() - begun,
+        seconds=perf_counter() - begun + bench.earlier,
         environment=machine.environment(cell.device),
         date=now(),
     )

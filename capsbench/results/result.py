@@ -31,7 +31,7 @@ class Result:
         digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
         data: For each data set used: its spec, and the root digest of its file where it was one.
         metrics: What the suite reports.
-        seconds: Time spent.
+        seconds: Time spent, training in earlier and interrupted runs included.
         environment: Where it was measured; see `capsbench.system.machine.environment`.
         date: When, UTC, ISO 8601.
         identity: What the model and the suite are made of, where they do not ship with capsbench: the SHA-256 of each

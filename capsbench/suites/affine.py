@@ -22,6 +22,7 @@ from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import UNKNOWN
 from capsbench.suites.affine_charts import affine_charts
+from capsbench.suites.affine_matched import matched_notes
 from capsbench.suites.affine_reach import REACH, kept_reach, reach_note, reach_points, within_reach
 from capsbench.training.config import Selected
 
@@ -184,6 +185,7 @@ class Affine:
         ]
         if settings.get("test"):
             notes.append(f"File: {_told_file(results[0])}.")
+        notes += matched_notes(networks)
         notes += paired_notes(results, _questions())
         notes += [
             f"{model} did not learn: its clean accuracy is near chance, and its gap means nothing."

@@ -472,3 +472,18 @@ def test_a_suite_of_the_wrong_kind_is_named(tmp_path: Path, attribute: str, valu
     (tmp_path / "suite.py").write_text(f"{SUITE}\n    {attribute} = {value}\n")
     with pytest.raises(UsageError, match=message):
         plan_run(f"{tmp_path}/suite.py:Blind", preset="smoke", out=tmp_path)
+
+
+def test_a_resumed_cell_states_the_time_of_its_earlier_runs_too(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_before = Trainer.run
+
+    def resumed(self: Trainer, *args: Any) -> Any:
+        trained = trained_before(self, *args)
+        trained.seconds += 1000  # as its checkpoint said
+        return trained
+
+    monkeypatch.setattr(Trainer, "run", resumed)
+    (result,) = run_plan(plan(tmp_path, models=[linear])).results
+    assert 1000 < result.metrics["training_seconds"] <= result.seconds < 1100
