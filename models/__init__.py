@@ -9,5 +9,6 @@ CATALOG = {
     "cnn": "capsbench.models.cnn:CNN",
     "cnn-pair": "capsbench.models.cnn_pair:PairCNN",
     "cnn-pool": "capsbench.models.cnn_pool:PoolCNN",
+    "efficient-capsnet": "capsbench.models.efficient_capsnet:EfficientCapsNet",
     "resnet-gap": "capsbench.models.resnet_gap:ResNetGAP",
 }

@@ -9,13 +9,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from capsbench.contracts import Output, TensorBatch
-from capsbench.errors import ParameterError
-from capsbench.models.layers import Window, check_images, fully_connected, shape_after
-from capsbench.models.losses import k_hot, margin_loss, reconstruction_loss
+from capsbench.contracts import Output
+from capsbench.models.digit_capsules import DigitCapsules
+from capsbench.models.layers import Window, check_images, shape_after
 from capsbench.models.routing import route, squash
 from capsbench.models.routing.route import check_options
-from capsbench.parameters import ImageSize, check_number, check_truth, check_whole, check_wholes, image_shape
+from capsbench.parameters import ImageSize, check_number, check_truth, check_whole, check_wholes
 
 PRIMARY_STRIDE = 2
 MORE = Window(kernel=3)
@@ -52,7 +51,7 @@ class PrimaryCapsules(nn.Module):
         return squash(biased.permute(0, 1, 3, 4, 2).flatten(1, 3))
 
 
-class CapsNet(nn.Module):
+class CapsNet(DigitCapsules):
     """The paper's capsule network: 256 features, 32 types of 8-D primary capsules, 16-D digit capsules.
 
     A 9x9 convolution with ReLU, primary capsules by a 9x9 convolution of stride 2, one digit capsule a class by
@@ -129,16 +128,16 @@ class CapsNet(nn.Module):
         reconstruction_weight: float = 0.0005,
         decoder: Sequence[int] = (512, 1024),
     ) -> None:
-        super().__init__()
+        super().__init__(
+            image_size=image_size,
+            classes=classes,
+            pairs=pairs,
+            reconstruction=reconstruction,
+            reconstruction_weight=reconstruction_weight,
+        )
         check_options(iterations, gradient, implementation)
-        check_number("reconstruction_weight", reconstruction_weight, 0, math.inf)
         check_number("primary_scale", primary_scale, 1e-6, math.inf)  # the weights are divided by it
         self.route = partial(route, iterations=iterations, gradient=gradient, implementation=implementation)
-        self.image_shape = image_shape(image_size)
-        self.classes = check_whole("classes", classes)
-        self.pairs = check_truth("pairs", pairs)
-        self.needs_layers = check_truth("reconstruction", reconstruction) and self.pairs
-        self.reconstruction_weight = reconstruction_weight
 
         first = Window(check_whole("kernel", kernel), check_whole("conv_stride", conv_stride))
         second = Window(kernel, PRIMARY_STRIDE)
@@ -161,51 +160,15 @@ class CapsNet(nn.Module):
         nn.init.trunc_normal_(self.weight, std=INITIAL_WEIGHT, a=-2 * INITIAL_WEIGHT, b=2 * INITIAL_WEIGHT)
         bias = torch.full((classes, digit_dim), INITIAL_BIAS)
         self.bias = nn.Parameter(bias) if check_truth("digit_bias", digit_bias) else None
-        sizes = (classes * digit_dim, *check_wholes("decoder", decoder), self.image_shape[0] * self.image_shape[1])
-        self.decoder = fully_connected(sizes).append(nn.Sigmoid()) if reconstruction else None
+        self.add_decoder(digit_dim, decoder)
 
     def forward(self, images: Tensor) -> Output:
         """``[B, 1, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
         check_images(images, self.image_shape)
         features = torch.relu(self.convolution(images))
         poses = self.route(self.primary(self.more(features)), self.weight, bias=self.bias)
-        reconstruct = None if self.decoder is None else partial(self.decode, poses)
-        return Output(scores=torch.linalg.vector_norm(poses, dim=-1), poses=poses, reconstruct=reconstruct)
+        return self.answer(poses)
 
     def routing(self, u: Tensor, weight: Tensor, iterations: int) -> Tensor:
         """Routes any capsules as this network routes its own, without the bias: `capsbench.check` checks it."""
         return self.route(u, weight, iterations=iterations)
-
-    def decode(self, poses: Tensor, classes: Tensor) -> Tensor:
-        """Reconstructs each image from the capsule of one class; the others are masked by zeros (section 4.1).
-
-        Args:
-            poses: ``[B, classes, digit_dim]``.
-            classes: ``[B]`` int64.
-
-        Returns:
-            ``[B, 1, H, W]`` in 0..1.
-        """
-        if self.decoder is None:
-            raise ParameterError("This CapsNet has no decoder: it was built with reconstruction=False.")
-        masked = poses * k_hot(classes, self.classes).unsqueeze(-1)
-        image: Tensor = self.decoder(masked.flatten(1))
-        return image.view(-1, 1, *self.image_shape)
-
-    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
-        """Margin loss, and with a decoder the weighted error of reconstructing each digit by its true label."""
-        margin = margin_loss(output.scores, k_hot(batch.labels, self.classes))
-        if output.reconstruct is None:
-            return margin
-        targets = batch.layers if self.pairs else batch.images  # [B, k, H, W]
-        labels = batch.labels.reshape(len(batch.labels), -1)  # [B, k]
-        if targets is None or targets.shape[:2] != labels.shape:
-            found = "no layers" if targets is None else f"images to reconstruct {list(targets.shape)}"
-            raise ParameterError(
-                f"CapsNet with pairs={self.pairs} reconstructs one image a label, "
-                f"got labels {list(batch.labels.shape)} and {found}."
-            )
-        errors = [
-            reconstruction_loss(output.reconstruct(labels[:, k]), targets[:, k : k + 1]) for k in range(labels.shape[1])
-        ]
-        return margin + self.reconstruction_weight * torch.stack(errors).sum()

@@ -74,7 +74,7 @@ class AffineSettings(ExperimentSettings):
         check_number("translation", self.translation, 0, 20)
 
 
-SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool", "resnet-gap")}
+SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool", "efficient-capsnet", "resnet-gap")}
 
 
 class Affine:

@@ -62,6 +62,7 @@ class MNISTSettings(ExperimentSettings):
 SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
     "cnn": {"preset": "small", "padding": "same"},
     "capsnet": {"preset": "small", "kernel": 5},
+    "efficient-capsnet": {"preset": "small"},
     "resnet-gap": {"preset": "small"},
 }
 

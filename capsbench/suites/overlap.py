@@ -66,6 +66,7 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
         "preset": "small", "kernel": 5, "more": (64,), "decoder": (512, 1024), "reconstruction_weight": 0.002
     },
     "cnn-pair": {"preset": "small"},
+    "efficient-capsnet": {"preset": "small"},
     "resnet-gap": {"preset": "small"},
 }  # fmt: skip
 

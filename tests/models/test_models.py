@@ -37,6 +37,9 @@ def batch_of(n: int) -> TensorBatch:
         ("cnn", 40, {"preset": "small"}, 97_994),
         ("cnn-pool", 40, {}, 13_334_378),
         ("cnn-pool", 40, {"preset": "small"}, 322_138),
+        ("efficient-capsnet", 28, {"reconstruction": False}, 161_824),  # as the authors count
+        ("efficient-capsnet", 28, {}, 161_824 + 1_411_344),
+        ("efficient-capsnet", 40, {"preset": "small", "reconstruction": False}, 57_872),
         ("resnet-gap", 40, {}, 308_074),
         ("resnet-gap", 40, {"preset": "small", "blur": True}, 77_754),
         ("cnn-pair", 36, {}, 24_563_978),
