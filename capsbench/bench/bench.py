@@ -127,6 +127,7 @@ class Bench:
             device=self.cell.device,
             folder=self.folder.joinpath("checkpoints", *parts),
             log=log,
+            identity=".".join(parts),
             fresh=self.fresh,
         )
         with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:

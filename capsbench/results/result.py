@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from capsbench.errors import DataFileError
-from capsbench.system.disk import kind_of, write_atomically
+from capsbench.system.disk import human_bytes, is_regular, kind_of, write_atomically
 
 SCHEMA_VERSION = 1
+LARGEST = 2**28  # bytes; one of throughput or of figures at the paper's size has some millions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,10 @@ def load_result(path: Path) -> Result:
         DataFileError: It cannot be read, or is no result of ours.
     """
     try:
+        if path.exists() and not is_regular(path):
+            raise DataFileError(f"{path} is not a file.")
+        if path.stat().st_size > LARGEST:
+            raise DataFileError(f"{path} has more than {human_bytes(LARGEST)}, which no result of capsbench has.")
         content = json.loads(path.read_bytes())
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
@@ -131,6 +136,8 @@ def load_results(folder: str | Path) -> list[Result]:
 
 def _is_result(path: Path) -> bool:
     """A folder of results also holds the sidecars of data files, which are JSON too."""
+    if not is_regular(path):
+        return False
     try:
         with path.open("rb") as file:
             return b'"schema_version"' in file.read(256)

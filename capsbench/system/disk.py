@@ -89,6 +89,13 @@ def kind_of(path: Path) -> str | None:
     return None
 
 
+def is_regular(path: Path) -> bool:
+    """Whether a path leads to a regular file: to read a FIFO would wait for ever, and a device has no end."""
+    with suppress(OSError, ValueError):
+        return path.is_file()
+    return False
+
+
 def make_folder(folder: Path) -> None:
     """Makes a folder and those above it.
 

@@ -1,5 +1,6 @@
 """Training: Adam over a stream, with validations in between; an interrupted run ends with the same bits."""
 
+import copy
 import hashlib
 import json
 import math
@@ -8,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,7 +21,7 @@ from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
 from capsbench.sources import seeding
 from capsbench.system.timing import finish
-from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder
+from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder, fits, largest_checkpoint
 from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
@@ -46,6 +48,7 @@ class Trainer:
         device: ``"cpu"`` or ``"cuda"``.
         folder: Folder of the checkpoints; training goes on from the newest undamaged one. None saves none.
         log: Gets a row at each validation.
+        identity: What is trained, beyond the other arguments: a checkpoint of another is not gone on from.
         fresh: Whether checkpoints that are there already are removed instead.
     """
 
@@ -61,6 +64,7 @@ class Trainer:
         device: str = "cpu",
         folder: Path | None = None,
         log: MetricsLog | None = None,
+        identity: str = "",
         fresh: bool = False,
     ) -> None:
         watched = dict(watch or {})
@@ -75,7 +79,8 @@ class Trainer:
         self._config = config
         self._seed = seed
         self._device = device
-        self._checkpoints = CheckpointFolder(folder) if folder else None
+        self._folder = folder
+        self._checkpoints: CheckpointFolder | None = None
         self._fresh = fresh
         self._log = log or MetricsLog()
         self._samples = len(data) // config.epochs
@@ -88,7 +93,7 @@ class Trainer:
         self._sound: State = {}  # weights that are numbers, to find out why later ones are not
         self._saved_at, self._saving = -math.inf, 0.0
         self._timed_after, self._timed_from = 0, 0.0
-        what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device]
+        what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device, identity]
         what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
         self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
@@ -106,12 +111,14 @@ class Trainer:
         """
         fast = fast_convolutions(self.model, precision=self._config.precision, device=self._device)
         try:
-            self._state()
+            own = self._state()
         except UnsavableError as error:  # better now than at the first validation
             raise TrainingError(
                 f"The network's state cannot be kept: {error}. Give get_extra_state tensors, arrays, numbers, strings, "
                 "and dictionaries and lists of them."
             ) from None
+        if self._folder:
+            self._checkpoints = CheckpointFolder(self._folder, largest=largest_checkpoint(own, steps=self._steps))
         with seeding.seeded(self._seed, self._device), fast:
             self._resume(report)
             self._log.begin(self.trained.steps)
@@ -289,21 +296,38 @@ class Trainer:
         if self._fresh:
             folder.clear()
         for path, content in folder.newest_first():
-            if content is None or content.get("identity") != self._identity:
+            if content is None or content.get("identity") != self._identity or not self._take_up(content):
                 # Left there, it would count as newer than the checkpoints that this run is going to write.
                 report(f"{path} is damaged or belongs to another run; it is now called {folder.put_aside(path).name}")
                 continue
+            report(f"going on after step {self.trained.steps} of {self._steps}")
+            return
+
+    def _take_up(self, content: dict[str, Any]) -> bool:
+        """Puts back what a checkpoint holds; False, and nothing is changed, if it does not fit this training."""
+        before, randomness = self._state(), seeding.state(self._device)
+        optimizer, scheduler = copy.deepcopy(self._optimizer.state_dict()), copy.deepcopy(self._scheduler.state_dict())
+        try:
+            facts = dict(content["trained"])
+            selected = {name: Selected(**values) for name, values in facts.pop("selected").items()}
+            trained = Trained(**facts, selected=selected)
+            losses, first_loss = content["losses"].to(self._device), float(content["first_loss"])
+            if not 0 < trained.steps <= self._steps or losses.ndim != 1 or len(losses) > trained.steps:
+                return False
+            if not all(fits(state, before) for state in (content["model"], *(one.state for one in selected.values()))):
+                return False
             self.model.load_state_dict(content["model"])
             self._optimizer.load_state_dict(content["optimizer"])
             self._scheduler.load_state_dict(content["scheduler"])
             seeding.restore(content["randomness"])
-            facts = content["trained"]
-            selected = {name: Selected(**values) for name, values in facts.pop("selected").items()}
-            self.trained = Trained(**facts, selected=selected)
-            self._losses = content["losses"].to(self._device)
-            self._first_loss = content["first_loss"]
-            report(f"going on after step {self.trained.steps} of {self._steps}")
-            return
+        except Exception:  # its digest is right, but anyone can write one
+            self.model.load_state_dict(before)
+            self._optimizer.load_state_dict(optimizer)
+            self._scheduler.load_state_dict(scheduler)
+            seeding.restore(randomness)
+            return False
+        self.trained, self._losses, self._first_loss = trained, losses, first_loss
+        return True
 
 
 def _scheduler(

@@ -1,6 +1,8 @@
 """A result and its file."""
 
 import json
+import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,3 +93,19 @@ def test_no_results_is_an_error_with_a_way_out(tmp_path: Path) -> None:
 
 def test_dates_are_of_universal_time() -> None:
     assert now().endswith("+00:00")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_never_read_as_a_result(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "odd.json")
+    with pytest.raises(DataFileError, match="is not a file"):
+        load_result(tmp_path / "odd.json")
+    with pytest.raises(DataFileError, match="There are no results"):
+        load_results(tmp_path)
+
+
+def test_a_file_larger_than_any_result_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(2**40)  # a hole: it takes no room
+    with pytest.raises(DataFileError, match="which no result of capsbench has"):
+        load_result(tmp_path / "large.json")

@@ -1,5 +1,11 @@
 """Checkpoints: a read gives what was written, or nothing."""
 
+import copy
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +13,13 @@ import pytest
 import torch
 
 from capsbench.errors import StorageError, TrainingError
-from capsbench.training.checkpoints import CheckpointFolder, load_checkpoint, save_checkpoint
+from capsbench.training.checkpoints import (
+    CHECKPOINT_FORMAT,
+    CheckpointFolder,
+    largest_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
 from capsbench.training.plain import UnsavableError
 
 CONTENT: dict[str, Any] = {"weights": {"a": torch.arange(3.0)}, "steps": 7, "names": ["x"], "nothing": None}
@@ -104,10 +116,116 @@ def test_an_undamaged_checkpoint_that_cannot_be_loaded_now_is_an_error(
         load_checkpoint(tmp_path / "one.pt")
 
 
-def test_a_checkpoint_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "step-00000001.pt").mkdir()  # root may read whatever a mode forbids, but no folder
-    with pytest.raises(StorageError, match="cannot be read"):
+def folder_there(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").touch()
+
+
+def link_there(target: str) -> Callable[[Path], None]:
+    return lambda path: path.symlink_to(target)
+
+
+def another(path: Path) -> None:
+    save_checkpoint(path, {"format": 1})
+
+
+def bomb(path: Path) -> None:
+    """Ten kilobytes that become ten megabytes."""
+    content = io.BytesIO()
+    torch.save({"format": CHECKPOINT_FORMAT, "weights": torch.zeros(2_500_000)}, content)
+    with zipfile.ZipFile(content) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    signed(path)
+
+
+def two_names_in_one_place(path: Path) -> None:
+    save_checkpoint(path, {"weights": torch.zeros(100_000)})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("more", b"")  # so that the list of parts is written again
+        largest = max(archive.filelist, key=lambda part: part.file_size)
+        for number in range(3):
+            part = copy.copy(largest)
+            part.filename += str(number)
+            archive.filelist.append(part)
+    signed(path)
+
+
+def not_torchs(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}.")
+    signed(path)
+
+
+def signed(path: Path) -> None:
+    path.with_suffix(".pt.sha256").write_text(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+IN_THE_WAY: dict[str, Callable[[Path], None]] = {
+    "a folder": folder_there,
+    "a FIFO": os.mkfifo,
+    "a link to nothing": link_there("nowhere"),
+    "a link to itself": link_there("step-00000009.pt"),
+    "a device without an end": link_there("/dev/zero"),
+    "of another format": another,
+    "a bomb": bomb,
+    "two names in one place": two_names_in_one_place,
+    "no file of torch": not_torchs,
+}
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["checkpoint", "digest"])
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_what_is_no_checkpoint_is_put_aside_unread(what: str, beside: bool, tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path, largest=2**27)
+    folder.save(8, CONTENT)
+    folder.save(9, CONTENT)
+    newest = tmp_path / "step-00000009.pt"
+    place = newest.with_suffix(".pt.sha256") if beside else newest
+    place.unlink()
+    IN_THE_WAY[what](place)
+    found = list(folder.newest_first())
+    assert [content is not None for _, content in found] == [False, True]
+    for _ in range(2):  # the second time its name is taken
+        folder.put_aside(newest)
+        assert [path.name for path, _ in folder.newest_first()] == ["step-00000008.pt"]
+        if beside:
+            break
+        IN_THE_WAY[what](newest)
+    for step in (10, 11, 12):
+        folder.save(step, CONTENT)
+    assert [path.name for path, _ in folder.newest_first()][:2] == ["step-00000012.pt", "step-00000011.pt"]
+
+
+def test_a_file_larger_than_any_checkpoint_of_the_network_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.pt"
+    save_checkpoint(path, CONTENT)
+    size = path.stat().st_size
+    assert load_checkpoint(path, largest=size) is not None
+    assert load_checkpoint(path, largest=size - 1) is None
+
+
+def test_a_checkpoint_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "step-00000001.pt"
+    save_checkpoint(path, CONTENT)
+
+    def forbidden(path: Path) -> bytes:  # root may read whatever a mode forbids
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
+    with pytest.raises(StorageError, match="cannot be read: Permission denied"):
         list(CheckpointFolder(tmp_path).newest_first())
+
+
+def test_no_checkpoint_of_a_training_is_larger_than_stated(tmp_path: Path) -> None:
+    model = torch.nn.Linear(300, 300)
+    largest = largest_checkpoint(model.state_dict(), steps=10)
+    weights = {name: torch.rand_like(value) for name, value in model.state_dict().items()}
+    copies = [{name: value + number for name, value in weights.items()} for number in range(6)]
+    save_checkpoint(tmp_path / "one.pt", {"copies": copies, "losses": torch.zeros(10)})
+    assert 6 * 4 * 300 * 301 < (tmp_path / "one.pt").stat().st_size < largest < 2**25
 
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from capsbench.data.streaming import Stream, stream
 from capsbench.errors import ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.training import trainer as training_module
-from capsbench.training.checkpoints import CheckpointFolder
+from capsbench.training.checkpoints import CheckpointFolder, load_checkpoint, save_checkpoint
 from capsbench.training.config import TrainConfig
 from capsbench.training.logs import MetricsLog
 from capsbench.training.trainer import UNTIMED_STEPS, Trainer
@@ -623,3 +623,52 @@ def test_extra_state_is_trained_kept_and_put_back(tmp_path: Path) -> None:
 def test_extra_state_that_cannot_be_kept_is_named_before_training() -> None:
     with pytest.raises(TrainingError, match=r"cannot be kept: _extra_state\['seen'\] holds a Fraction"):
         Trainer(Extra(Fraction), *data(), CONFIG, seed=0).run()
+
+
+def stopped(folder: Path, **options: Any) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(StoppedError):
+        Trainer(Net(), *data(), CONFIG, seed=5, folder=folder, **options).run(progress=lambda done, _: halt(done, 40))
+
+
+def test_a_checkpoint_of_another_identity_is_put_aside(tmp_path: Path) -> None:
+    stopped(tmp_path, identity="the same layers, another loss")
+    lines: list[str] = []
+    torch.manual_seed(0)
+    one = Trainer(Net(), *data(), CONFIG, seed=5, folder=tmp_path, identity="this")
+    one.run(lines.append)
+    assert "belongs to another run" in lines[0] and not any("going on" in line for line in lines)
+    assert_same(weights(one), weights_of_an_unbroken_run())
+
+
+def weights_of_an_unbroken_run() -> dict[str, torch.Tensor]:
+    one = trainer(None)
+    one.run()
+    return weights(one)
+
+
+CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "lacks the model": lambda content: content.pop("model"),
+    "of another shape": lambda content: content["model"].update({"layers.1.weight": torch.zeros(1)}),
+    "of another type": lambda content: content["model"].update({"layers.1.bias": torch.zeros(32, dtype=torch.int8)}),
+    "selected weights lack one": lambda content: content["trained"]["selected"]["best"]["state"].popitem(),
+    "an optimizer of nothing": lambda content: content.update(optimizer={}),
+    "no generator": lambda content: content["randomness"].update(numpy=[]),
+    "steps past the end": lambda content: content["trained"].update(steps=STEPS + 1),
+    "unknown facts": lambda content: content["trained"].update(more=1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_checkpoint_that_does_not_fit_leaves_no_trace(change: str, tmp_path: Path) -> None:
+    stopped(tmp_path)
+    for path in tmp_path.glob("*.pt"):
+        content = load_checkpoint(path)
+        assert content is not None
+        CHANGES[change](content)
+        save_checkpoint(path, content)
+    one = trainer(tmp_path)
+    lines: list[str] = []
+    one.run(lines.append)
+    assert "is damaged" in lines[0]
+    assert_same(weights(one), weights_of_an_unbroken_run())
