@@ -1,0 +1,69 @@
+"""The figures of mnist and crowding once more, from the bits of their results."""
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+from capsbench.report.comparison import compare_results
+from capsbench.report.groups import tables
+from capsbench.results.result import load_results
+
+from .kept import RESULTS, bits, results
+
+MNIST, CROWDING = "mnist/epyc-cpu", "crowding/epyc-cpu"
+
+
+def test_errors_of_mnist_and_their_exact_intervals() -> None:
+    (table,) = tables(load_results(RESULTS / MNIST))
+    rows = {row[0]: row for row in table.rows}
+    for (label, _), one in results(MNIST).items():
+        for column, name in ((3, "best"), (4, "last")):
+            wrong = ~bits(one["metrics"]["checkpoints"][name]["test"])
+            low, high = proportion_confint(wrong.sum(), len(wrong), method="beta")
+            assert rows[label][column] == f"{100 * wrong.mean():.2f} ({100 * low:.2f}..{100 * high:.2f})"
+
+
+def test_mcnemars_test_of_mnist() -> None:
+    kept = results(MNIST)
+    for first, second in combinations(load_results(RESULTS / MNIST), 2):
+        (found,) = (one for one in compare_results(first, second).differences if one.place[1] == "best")
+        before, after = (bits(kept[one.label, 0]["metrics"]["checkpoints"]["best"]["test"]) for one in (first, second))
+        table = [[(a & b).sum() for b in (after, ~after)] for a in (before, ~before)]
+        assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
+
+
+def spacing_of(point: dict[str, Any], kind: str) -> float | None:
+    """Where accuracy last falls below nine tenths of that alone, by a straight line; None past the tested spacings."""
+    enough = 0.9 * bits(point["alone"]).mean()
+    tested = sorted(int(name) for name in point[kind])
+    shares = [bits(point[kind][str(spacing)]).mean() for spacing in tested]
+    below = [number for number, share in enumerate(shares) if share < enough]
+    if not below or below[-1] == len(tested) - 1:
+        return None
+    left = below[-1]
+    return float(np.interp(enough, shares[left : left + 2], tested[left : left + 2]))
+
+
+def test_crowding_and_its_critical_spacings() -> None:
+    (table,) = tables(load_results(RESULTS / CROWDING))
+    column = list(table.headers).index("critical spacing")
+    rows = {(row[0], row[3]): row for row in table.rows}
+    kept = results(CROWDING)
+    for model in ("cnn-pool", "capsnet"):
+        for kind in ("digits", "shuffled"):
+            shown = rows[model, kind][column].split(" / ")
+            for seed, text in enumerate(shown):
+                point = kept[model, seed]["metrics"]["checkpoints"]["best"]
+                at = spacing_of(point, kind)
+                assert text == "> 28" if at is None else text.startswith(f"{at:.1f} (")
+            for spacing in range(14, 29, 2):
+                shares = [
+                    100 * bits(kept[model, seed]["metrics"]["checkpoints"]["best"][kind][str(spacing)]).mean()
+                    for seed in range(3)
+                ]
+                at_spacing = rows[model, kind][list(table.headers).index(f"{spacing} px")]
+                assert at_spacing == f"{np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f}"
