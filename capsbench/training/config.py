@@ -19,7 +19,7 @@ class TrainConfig:
 
     Attributes:
         epochs: Passes over the digits; the placements are new in each.
-        batch_size: Images a step.
+        batch_size: Images a step. The last batch of an epoch may be smaller; one image joins the batch before it.
         learning_rate: Adam's; the peak of a one-cycle schedule.
         schedule: ``exponential``, times 0.96 every `decay_steps`, or ``one-cycle`` (Smith and Topin 2018), which gets
             there sooner when epochs are few.

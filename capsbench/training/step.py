@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import partial
+from itertools import pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -168,14 +169,13 @@ class TrainingStep:
         """The loss and the gradients, launched kernel by kernel."""
         self._optimizer.zero_grad(set_to_none=True)
         images = len(batch.images)
-        size = -(-images // self.micro_batches)
         total = torch.zeros((), device=batch.images.device)
-        for start in range(0, images, size):
-            part = _map(itemgetter(slice(start, start + size)), batch) if size < images else batch
+        for one in _parts(images, self.micro_batches):
+            part = batch if one == slice(0, images) else _map(itemgetter(one), batch)
             with self._autocast:
                 output = checked_output(self._model(part.images), len(part.images))
                 loss: Tensor = self._model.loss(output, part)  # type: ignore[operator]  # a Model
-                if size < images:
+                if len(part.images) < images:
                     loss = loss * (len(part.images) / images)
             torch.autograd.backward(loss)
             total += loss.detach()
@@ -192,6 +192,14 @@ class TrainingStep:
         memory.release()
         size = -(-images // self.micro_batches)
         self._report(f"memory ran out: batches of {images} are now computed {size} at a time, their gradients added up")
+
+
+def _parts(images: int, parts: int) -> list[slice]:
+    """Cuts a batch into parts whose sizes differ by one at most: batch normalization cannot train on one image."""
+    size = -(-images // parts)
+    number = -(-images // size)
+    ends = [images * part // number for part in range(number + 1)]
+    return [slice(start, end) for start, end in pairwise(ends)]
 
 
 def _map(function: Callable[..., Tensor], *batches: TensorBatch) -> TensorBatch:

@@ -85,6 +85,9 @@ class Trainer:
         self._log = log or MetricsLog()
         self._samples = len(data) // config.epochs
         self._epoch_steps = math.ceil(self._samples / config.batch_size)
+        # Batch normalization cannot train on one image, so a last batch of one joins the batch before it.
+        self._joined = self._samples > config.batch_size > 1 and self._samples % config.batch_size == 1
+        self._epoch_steps -= self._joined
         self._steps = self._epoch_steps * config.epochs
         self._optimizer = adam(model, config.learning_rate)
         self._scheduler = _scheduler(self._optimizer, config, self._steps)
@@ -154,8 +157,8 @@ class Trainer:
             [self._losses, torch.empty(self._next_validation(start) - trained.steps, device=self._device)]
         )
         layers = bool(getattr(self.model, "needs_layers", False))
-        for order in self._orders(trained.steps, start + len(losses)):
-            for batch in batches(self._data, order, self._config.batch_size, device=self._device, layers=layers):
+        for order, size in self._orders(trained.steps, start + len(losses)):
+            for batch in batches(self._data, order, size, device=self._device, layers=layers):
                 losses[trained.steps - start] = step(batch)
                 self._scheduler.step()
                 trained.steps += 1
@@ -209,14 +212,20 @@ class Trainer:
         every = self._config.eval_every or self._epoch_steps
         return min((step // every + 1) * every, self._steps)
 
-    def _orders(self, first: int, end: int) -> Iterator[IndexArray]:
-        """The samples of steps first..end-1, epoch by epoch, in the order of (seed, epoch)."""
+    def _orders(self, first: int, end: int) -> Iterator[tuple[IndexArray, int]]:
+        """The samples of steps first..end-1, epoch by epoch, in the order of (seed, epoch), and the size of batches."""
+        size = self._config.batch_size
         while first < end:
             epoch, within = divmod(first, self._epoch_steps)
             order = epoch * self._samples + permutation(self._samples, seed=self._seed, epoch=epoch)
             until = min(end, (epoch + 1) * self._epoch_steps)
-            size = self._config.batch_size
-            yield order[within * size : (within + until - first) * size]
+            last = within + until - first
+            if last == self._epoch_steps and self._joined:
+                if last - within > 1:
+                    yield order[within * size : (last - 1) * size], size
+                yield order[(last - 1) * size :], size + 1
+            else:
+                yield order[within * size : last * size], size
             first = until
 
     def _check_losses(self, start: int) -> None:
@@ -252,8 +261,12 @@ class Trainer:
             self.model.load_state_dict(self._sound)
             first = max(step - LOOKED_AT, self.trained.steps - len(self._losses))
             layers = bool(getattr(self.model, "needs_layers", False))
-            orders = next(self._orders(first, step))
-            data = batches(self._data, orders, self._config.batch_size, device=self._device, layers=layers)
+            orders = self._orders(first, step)
+            data = (
+                one
+                for order, size in orders
+                for one in batches(self._data, order, size, device=self._device, layers=layers)
+            )
             found = broken_gradient(self.model, data, autocast(self._device, self._config.precision))
             if found:
                 return (

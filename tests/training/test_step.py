@@ -12,7 +12,7 @@ from capsbench.contracts import Batch, Output, TensorBatch
 from capsbench.errors import ModelError, TrainingError
 from capsbench.models import build
 from capsbench.training import step as stepping
-from capsbench.training.step import WARM_UP, TrainingStep, adam, fast_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, _parts, adam, fast_convolutions
 
 Compute = Callable[[], tuple[Tensor, list[Tensor | None]]]
 
@@ -240,6 +240,15 @@ def test_a_batch_that_does_not_fit_is_cut_and_its_gradients_added(
     assert step.micro_batches == parts and len(lines) == parts // 2
     step(batch(2, 2))  # a small batch does not need as many parts
     assert model.weight.item() == pytest.approx(-0.3 * mean - 0.2)
+
+
+@pytest.mark.parametrize("images", range(1, 20))
+@pytest.mark.parametrize("parts", [1, 2, 4, 8])
+def test_parts_of_a_batch_are_alike_and_no_larger_than_the_memory_for_them(images: int, parts: int) -> None:
+    cut = _parts(images, parts)
+    sizes = [one.stop - one.start for one in cut]
+    assert [index for one in cut for index in range(one.start, one.stop)] == list(range(images))
+    assert max(sizes) == -(-images // parts) and max(sizes) - min(sizes) <= 1 and len(cut) <= parts
 
 
 @pytest.mark.parametrize("images", [1, 4])

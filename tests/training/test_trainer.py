@@ -672,3 +672,47 @@ def test_a_checkpoint_that_does_not_fit_leaves_no_trace(change: str, tmp_path: P
     one.run(lines.append)
     assert "is damaged" in lines[0]
     assert_same(weights(one), weights_of_an_unbroken_run())
+
+
+class Normalized(Net):
+    """Batch normalization refuses to train on one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers.insert(2, torch.nn.BatchNorm1d(32))
+        self.sizes: list[int] = []
+
+    def forward(self, images: torch.Tensor) -> Output:
+        if self.training:
+            self.sizes.append(len(images))
+        return super().forward(images)
+
+
+def normalized(folder: Path | None, size: int) -> tuple[Normalized, Trainer]:
+    torch.manual_seed(0)
+    model = Normalized()
+    config = TrainConfig(epochs=2, batch_size=size, schedule="one-cycle", target=0.5)
+    return model, Trainer(model, *data(2), config, seed=5, folder=folder)
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(47, [47] * 16 + [48]), (799, [800]), (800, [800]), (801, [800])])
+def test_a_last_batch_of_one_image_joins_the_one_before(size: int, sizes: list[int]) -> None:
+    model, one = normalized(None, size)
+    trained = one.run()
+    assert model.sizes == 2 * sizes
+    assert (trained.steps, trained.images) == (2 * len(sizes), 1600)
+
+
+@pytest.mark.parametrize("stop", [16, 17, 18])
+def test_a_run_stopped_before_or_after_a_joined_batch_ends_with_the_same_weights(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_module, "QUIET_SECONDS", 0.0)
+    whole, one = normalized(None, 47)
+    one.run()
+    with pytest.raises(StoppedError):
+        normalized(tmp_path, 47)[1].run(progress=lambda done, _: halt(done, stop))
+    resumed, one = normalized(tmp_path, 47)
+    one.run()
+    assert 0 < len(resumed.sizes) < len(whole.sizes)
+    assert_same(dict(whole.state_dict()), dict(resumed.state_dict()))
