@@ -105,7 +105,7 @@ def run_plan(plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -
         label = f"[{number}/{len(plan.cells)}] {cell.label}, seed {cell.seed}"
         result = plan.finished(cell)
         if result:
-            report(f"{label}: finished before")
+            report(f"{label}: finished before{_with_other_threads(cell, result)}")
         else:
             try:
                 result = run_cell(cell, plan, _labelled(report, label), progress)
@@ -117,6 +117,16 @@ def run_plan(plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -
         outcome.results.append(result)
         outcome.paths.append(plan.path(cell))
     return outcome
+
+
+def _with_other_threads(cell: Cell, result: Result) -> str:
+    """What to add where a cell's result is of another number of threads than a run would have now."""
+    import torch
+
+    then, here = result.environment.get("threads"), torch.get_num_threads()
+    if cell.device != "cpu" or then in (None, here):
+        return ""
+    return f", with threads: {then}; now there are {here}, and sums in another order differ in their last digits"
 
 
 def _labelled(report: Say, label: str) -> Say:

@@ -41,8 +41,8 @@ class Comparison:
         return {
             "suite": self.first.suite,
             "preset": _either(self, lambda result: result.preset),
-            "A": {"model": self.first.label, "seed": self.first.seed, "cell": self.first.cell},
-            "B": {"model": self.second.label, "seed": self.second.seed, "cell": self.second.cell},
+            "A": _stated(self.first),
+            "B": _stated(self.second),
             "differences": [difference.to_dict() for difference in self.differences],
         }
 
@@ -152,6 +152,7 @@ def comparison_table(comparison: Comparison) -> Table:
             "which with one image a digit is McNemar's.",
             *([PAIRS_NOTE] if any(one.pairs for one in comparison.differences) else []),
             "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",
+            *_threads(comparison),
         ],
         title=", ".join(
             [
@@ -196,6 +197,27 @@ def _by_protocol(results: Sequence[Result]) -> dict[tuple[Any, ...], dict[str, R
             raise UsageError(f"One folder has two results of {name_of(result)}; name the files to be compared.")
         members[result.label] = result
     return groups
+
+
+def _stated(result: Result) -> dict[str, Any]:
+    """Which result it is; on a CPU its sums are of so many threads."""
+    return {
+        "model": result.label,
+        "seed": result.seed,
+        "cell": result.cell,
+        "threads": result.environment.get("threads"),
+    }
+
+
+def _threads(comparison: Comparison) -> list[str]:
+    """That the two were measured with other numbers of threads, where they were."""
+    first, second = (one.environment.get("threads") for one in (comparison.first, comparison.second))
+    if first == second or None in (first, second):
+        return []
+    return [
+        f"Threads: A {first}, B {second}. Sums in another order differ in their last digits, so that even one network "
+        "with one seed has other weights."
+    ]
 
 
 def _either(comparison: Comparison, fact: Callable[[Result], str]) -> str:

@@ -107,10 +107,10 @@ def _legend(table: Table) -> list[str]:
 
 def _threads(members: Sequence[Result]) -> list[str]:
     """Which results had another number of threads than others: that changes sums in their last digits."""
-    found: dict[int, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for one in members:
         if "threads" in one.environment:
-            found.setdefault(one.environment["threads"], []).append(f"{one.label} seed {one.seed}")
+            found.setdefault(str(one.environment["threads"]), []).append(f"{one.label} seed {one.seed}")
     if len(found) < 2:
         return []
     (most, _), *others = sorted(found.items(), key=lambda item: len(item[1]), reverse=True)

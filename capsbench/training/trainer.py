@@ -296,6 +296,7 @@ class Trainer:
             "trained": facts | {"selected": {name: vars(one) for name, one in self.trained.selected.items()}},
             "losses": self._losses.cpu().clone(),  # a view would be saved with the whole tensor behind it
             "first_loss": self._first_loss,
+            "threads": torch.get_num_threads(),
         }
         last = self.trained.steps == self._steps
         self._checkpoints.save(self.trained.steps, content, keep=1 if last else KEPT_CHECKPOINTS)
@@ -313,8 +314,15 @@ class Trainer:
                 # Left there, it would count as newer than the checkpoints that this run is going to write.
                 report(f"{path} is damaged or belongs to another run; it is now called {folder.put_aside(path).name}")
                 continue
-            report(f"going on after step {self.trained.steps} of {self._steps}")
+            report(f"going on after step {self.trained.steps} of {self._steps}{self._other_threads(content)}")
             return
+
+    def _other_threads(self, content: dict[str, Any]) -> str:
+        """What to say where a training goes on with another number of threads."""
+        then, now = content.get("threads"), torch.get_num_threads()
+        if self._device != "cpu" or then == now:
+            return ""
+        return f", now with threads: {now} instead of {then}; the weights will differ in their last digits"
 
     def _take_up(self, content: dict[str, Any]) -> bool:
         """Puts back what a checkpoint holds; False, and nothing is changed, if it does not fit this training."""

@@ -487,3 +487,18 @@ def test_a_resumed_cell_states_the_time_of_its_earlier_runs_too(
     monkeypatch.setattr(Trainer, "run", resumed)
     (result,) = run_plan(plan(tmp_path, models=[linear])).results
     assert 1000 < result.metrics["training_seconds"] <= result.seconds < 1100
+
+
+def test_a_finished_cell_of_another_number_of_threads_is_told(
+    tmp_path: Path, linear: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(tmp_path, models=[linear])
+    run_plan(made)
+    had = torch.get_num_threads()
+    monkeypatch.setattr("torch.get_num_threads", lambda: had + 1)
+    lines: list[str] = []
+    run_plan(made, lines.append)
+    assert lines[0].endswith(
+        f"finished before, with threads: {had}; now there are {had + 1}, and sums in another order differ in their "
+        "last digits"
+    )

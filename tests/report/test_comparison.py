@@ -231,8 +231,8 @@ def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
             {
                 "suite": "affine",
                 "preset": "small",
-                "A": {"model": "cnn", "seed": 0, "cell": "0123456789ab"},
-                "B": {"model": "capsnet", "seed": 0, "cell": "0123456789ab"},
+                "A": {"model": "cnn", "seed": 0, "cell": "0123456789ab", "threads": None},
+                "B": {"model": "capsnet", "seed": 0, "cell": "0123456789ab", "threads": None},
                 "differences": [
                     {
                         "place": list(AFFINE),
@@ -318,3 +318,23 @@ def test_pairs_without_known_partners_are_not_compared() -> None:
     short.metrics["partners"] = packed_partners(np.zeros((3, 2), np.int32))
     with pytest.raises(DataFileError, match="4 answers to 3 pairs"):
         compare_results(short, ours)
+
+
+@pytest.mark.parametrize(("threads", "noted"), [((1, 2), True), ((2, 2), False), ((None, 2), False)])
+def test_a_comparison_notes_other_numbers_of_threads(threads: tuple[int | None, int], noted: bool) -> None:
+    found = compare_results(
+        *(
+            result(model, [1, 0, 1, 1], environment={"device": "cpu"} | ({"threads": number} if number else {}))
+            for model, number in zip("ab", threads, strict=True)
+        )
+    )
+    told = [note for note in comparison_table(found).notes if "Threads" in note]
+    assert told == (
+        [
+            "Threads: A 1, B 2. Sums in another order differ in their last digits, so that even one network with "
+            "one seed has other weights."
+        ]
+        if noted
+        else []
+    )
+    assert found.to_dict()["B"]["threads"] == 2

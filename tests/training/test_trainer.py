@@ -716,3 +716,15 @@ def test_a_run_stopped_before_or_after_a_joined_batch_ends_with_the_same_weights
     one.run()
     assert 0 < len(resumed.sizes) < len(whole.sizes)
     assert_same(dict(whole.state_dict()), dict(resumed.state_dict()))
+
+
+def test_a_training_that_goes_on_with_other_threads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped(tmp_path)
+    had = torch.get_num_threads()
+    monkeypatch.setattr("torch.get_num_threads", lambda: had + 1)
+    lines: list[str] = []
+    trainer(tmp_path).run(lines.append)
+    assert lines[0] == (
+        f"going on after step 25 of 75, now with threads: {had + 1} instead of {had}; "
+        "the weights will differ in their last digits"
+    )
