@@ -7,7 +7,14 @@ import numpy as np
 
 from capsbench.evaluation.predictions import Predictions
 from capsbench.results.answers import Answers
-from capsbench.statistics import Interval, digit_sums, resampled_interval, share_interval, unpaired_interval
+from capsbench.statistics import (
+    Interval,
+    digit_sums,
+    pair_interval,
+    resampled_interval,
+    share_interval,
+    unpaired_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +45,12 @@ class Accuracy:
 
 
 def accuracy(predictions: Predictions) -> Accuracy:
-    """How often an image's digit is named right; of pairs see `capsbench.evaluation.pairs.pair_accuracies`."""
+    """How often all digits of an image are named right; of pairs the interval takes both digits for units."""
     correct, base = predictions.correct, predictions.base
-    interval = share_interval(correct, base)
+    of_pairs = predictions.source.ndim == 2
+    interval = (
+        pair_interval(correct.astype(np.float64), predictions.source) if of_pairs else share_interval(correct, base)
+    )
     return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base))
 
 

@@ -21,7 +21,7 @@ NOT_MEASURED = "not measured"
 INTRODUCTION = (
     "Each table is made from result files. Beside the paper's values stand ours of full-size networks trained "
     'on full MNIST (preset paper), or "not measured". Tables of the presets small and smoke are of small networks, '
-    "mostly on 5,000 digits: they show what the suites report, and say nothing about the paper."
+    "mostly trained on 3,200 digits: they show what the suites report, and say nothing about the paper."
 )
 
 STYLE = """

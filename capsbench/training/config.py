@@ -83,6 +83,8 @@ class Trained:
         stepping: The part of it that went into training alone, without validations, checkpoints, and the first steps
             of each run: those compile kernels, choose algorithms and capture a CUDA graph.
         untimed: Number of images of those first steps.
+        fastest: Images a second between the two validations between which it was fastest: other work on the machine
+            slows the others down.
         micro_batches: Number of parts that a batch was cut into because memory ran out; 1 if it did not.
     """
 
@@ -93,6 +95,7 @@ class Trained:
     seconds: float = 0.0
     stepping: float = 0.0
     untimed: int = 0
+    fastest: float = 0.0
     micro_batches: int = 1
 
     def select(self, row: dict[str, float], state: Callable[[], State], *, target: float, last: bool) -> None:
@@ -115,7 +118,7 @@ class Trained:
         """The training as a result states it, in plain JSON types."""
         return {
             "training_seconds": self.seconds,
-            "images_per_second": self.timed / self.stepping if self.stepping else 0.0,
+            "images_per_second": self.fastest,
             "steps": self.steps,
             "micro_batches": self.micro_batches,
             "history": self.history,

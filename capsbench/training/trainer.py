@@ -139,7 +139,11 @@ class Trainer:
             lines = EpochLines(report, steps=self._steps, epochs=self._config.epochs, done=self.trained.steps)
             try:
                 while self.trained.steps < self._steps:
+                    images, seconds = self.trained.timed, self.trained.stepping
                     self._train(step, progress)
+                    if self.trained.stepping > seconds:
+                        rate = (self.trained.timed - images) / (self.trained.stepping - seconds)
+                        self.trained.fastest = max(self.trained.fastest, rate)
                     lines(self._validate(), images=self.trained.timed, seconds=self.trained.stepping)
             finally:
                 self._log.close()

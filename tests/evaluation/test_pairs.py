@@ -11,6 +11,7 @@ from scipy import stats
 from capsbench.contracts import Output
 from capsbench.data.digits import load_digits
 from capsbench.data.streaming import Stream, stream
+from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.inference import predict
 from capsbench.evaluation.pairs import (
     GIVEN,
@@ -46,6 +47,7 @@ def test_three_pairs_of_which_half_credit_would_make_two() -> None:
     }
     wilson = stats.binomtest(1, 3).proportion_ci(0.95, "wilson")  # pairs that share no digit are independent
     assert found["exact pair"].interval == pytest.approx((wilson.low, wilson.high))
+    assert accuracy(pairs) == found["exact pair"]
 
 
 def test_pairs_keep_who_found_both_and_who_found_one() -> None:

@@ -470,6 +470,23 @@ def test_the_rate_leaves_out_the_first_steps_of_each_run(
     assert all("128 images/s" in line for line in lines if line.startswith("epoch 3"))
 
 
+def test_the_rate_is_of_the_time_when_no_other_work_slowed_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("capsbench.training.trainer.time.perf_counter", lambda: clock[0])
+
+    class Disturbed(Net):
+        steps = 0
+
+        def forward(self, images: torch.Tensor) -> Output:
+            self.steps += self.training
+            clock[0] += 0.25 if self.steps <= STEPS // 3 else 1.0  # other work begins after the first epoch
+            return super().forward(images)
+
+    training, validation = data()
+    trained = Trainer(Disturbed(), training, validation, TrainConfig(epochs=3, batch_size=32), seed=5).run()
+    assert trained.metrics()["images_per_second"] == 32 / 0.25
+
+
 def test_the_rate_of_a_short_run_has_all_of_its_steps() -> None:
     trained = trainer(None, TrainConfig(epochs=1, batch_size=200)).run()
     assert trained.steps <= UNTIMED_STEPS and trained.untimed == 0
