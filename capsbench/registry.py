@@ -9,11 +9,11 @@ import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import entry_points
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from capsbench.errors import UnknownNameError, UsageError, first_line
+from capsbench.paths import resolved
 from capsbench.sources.identity import Identity, identity_of_file, identity_of_installed
 from capsbench.sources.room import Noted, Room, room_of
 from capsbench.sources.seeding import seeded
@@ -85,7 +85,7 @@ def identify(
         trial()
     if not noted.files:
         return identity_of_installed(name, _module(family, place))
-    shown = f"{Path(place).expanduser().resolve().name}:{attribute}" if place.endswith(".py") else name
+    shown = f"{resolved(place).name}:{attribute}" if place.endswith(".py") else name
     found = identity_of_file(shown, thing, here, noted, parameters or {})
     _identified[found.hash] = here, noted
     return found
@@ -144,7 +144,7 @@ def _module(family: str, place: str) -> ModuleType:
 def _room(family: str, place: str) -> Room:
     if not place.endswith(".py"):
         return room_of(place)
-    path = Path(place).expanduser().resolve()
+    path = resolved(place, f"The file of the {family}")
     if not path.is_file():
         raise UsageError(f"The {family} {place!r} cannot be imported: {path} is not a file.")
     try:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 LAYERS = [
     {"errors", "version", "spec", "sources"},
+    {"paths"},
     {"contracts", "registry", "system"},
     {"parameters", "randomness", "geometry", "statistics", "results", "building"},
     {"data", "conformance", "report"},

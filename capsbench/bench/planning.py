@@ -12,6 +12,7 @@ from capsbench.contracts import Suite
 from capsbench.data.digits import load_digits
 from capsbench.errors import DataFileError, ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_seed, construct
+from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
 from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard
@@ -114,7 +115,7 @@ def plan_run(
         for network, identity in zip(measured, made_of, strict=True)
         for seed in seeds
     ]
-    return Plan(list({cell.id: cell for cell in cells}.values()), Path(out), digits, tensorboard, force)
+    return Plan(list({cell.id: cell for cell in cells}.values()), user_path(out, "out"), digits, tensorboard, force)
 
 
 def _load_suite(name: str) -> type[Suite]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from capsbench.cli.options import digits_option, json_option, say_embedded
+from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
 from capsbench.errors import CellsFailedError
 from capsbench.parameters import split_assignments
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from capsbench.bench.planning import Plan
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--suite", required=True, help="The experiment; see `capsbench list`.")
 @click.option(
     "--model", "models", multiple=True, help="A network: a name, package.module:attr or file.py:attr; may be repeated."
@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 @digits_option
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="The device to train on.")
 @click.option(
-    "--out", default="runs", show_default=True, metavar="DIR", help="The folder of results, data and checkpoints."
+    "--out",
+    type=PATH,
+    default="runs",
+    show_default=True,
+    metavar="DIR",
+    help="The folder of results, data and checkpoints.",
 )
 @click.option("--force", is_flag=True, help="Measure finished cells again, from the first step on.")
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")

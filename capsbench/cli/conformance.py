@@ -4,11 +4,11 @@ import json
 
 import click
 
-from capsbench.cli.options import json_option, set_option
+from capsbench.cli.options import Command, json_option, set_option
 from capsbench.parameters import split_assignments
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model")
 @set_option
 @json_option

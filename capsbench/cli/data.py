@@ -4,10 +4,10 @@ import json
 
 import click
 
-from capsbench.cli.options import json_option
+from capsbench.cli.options import Group, json_option
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
     """Fetch the source digits, or show which are here.
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from capsbench.cli.options import digits_option, force_option, json_option, say_embedded, set_option
+from capsbench.cli.options import PATH, Command, digits_option, force_option, json_option, say_embedded, set_option
 from capsbench.errors import DataFileError
 from capsbench.parameters import split_assignments
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("dataset")
 @click.option(
     "--split", "splits", multiple=True, metavar="SPLIT", help="train, validation, trainval or test; may be repeated."
@@ -23,7 +23,7 @@ from capsbench.parameters import split_assignments
 @click.option("--count", type=int, help="Number of samples; by default one for each digit of the split.")
 @digits_option
 @click.option("--layers", is_flag=True, help="Also keep each digit alone.")
-@click.option("--out", default=".", metavar="DIR|FILE.h5", show_default=True, help="A folder, or one file.")
+@click.option("--out", type=PATH, default=".", metavar="DIR|FILE.h5", show_default=True, help="A folder, or one file.")
 @click.option("--shard", metavar="I/N", help="Make only shard I of N, counted from 0; `capsbench merge` joins them.")
 @click.option("--workers", default=1, show_default=True, help="Number of processes.")
 @force_option
@@ -32,7 +32,7 @@ def generate(
     dataset: str,
     splits: Sequence[str],
     sets: tuple[str, ...],
-    out: str,
+    out: Path,
     shard: str | None,
     workers: int,
     force: bool,
@@ -61,7 +61,7 @@ def generate(
         make_recipe(dataset, split=split, parameters=parameters, **options)
         for split in dict.fromkeys(splits or DEFAULT_SPLITS)
     ]
-    made = generate_files(recipes, Path(out), shard=shard, workers=workers, force=force, progress=progress)
+    made = generate_files(recipes, out, shard=shard, workers=workers, force=force, progress=progress)
     files = [DataFile(one.path, digits=options["digits"]) for one in made]
     _note_embedded(files)
     facts = [
@@ -73,8 +73,8 @@ def generate(
         click.echo("\n\n".join(generated_text(one, fact) for one, fact in zip(made, facts, strict=True)))
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("file", type=PATH)
 @click.option("--repair", is_flag=True, help="Generate damaged blocks again from the file's spec.")
 @click.option("--sample", default=0, metavar="N", help="Also generate N random samples again and compare their bytes.")
 @digits_option
@@ -120,9 +120,9 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
         click.echo(f"{file}: {min(sample, len(data)):,} random samples have the same bytes when generated again.")
 
 
-@click.command()
-@click.argument("out", type=click.Path(path_type=Path))
-@click.argument("shards", metavar="SHARD...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("out", type=PATH)
+@click.argument("shards", metavar="SHARD...", nargs=-1, required=True, type=PATH)
 @digits_option
 @force_option
 @json_option
@@ -144,8 +144,8 @@ def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json
     click.echo(json.dumps(facts, indent=2) if as_json else generated_text(merged, facts, done="merged"))
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("file", type=PATH)
 @digits_option
 @json_option
 def info(file: Path, digits: str, as_json: bool) -> None:
@@ -163,9 +163,9 @@ def info(file: Path, digits: str, as_json: bool) -> None:
     click.echo(json.dumps(facts, indent=2) if as_json else facts_text(facts))
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="The PNG to write; by default beside the file.")
+@click.command(cls=Command)
+@click.argument("file", type=PATH)
+@click.option("--out", type=PATH, help="The PNG to write; by default beside the file.")
 @digits_option
 def preview(file: Path, out: Path | None, digits: str) -> None:
     """Write a picture of the first samples of a file with their labels, pairs in two colours.
@@ -177,14 +177,15 @@ def preview(file: Path, out: Path | None, digits: str) -> None:
     from capsbench.files.datafile import open_dataset
     from capsbench.files.preview import preview as draw
 
+    data = open_dataset(file, digits=digits)
     target = out or file.with_suffix(".png")
-    number = draw(open_dataset(file, digits=digits), target)
+    number = draw(data, target)
     click.echo(f"{target}: {number} samples.")
 
 
-@click.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("file", type=PATH)
+@click.argument("out", type=PATH)
 @click.option("--undo", is_flag=True, help="Make the contiguous file again, byte for byte.")
 @force_option
 def pack(file: Path, out: Path, undo: bool, force: bool) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from capsbench.cli.options import force_option, json_option
+from capsbench.cli.options import PATH, Group, force_option, json_option
 
 
-@click.group("import")
+@click.group("import", cls=Group)
 def import_group() -> None:
     """Convert data sets of other people to data files.
 
@@ -20,8 +20,8 @@ def import_group() -> None:
 
 
 @import_group.command()
-@click.argument("files", type=click.Path(path_type=Path), metavar="FILE.mat...", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE.h5", help="The file to write.")
+@click.argument("files", type=PATH, metavar="FILE.mat...", nargs=-1, required=True)
+@click.option("--out", type=PATH, required=True, metavar="FILE.h5", help="The file to write.")
 @click.option("--split", metavar="SPLIT", help="The split, where its labels do not show it; by default test.")
 @force_option
 @json_option

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from capsbench.cli.options import json_option
+from capsbench.cli.options import Command, json_option
 from capsbench.errors import UsageError
 
 FITTED = ("image_size", "classes", "pairs")
@@ -17,7 +17,7 @@ FITTED = ("image_size", "classes", "pairs")
 INDENT = " " * 17
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @json_option
 def list_command(as_json: bool) -> None:
     """List data sets, models and suites with their presets and parameters, plug-ins included.

@@ -1,9 +1,65 @@
 """Options of several commands, and a note that several commands print."""
 
+from typing import Any
+
 import click
+
+from capsbench.errors import UsageError
+from capsbench.paths import user_path
+
+
+class UserPath(click.Path):
+    """A path as `user_path` reads it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; what is none ends the command."""
+        return user_path(value, _named(param))
+
+
+def _named(param: click.Parameter | None) -> str:
+    """What a message calls an option or an argument."""
+    if param is None:
+        return "A path"
+    return param.opts[0] if isinstance(param, click.Option) else param.make_metavar(click.get_current_context())
+
+
+class DigitsPath(UserPath):
+    """A folder of digits, or a word that stands for digits."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word as it is, or the path as text."""
+        return value if value in ("auto", "embedded") else str(super().convert(value, param, ctx))
+
+
+PATH = UserPath()
+
+
+class Command(click.Command):
+    """A command that takes no option for the value of another one: ``--out --dry-run`` lacks a value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuses the command line before anything is read or run."""
+        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
+        names = {name for one in options for name in one.opts + one.secondary_opts}
+        valued = {name for one in options if not (one.is_flag or one.count) for name in one.opts}
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                break
+            if word in valued and (value := next(words, "")) in names:
+                raise UsageError(f"{word} needs a value, got the option {value}. A file of that name is ./{value}.")
+        return super().parse_args(ctx, args)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
 
 digits_option = click.option(
     "--digits",
+    type=DigitsPath(),
     default="auto",
     metavar="auto|embedded|DIR",
     show_default=True,

@@ -3,27 +3,29 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
-from capsbench.cli.options import json_option
+from capsbench.cli.options import PATH, Command, json_option
 
 
-@click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DIR...")
+@click.command(cls=Command)
+@click.argument("folders", nargs=-1, required=True, type=PATH, metavar="DIR...")
 @click.option(
     "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
 )
-@click.option("--charts", "pictures", type=click.Path(path_type=Path), metavar="DIR", help="Also write charts there.")
+@click.option("--charts", "pictures", type=PATH, metavar="DIR", help="Also write charts there.")
 @click.option(
     "--markdown",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
+    type=PATH,
+    metavar="FILE.md",
     help="Also write a page; with --charts it shows them.",
 )
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write one page with everything.")
+@click.option("--html", type=PATH, metavar="FILE.html", help="Also write one page with everything.")
+@click.option("--force", is_flag=True, help="Write a page over a file that is no page of capsbench.")
 def report(
-    folders: Sequence[Path], style: str, pictures: Path | None, markdown: Path | None, html: Path | None
+    folders: Sequence[Path], style: str, pictures: Path | None, markdown: Path | None, html: Path | None, force: bool
 ) -> None:
     """Print tables of results; with --charts also write charts and pictures, with their data as CSV.
 
@@ -36,11 +38,14 @@ def report(
     """
     from capsbench.parameters import check_choice
     from capsbench.report.groups import charts, current
-    from capsbench.report.pages import html_page, markdown_page, render, save_page
+    from capsbench.report.pages import HTML, MARKDOWN, check_page, html_page, markdown_page, render, save_page
     from capsbench.report.tables import FORMATS
     from capsbench.results.result import load_all_results
 
     check_choice("format", style, FORMATS)
+    for page, endings in ((markdown, MARKDOWN), (html, HTML)):
+        if page is not None:
+            check_page(page, endings, read=folders, force=force)
     results, outdated = current(load_all_results(folders))
     for note in outdated:
         click.echo(f"Note: {note}", err=True)
@@ -49,7 +54,7 @@ def report(
         for chart in charts(results):
             click.echo(f"chart: {chart.save(pictures)[0]}", err=True)
     if markdown:
-        link = os.path.relpath(pictures, markdown.parent) if pictures else ""
+        link = quote(os.fsencode(os.path.relpath(pictures, markdown.parent))) if pictures else ""
         save_page(markdown_page(results, link), markdown)
     if html:
         save_page(html_page(results), html)
@@ -58,9 +63,9 @@ def report(
             click.echo(f"page: {page}", err=True)
 
 
-@click.command()
-@click.argument("first", metavar="A", type=click.Path(path_type=Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.command(cls=Command)
+@click.argument("first", metavar="A", type=PATH)
+@click.argument("second", metavar="B", type=PATH)
 @click.option(
     "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
 )

@@ -24,6 +24,7 @@ from capsbench.data.idx import WAY_OUT, locate, read_array
 from capsbench.data.places import auto_source, places
 from capsbench.errors import DigitsError
 from capsbench.parameters import check_choice
+from capsbench.paths import user_path
 from capsbench.spec import SPLITS
 
 
@@ -96,7 +97,7 @@ def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) 
         DigitsError: The digits are missing, unreadable, not MNIST's, or not the full set though ``full`` is set.
     """
     check_choice("split", split, SPLITS)
-    folder = auto_source() if source == "auto" else None if source == "embedded" else Path(source)
+    folder = auto_source() if source == "auto" else None if source == "embedded" else user_path(source, "digits")
     if folder is not None:
         return _from_folder(split, folder)
     if full:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from capsbench.data import embedded
 from capsbench.data.idx import FILES, locate, read_files, search
-from capsbench.errors import DigitsError
+from capsbench.errors import DigitsError, UsageError
+from capsbench.paths import user_path
 
 VARIABLE = "CAPSBENCH_DIGITS"
 
@@ -55,9 +56,9 @@ def places() -> list[tuple[str, Path]]:
     ~/.cache/torch) and ``data`` in the working folder, which torchvision's examples use.
     """
     named = os.environ.get(VARIABLE)
-    torch_home = Path(os.environ.get("TORCH_HOME") or _user_caches() / "torch")
+    torch_home = _home_expanded(os.environ.get("TORCH_HOME") or str(_user_caches() / "torch"))
     return [
-        *([(f"${VARIABLE}", Path(named))] if named else []),
+        *([(f"${VARIABLE}", _home_expanded(named))] if named else []),
         ("cache", cache_folder()),
         ("torch's cache", torch_home / "MNIST" / "raw"),
         ("torchvision's data", Path("data", "MNIST", "raw").absolute()),
@@ -94,8 +95,16 @@ def _inspect_embedded() -> Place:
     return Place("embedded", embedded.FILE, "complete")
 
 
+def _home_expanded(text: str) -> Path:
+    """A path from the environment; what cannot be expanded is left as it is, and not found."""
+    try:
+        return user_path(text)
+    except UsageError:
+        return Path(text)
+
+
 def _user_caches() -> Path:
-    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    named = _home_expanded(os.environ.get("XDG_CACHE_HOME", ""))
     if named.is_absolute():  # the XDG specification says to ignore relative ones
         return named
     try:

@@ -11,6 +11,7 @@ from capsbench.contracts import Digits, Generator, Sampler
 from capsbench.data.digits import digits_by_hash, load_digits, name_of
 from capsbench.errors import DataFileError, ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_number, check_seed, check_truth, construct, convert
+from capsbench.paths import resolved
 from capsbench.spec import IMPORT, IMPORTED, SPLITS, DataSpec
 
 LARGEST_COUNT = 2**40
@@ -159,7 +160,7 @@ def _remade(name: str, spec: DataSpec, digits: Digits) -> Recipe:
 def _absolute(name: str) -> str:
     """A name that is valid in another working folder, too."""
     place, _, attribute = name.rpartition(":")
-    return f"{Path(place).expanduser().resolve()}:{attribute}" if place.endswith(".py") else name
+    return f"{resolved(place)}:{attribute}" if place.endswith(".py") else name
 
 
 def _load(name: str) -> Any:

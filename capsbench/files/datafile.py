@@ -30,6 +30,7 @@ from capsbench.errors import DataFileError, UsageError
 from capsbench.files.header import read_header
 from capsbench.files.layout import Extent
 from capsbench.files.packed import NO_REPAIR, PackedSamples
+from capsbench.paths import user_path
 from capsbench.spec import IMPORT
 from capsbench.system import memory
 from capsbench.system.disk import NO_MAPS, human_bytes
@@ -342,7 +343,7 @@ def open_dataset(path: str | Path, verify: bool = True, *, digits: str = "auto")
     Raises:
         DataFileError: The file is missing, damaged, hostile, or not one of ours.
     """
-    file = DataFile(Path(path), digits=digits)
+    file = DataFile(user_path(path), digits=digits)
     file.load()
     if verify:
         file.check()

@@ -18,6 +18,7 @@ from capsbench.files.layout import Outline
 from capsbench.files.shards import shard_range
 from capsbench.files.writing import Written, finished, repair, write_file
 from capsbench.parameters import check_number, check_truth, convert, split_shard
+from capsbench.paths import user_path
 from capsbench.system.disk import lock
 
 DEFAULT_SPLITS = ("train", "validation", "test")
@@ -100,7 +101,9 @@ def generate(
         )
         for one in dict.fromkeys(splits)
     ]
-    return [one.path for one in generate_files(recipes, Path(out), shard=shard, workers=workers, force=force)]
+    return [
+        one.path for one in generate_files(recipes, user_path(out, "out"), shard=shard, workers=workers, force=force)
+    ]
 
 
 def generate_files(

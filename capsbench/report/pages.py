@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from capsbench import registry
-from capsbench.errors import UsageError
+from capsbench.errors import StorageError, UsageError
 from capsbench.report.figures import Figure
 from capsbench.report.groups import Group, at_paper_size, figures_by_group, groups, tables
 from capsbench.report.tables import Table, body, render_tables
 from capsbench.results.result import Result
-from capsbench.system.disk import write_atomically
+from capsbench.system.disk import kind_of, same_file, write_atomically
 
+MARKDOWN, HTML = (".md", ".markdown"), (".html", ".htm")
+TITLE = "# Results"
+BEGINNING = "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>capsbench: results</title>"
 NOT_MEASURED = "not measured"
 INTRODUCTION = (
     "Each table is made from result files. Beside the paper's values stand ours of full-size networks trained "
@@ -59,7 +62,7 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
         DataFileError: A suite cannot read its result.
     """
     paper = paper_table(results)
-    parts = ["# Results", INTRODUCTION, "## The paper's values and ours", body(paper, "github")]
+    parts = [TITLE, INTRODUCTION, "## The paper's values and ours", body(paper, "github")]
     for group, figures in figures_by_group(results):
         table = group.table()
         parts += [f"## {group.title}", body(table, "github"), _listed(table.notes)]
@@ -81,8 +84,42 @@ def html_page(results: Sequence[Result]) -> str:
         parts += [f"<h2>{html.escape(group.title)}</h2>", body(table, "html"), *_html_notes(table.notes)]
         parts += [_image(figure) for figure in figures]
     lines = "\n".join(parts)
-    head = f"<meta charset='utf-8'><title>capsbench: results</title><style>{STYLE}</style>"
-    return f"<!doctype html>\n<html lang='en'><head>{head}</head>\n<body>\n{lines}\n</body></html>\n"
+    return f"{BEGINNING}<style>{STYLE}</style></head>\n<body>\n{lines}\n</body></html>\n"
+
+
+def check_page(path: Path, endings: Sequence[str], *, read: Sequence[Path], force: bool) -> None:
+    """Refuses to write a page over something else.
+
+    Args:
+        path: The page to write.
+        endings: What its name may end in: `MARKDOWN` or `HTML`.
+        read: The results that it is made from; they are never written over.
+        force: Whether it may be written over a file that is no page of ours.
+
+    Raises:
+        UsageError: It must not be written there.
+        StorageError: A folder stands there.
+    """
+    if kind_of(path) == "folder":
+        raise StorageError(f"{path} cannot be written: it is a folder. Name a file in it.")
+    if path.suffix.lower() not in endings:
+        raise UsageError(f"The name of this page must end in {' or '.join(endings)}, got {path}.")
+    if any(same_file(path, one) for one in read):
+        raise UsageError(f"The page would overwrite {path}, which it is made from. Choose another name.")
+    if path.exists() and not force and not _is_page(path):
+        raise UsageError(f"{path} exists and is no page of ours. Add --force to overwrite it, or choose another name.")
+
+
+def _is_page(path: Path) -> bool:
+    """Whether a file begins as our pages do."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return False
+        with path.open("rb") as file:
+            start = file.read(400).decode(errors="replace")
+    except OSError:
+        return False
+    return start.startswith((f"{TITLE}\n\n{INTRODUCTION[:40]}", BEGINNING))
 
 
 def save_page(text: str, path: Path) -> None:
@@ -91,7 +128,7 @@ def save_page(text: str, path: Path) -> None:
     Raises:
         StorageError: It could not be written.
     """
-    write_atomically(path, text.encode())
+    write_atomically(path, text.encode(errors="backslashreplace"))  # a file's name in it need not be Unicode
 
 
 def paper_table(results: Sequence[Result]) -> Table:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from capsbench.errors import DataFileError
+from capsbench.paths import user_path
 from capsbench.system.disk import human_bytes, is_regular, kind_of, write_atomically
 
 SCHEMA_VERSION = 1
@@ -121,7 +122,7 @@ def load_results(folder: str | Path) -> list[Result]:
     Raises:
         DataFileError: There is no such folder, there are no results in it, or one of them is damaged.
     """
-    place = Path(folder)
+    place = user_path(folder)
     if kind_of(place) == "file":
         return [load_result(place)]
     if kind_of(place) != "folder":

@@ -103,7 +103,9 @@ def make_folder(folder: Path) -> None:
         StorageError: It cannot be made, or a file stands there.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for place in (*reversed(folder.parents), folder):  # of any depth: `Path.mkdir` calls itself for each
+            if not place.is_dir():
+                place.mkdir(exist_ok=True)
     except FileExistsError:
         reason = "a file stands there"
     except NotADirectoryError:

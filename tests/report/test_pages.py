@@ -132,3 +132,38 @@ def test_report_writes_pages_beside_its_table(tmp_path: Path) -> None:
     assert "(img/mnist-error.png)" in places["markdown"].read_text()
     assert (tmp_path / "docs" / "img" / "mnist-error.csv").exists()
     assert places["html"].read_text().startswith("<!doctype html>")
+
+
+def reported(*arguments: str) -> tuple[int, str]:
+    """What the command ends with; and what it says."""
+    run = CliRunner().invoke(cli, ["report", *arguments])
+    return (run.exit_code, run.output) if run.exception is None else (2, str(run.exception))
+
+
+def test_a_page_is_written_over_pages_alone() -> None:
+    save_result(result(), Path("runs/r.json"))
+    before = Path("runs/r.json").read_bytes()
+    Path("linked.html").symlink_to("runs/r.json")
+    Path("mine.md").write_text("mine")
+    for arguments, message in (
+        (["runs", "--html", "runs/r.json"], "must end in .html or .htm, got runs/r.json"),
+        (["runs", "--markdown", "page.txt"], "must end in .md or .markdown"),
+        (["runs/r.json", "--html", "linked.html"], "which it is made from"),
+        (["runs", "--html", "linked.html"], "is no page of ours. Add --force"),
+        (["runs", "--markdown", "mine.md"], "is no page of ours. Add --force"),
+    ):
+        assert reported(*arguments)[0] == 2 and message in reported(*arguments)[1]
+    assert Path("mine.md").read_text() == "mine"
+    for _ in range(2):  # the second time over our own page
+        assert reported("runs", "--markdown", "page.md", "--html", "page.html")[0] == 0
+    assert reported("runs", "--markdown", "mine.md", "--force")[0] == 0
+    assert Path("mine.md").read_text() == Path("page.md").read_text() and Path("runs/r.json").read_bytes() == before
+
+
+def test_names_that_are_not_utf_8_are_written_and_linked() -> None:
+    save_result(result(), Path("runs/r.json"))
+    odd = "c\udcff x"
+    code, _ = reported("runs", "--markdown", "b\udcff.md", "--html", "b\udcff.html", "--charts", odd)
+    assert code == 0 and Path("b\udcff.html").exists()
+    assert "](c%FF%20x/" in Path("b\udcff.md").read_text()
+    assert list(Path(odd).glob("*.png"))
