@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from capsbench.conformance.routing import FaultError
 from capsbench.contracts import Routing
 from capsbench.errors import CapsbenchError, UnknownNameError, UsageError, first_line
 from capsbench.parameters import image_shape
+from capsbench.sources.seeding import seeded
 
 CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str | None] | None]] = {
     "couplings": (routing_checks.couplings, None),
@@ -57,7 +59,7 @@ def check(
 
     A routing function takes ``(u, weight, iterations)`` as `capsbench.contracts.Routing` says. A network is what
     `capsbench.models.build` builds; with an attribute ``routing``, that is checked as well. Weights and inputs are the
-    same in every call, and torch's random state is left as it was.
+    same in every call, and the random states of torch, NumPy and Python are left as they were.
 
     Example:
         ``check("capsnet", preset="small")``
@@ -75,8 +77,8 @@ def check(
     Raises:
         UsageError: ``model`` is neither, or the network cannot be built.
     """
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.manual_seed(0)
+    room = registry.room("model", model) if isinstance(model, str) else None
+    with room or nullcontext(), seeded(0), torch.enable_grad():
         routing, network = _subject(model, image_size, pairs, parameters)
         return [_finding(name, routing, network) for name in CHECKS]
 

@@ -3,7 +3,8 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.util import source_from_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,22 @@ def opened_files() -> Iterator[set[Path]]:
 def _listen(event: str, arguments: tuple[Any, ...]) -> None:
     if not _collecting or event != "open":
         return
-    path, mode, flags = arguments
-    if not isinstance(path, str | bytes) or (isinstance(mode, str) and set(mode) & set("wax+")):
-        return
-    if isinstance(flags, int) and flags & os.O_ACCMODE != os.O_RDONLY:
-        return
-    place = Path.cwd() / os.fsdecode(path)
-    if _counts(place):
-        for one in _collecting:
-            one.add(place)
+    with suppress(Exception):  # an error here would stop the file from being opened
+        path, mode, flags = arguments
+        writes = isinstance(mode, str) and set(mode) & set("wax+")
+        if writes or (isinstance(flags, int) and flags & os.O_ACCMODE != os.O_RDONLY):
+            return
+        place = Path.cwd() / os.fsdecode(path)
+        if (
+            place.parent.name == "__pycache__" and place.suffix == ".pyc"
+        ):  # source that is loaded past the import system
+            place = Path(source_from_cache(place))
+        if _counts(place):
+            for one in _collecting:
+                one.add(place)
 
 
 def _counts(place: Path) -> bool:
-    if str(place).startswith(tuple(f"{folder}/" for folder in SYSTEM)) or "__pycache__" in place.parts:
+    if str(place).startswith(tuple(f"{folder}/" for folder in SYSTEM)):
         return False
     return place.suffix in WEIGHTS or not any(part.startswith(".") for part in place.parts)

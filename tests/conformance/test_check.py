@@ -14,6 +14,7 @@ from capsbench.contracts import Output, TensorBatch
 from capsbench.errors import ParameterError, UnknownNameError, UsageError
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import IMPLEMENTATIONS
+from capsbench.sources import seeding
 
 PAGE = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text()
 
@@ -416,3 +417,32 @@ def test_what_routes_many_images_is_checked_too(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setitem(IMPLEMENTATIONS, "blocked", wrong)
     assert any(finding.passed is False for finding in check("capsbench.models.routing:route"))
+
+
+LATE = """
+import numpy as np, torch
+from torch.nn import functional as F
+from capsbench.contracts import Output
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(784, 10)
+        self.layer.weight.data *= float(np.random.rand())
+
+    def forward(self, images):
+        from beside_of_check import SCALE
+        return Output(scores=SCALE * self.layer(images.flatten(1)))
+
+    def loss(self, output, batch):
+        return F.cross_entropy(output.scores, batch.labels)
+"""
+
+
+def test_what_a_forward_imports_from_beside_its_file_is_found(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    (tmp_path / "beside_of_check.py").write_text("SCALE = 2.0\n")
+    before = repr(seeding.state())
+    first, second = (check(f"{tmp_path}/late.py:Net") for _ in range(2))
+    assert first == second and not any("raises" in finding.detail for finding in first)
+    assert repr(seeding.state()) == before

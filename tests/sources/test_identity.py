@@ -1,5 +1,7 @@
 """What a user's network is made of: whatever changes what it computes changes its identity, and nothing else does."""
 
+import py_compile
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +161,17 @@ def test_a_class_without_a_file_is_identified_by_its_code() -> None:
     code = "class Net:\n    def forward(self, x): return x + 1\n"
     assert identity_of_code("Net", defined(code)) == identity_of_code("Net", defined("\n\n# moved\n" + code))
     assert list(identity_of_code("Net", defined(code)).parts) == ["code of Net"]
+
+
+def test_a_file_that_is_loaded_past_the_import_system_is_named_whether_or_not_it_has_bytecode(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "import importlib.util as u\nfrom pathlib import Path\n"
+        "spec = u.spec_from_file_location('x', Path(__file__).parent / 'later.py')\n"
+        "spec.loader.exec_module(u.module_from_spec(spec))\ndef Net(): pass\n"
+    )
+    py_compile.compile(str(folder / "later.py"))
+    with_bytecode = identity(f"{folder}/mine.py:Net")
+    shutil.rmtree(folder / "__pycache__")
+    (folder / "mine.py").write_text((folder / "mine.py").read_text() + " ")
+    without = identity(f"{folder}/mine.py:Net")
+    assert with_bytecode.parts.keys() == without.parts.keys() == {"mine.py", "later.py"}
