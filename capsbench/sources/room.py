@@ -220,7 +220,9 @@ class Room:
             sys.modules.update(hidden)  # the rest stays: pickle, and an import inside a function, may ask for it later
 
     def _remember(self) -> None:
-        mine = {*self._finder.found, self._name}
+        mine = set(self._finder.found)  # a module by its name may be Python's
+        if isinstance(self.entry, Path):
+            mine.add(self._name)
         self._modules = {name: one for name, one in sys.modules.items() if name in mine}
 
     def _is_in_the_way(self, name: str, module: ModuleType) -> bool:

@@ -87,7 +87,7 @@ def test_the_table_keeps_to_a_screen(capsys: pytest.CaptureFixture[str]) -> None
         (["capsnett"], "Did you mean 'capsnet'"),
         (["capsnet", "--set", "iteration=1"], "Did you mean 'iterations'"),
         (["capsnet", "--set", "iterations"], "key=value"),
-        (["capsnet", "--set", "name=x"], "cannot be built"),
+        (["capsnet", "--set", "name=x"], "No parameter of model 'capsnet' is called 'name'"),
         (["LAYER:neither"], "needs u, which nothing sets"),
         (["LAYER:routing", "--set", "axes=1"], "unexpected keyword argument 'axes'"),
         (["LAYER:routin"], "Did you mean 'routing'"),

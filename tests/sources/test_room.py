@@ -111,3 +111,11 @@ def test_what_was_identified_is_what_runs_whatever_is_edited_since(write: Write)
     with registry.as_identified(found.hash):
         assert load(path)() == 1
     assert registry.identify("model", f"{path}:answer").hash != found.hash
+
+
+@pytest.mark.parametrize("name", ["os.path", "fractions", "torch.nn.functional", "capsbench.errors"])
+def test_what_is_no_users_stays_imported(name: str, write: Write) -> None:
+    before = importlib.import_module(name)
+    registry.load("model", f"{name}:__name__")
+    load(write("mine.py", "answer = 1"))
+    assert sys.modules[name] is before
