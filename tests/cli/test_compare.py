@@ -59,7 +59,7 @@ def test_compare_prints_differences_and_names_what_has_no_partner(capsys: pytest
     out, err = capsys.readouterr()
     assert out.splitlines()[0] == "affine, preset small, A: cnn (seed 0), B: capsnet (seed 0)"
     (row,) = (line for line in out.splitlines() if line.startswith("checkpoints, best, affine"))
-    assert row.split()[3:] == ["4", "4", "25.0", "75.0", "+50.0", "(+0.0..+100.0)", "0.5"]
+    assert row.split()[3:] == ["4", "4", "25.0", "75.0", "+50.0", "(+0.0..+100.0)", "0.5", "0.5"]
     assert err == "Note: no partner for capsnet (affine, preset small, seed 1) in B alone\n"
 
 

@@ -46,7 +46,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     arguments = ["run", "--suite", "affine", "--preset", "smoke", "--model", GUESS, "--out", "runs"]
     assert run_cli(*arguments) == 0
     out, err = capsys.readouterr()
-    assert "5,000 embedded digits" in out and GUESS in out and "gap" in out
+    assert "embedded digits of MNIST (3,200 train" in out and GUESS in out and "gap" in out
     path = Path(out.rpartition("result: ")[2].splitlines()[0])
     assert json.loads(path.read_text())["model"] == GUESS
     assert "epoch 1/1" in err and "embedded digits" in err and "epoch" not in out.splitlines()[0]
