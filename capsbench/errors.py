@@ -21,6 +21,7 @@
 A message is one or two lines: what is wrong, what was given, what to do. Ctrl-C ends in exit code 130.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -65,6 +66,23 @@ CLOSE = 0.65  # of `get_close_matches`: resnet and capsnet have 0.62
 SHORTEST = 4  # letters: shorter words resemble others that mean something else, as gpu resembles cpu
 
 
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Characters that control a terminal or turn the direction of text; not tabs and ends of lines."""
+
+LONGEST_WORD, LONGEST_LINE = 400, 2000  # characters of a message
+
+
+def escaped(text: str) -> str:
+    """A text whose control characters are shown and not obeyed."""
+    return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def plain(text: str) -> str:
+    """A message for a terminal: control characters escaped, words and lines of thousands of letters cut."""
+    text = re.sub(rf"(\S{{{LONGEST}}})\S{{{LONGEST_WORD - LONGEST},}}", r"\1...", escaped(text))
+    return re.sub(rf"(.{{{LONGEST_LINE}}}).+", r"\1...", text)
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: of any type, and cut where it is long."""
     try:
@@ -103,6 +121,9 @@ class CapsbenchError(Exception):
     """The root of the tree; catches everything that capsbench raises on purpose."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class UsageError(CapsbenchError, ValueError):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from capsbench.errors import UnknownNameError, first_line
+from capsbench.errors import UnknownNameError, UsageError, first_line, plain
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,18 @@ def test_words_of_the_field_lead_to_our_names(names: tuple[str, ...], words: str
 def test_what_only_resembles_a_name_leads_to_all_names(names: tuple[str, ...], words: str) -> None:
     for word in words.split():
         assert f"{word!r}. Known: {', '.join(sorted(names))}." in str(UnknownNameError("name", word, names))
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("\x1b]0;x\x07", r"\x1b]0;x\x07"),
+        ("a\rb\x9bc\u202ed", r"a\rb\x9bc\u202ed"),
+        ("two\nlines\tand ±", "two\nlines\tand ±"),
+        ("x" * 5000, "x" * 100 + "..."),
+        ("x y " * 2000, "x y " * 500 + "..."),
+    ],
+)
+def test_messages_control_no_terminal_and_are_cut(given: str, shown: str) -> None:
+    assert plain(given) == str(UsageError(given)) == shown
+    assert len(str(UnknownNameError("model", given, ["capsnet"]))) < 1000

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from capsbench.cli import bench, conformance, data, files, importing, listing, report
-from capsbench.cli.exits import exit_code
+from capsbench.cli.exits import SHOWABLE, exit_code
 from capsbench.version import VERSION
 
 
@@ -55,5 +55,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler logs warnings that mean nothing to our users
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="surrogateescape")  # a file's name need not be Unicode
+            stream.reconfigure(errors=SHOWABLE)  # a file's name need not be Unicode, nor may a terminal show all of it
     sys.exit(exit_code(lambda: cli.main(arguments, prog_name="capsbench", standalone_mode=False)))

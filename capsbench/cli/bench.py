@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
-from capsbench.errors import CellsFailedError
+from capsbench.errors import CellsFailedError, escaped, plain
 from capsbench.parameters import split_assignments
 
 if TYPE_CHECKING:
@@ -77,11 +77,11 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
             _say_estimates(plan)
         return
     rare = partial(progress, every=60.0)  # each epoch also prints a line
-    outcome = run_plan(plan, lambda line: click.echo(line, err=True), rare)
+    outcome = run_plan(plan, lambda line: click.echo(plain(line), err=True), rare)
     if as_json:
         click.echo(render(outcome.results, "json"))
     elif outcome.results:
-        click.echo(render(outcome.results))
+        click.echo(escaped(render(outcome.results)))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
         folder = outcome.paths[0].parent
         # From all results that belong together: a run of one more network must not replace the charts of the others.

@@ -1,5 +1,6 @@
 """How a command ends: errors become lines on stderr and exit codes here, and nowhere else."""
 
+import codecs
 import os
 import sys
 import warnings
@@ -8,13 +9,26 @@ from typing import Any
 
 import click
 
-from capsbench.errors import CapsbenchError, StorageError
+from capsbench.errors import CapsbenchError, StorageError, plain
 
 INTERRUPTED = 130
+SHOWABLE = "capsbench.showable"
+"""The name of `showable` for streams of text."""
+
+
+def showable(error: UnicodeError) -> tuple[bytes, int]:
+    """For characters that a stream cannot encode: the bytes of a file's name as they are, and ``?`` for others."""
+    assert isinstance(error, UnicodeEncodeError)
+    codes = (ord(one) for one in error.object[error.start : error.end])
+    return bytes(code - 0xDC00 if 0xDC80 <= code <= 0xDCFF else ord("?") for code in codes), error.end
+
+
+codecs.register_error(SHOWABLE, showable)
 
 
 def exit_code(command: Callable[[], Any]) -> int:
     """Runs a command and returns its exit code; an error becomes a line on stderr."""
+    output = sys.stdout
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
@@ -31,6 +45,13 @@ def exit_code(command: Callable[[], Any]) -> int:
     except click.UsageError as error:
         place = error.ctx.command_path if error.ctx else "capsbench"
         return _complain(f"{error.format_message()}\nTry '{place} --help'.", error.exit_code)
+    except SystemExit:
+        if sys.stdout is output:
+            raise
+        # The reader of our output went away, as `head` does: click put a stream of its own in place and ends with 1.
+        sys.stdout = output
+        _silence_output()
+        return 0
     except (KeyboardInterrupt, click.exceptions.Abort):
         click.echo("Interrupted. Finished work is kept: run the same command again to continue.", err=True)
         return INTERRUPTED
@@ -44,11 +65,11 @@ def exit_code(command: Callable[[], Any]) -> int:
 
 def _warn(message: Warning | str, *place: Any, **more: Any) -> None:
     """Shows a warning without the line of code that it came from."""
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(plain(f"Warning: {message}"), err=True)
 
 
 def _complain(message: str, code: int) -> int:
-    click.echo(f"Error: {message}", err=True)
+    click.echo(plain(f"Error: {message}"), err=True)
     return code
 
 

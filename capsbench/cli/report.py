@@ -8,6 +8,7 @@ from urllib.parse import quote
 import click
 
 from capsbench.cli.options import PATH, Command, json_option
+from capsbench.errors import escaped, plain
 
 
 @click.command(cls=Command)
@@ -48,8 +49,8 @@ def report(
             check_page(page, endings, read=folders, force=force)
     results, outdated = current(load_all_results(folders))
     for note in outdated:
-        click.echo(f"Note: {note}", err=True)
-    click.echo(render(results, style))
+        click.echo(plain(f"Note: {note}"), err=True)
+    click.echo(escaped(render(results, style)))
     if pictures:
         for chart in charts(results):
             click.echo(f"chart: {chart.save(pictures)[0]}", err=True)
@@ -85,6 +86,6 @@ def compare(first: Path, second: Path, style: str, as_json: bool) -> None:
     from capsbench.report.comparison import render_comparisons
 
     found = compare_places(first, second)
-    click.echo(render_comparisons(found, "json" if as_json else style))
+    click.echo(escaped(render_comparisons(found, "json" if as_json else style)))
     for name in found.alone:
-        click.echo(f"Note: no partner for {name}", err=True)
+        click.echo(plain(f"Note: no partner for {name}"), err=True)

@@ -3,6 +3,7 @@
 import operator
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,9 @@ class BatchDataset(IterableDataset[TensorBatch]):
         self._layers = layers
         self._device = device
         self._dtype = dtype
-        # In shared memory, so that workers that live for many epochs see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+        self._epoch = torch.zeros((), dtype=torch.int64)
+        with suppress(RuntimeError, OSError):  # a system may have no shared memory; torch's loader then has no workers
+            self._epoch.share_memory_()  # type: ignore[no-untyped-call]  # workers of many epochs see it change
         self.set_epoch(epoch)
 
     @property

@@ -405,3 +405,12 @@ def test_the_name_of_a_file_is_no_file(kind: Any) -> None:
     for name in ("x.h5", Path("x.h5")):
         with pytest.raises(ParameterError, match=r"Open it: capsbench\.open_dataset"):
             kind(name)
+
+
+def test_without_shared_memory_batches_come_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("unable to open shared memory object: Read-only file system")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", refused)
+    batched = BatchDataset(stream("padded", split="test", digits="embedded"), shuffle=True, epoch=1)
+    assert batched.epoch == 1 and sum(len(batch.images) for batch in batched) == 1000
