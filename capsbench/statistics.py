@@ -206,7 +206,8 @@ def pair_error(values: FloatArray, pairs: npt.NDArray[np.integer]) -> float:
         pairs: ``[N, 2]`` the digits of each.
     """
     residuals = np.asarray(values, np.float64) - np.mean(values)
-    digits = np.square(np.bincount(pairs.ravel(), weights=np.repeat(residuals, 2))).sum()
+    _, digit = np.unique(pairs.ravel(), return_inverse=True)  # a file from elsewhere may have any number
+    digits = np.square(np.bincount(digit, weights=np.repeat(residuals, 2))).sum()
     ordered = np.sort(pairs.astype(np.int64), axis=1)
     _, same = np.unique(ordered[:, 0] * (int(pairs.max()) + 1) + ordered[:, 1], return_inverse=True)
     twice = np.square(np.bincount(same, weights=residuals)).sum()

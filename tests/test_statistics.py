@@ -279,6 +279,11 @@ def test_the_error_of_pairs_counts_all_that_share_a_digit() -> None:
     assert pair_error(values, pairs) == pytest.approx(loop_error(values, pairs))
 
 
+def test_numbers_of_digits_from_elsewhere_need_no_memory_of_their_size() -> None:
+    values, pairs = np.array([1.0, 0, 1, 1]), np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
+    assert pair_error(values, pairs * (2**30)) == pytest.approx(pair_error(values, pairs))
+
+
 def test_pairs_without_a_digit_in_common_are_independent() -> None:
     values = np.array([1.0, 0, 1, 1, 0, 1, 1, 1])
     pairs = np.arange(16).reshape(8, 2)
