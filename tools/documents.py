@@ -2,11 +2,10 @@
 
 It generates docs/cli.md from the commands' own help, docs/results.md from the result files (``make figures`` draws its
 charts), and in any document the lines between one of these and ``<!-- end -->``: ``<!-- results: FOLDER -->``, the
-tables of the result files in that folder; ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these
-groups, and ``<!-- packed -->`` for packed files;
-``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the table of
-root digests, which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which
-tools/gpu_results.py keeps.
+tables of the result files in that folder, ``<!-- results: FOLDER without notes -->``; ``<!-- ratios: GROUP | GROUP
+-->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed files; ``<!-- presets: SUITE
+-->``, the suite's settings in each preset; ``<!-- digests -->``, the table of root digests, which tools/digests.py
+writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which tools/gpu_results.py keeps.
 """
 
 import json
@@ -33,7 +32,7 @@ PRESETS = re.compile(r"(<!-- presets: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RATIOS = re.compile(r"(<!-- ratios: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
-RESULTS = re.compile(r"(<!-- results: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+RESULTS = re.compile(r"(<!-- results: (\S+)( without notes)? -->\n).*?(<!-- end -->)", re.DOTALL)
 GPU = re.compile(r"(<!-- gpu: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
@@ -64,7 +63,10 @@ def with_results(text: str) -> str:
     """A document with its tables of results up to date."""
 
     def table(match: re.Match[str]) -> str:
-        return f"{match[1]}{render(load_results(ROOT / match[2]), 'github')}\n{match[3]}"
+        lines = render(load_results(ROOT / match[2]), "github").splitlines()
+        if match[3]:
+            del lines[max(number for number, line in enumerate(lines) if line.startswith("|")) + 1 :]
+        return "\n".join([match[1].rstrip(), *lines, match[4]])
 
     return RESULTS.sub(table, text)
 
