@@ -107,7 +107,7 @@ def make_folder(folder: Path) -> None:
             if not place.is_dir():
                 place.mkdir(exist_ok=True)
     except FileExistsError:
-        reason = "a file stands there"
+        reason = "a file stands there" if place == folder else "its parent is a file"
     except NotADirectoryError:
         reason = "its parent is a file"
     except OSError as error:
