@@ -20,7 +20,7 @@ VALUES = [
     np.arange(6, dtype="u1").reshape(2, 3)[:, ::-1],
     np.zeros((0, 2)),
     np.array(3.5),
-    {"seen": np.float64(2.5), "of": [1, (2, None), {"a", "b"}], 3: b"x"},
+    {"seen": np.float64(2.5), "of": [1, (2, None), {"a"}], 3: b"x"},
     OrderedDict(a=torch.ones(2), b=1 + 2j),
     torch.float16,
     torch.Size([1, 2]),
