@@ -81,7 +81,7 @@ def serve() -> None:
 
 
 def patch_once() -> None:
-    """Triton goes through its whole language at each call of a function; now not in functions that kernels call."""
+    """Triton goes through its whole language at each call of a function; now not where that is patched already."""
     import triton.runtime.interpreter as interpreter
     from triton import language
     from triton.language.core import is_builtin
@@ -89,7 +89,10 @@ def patch_once() -> None:
     patch_language = interpreter._patch_lang
 
     def patch_unless_done(function: Any) -> Any:
-        return patch_language(function) if is_builtin(language.load) else interpreter._LangPatchScope()
+        seen = [
+            one for one in (language, language.core) if any(one is value for value in function.__globals__.values())
+        ]
+        return patch_language(function) if any(is_builtin(one.load) for one in seen) else interpreter._LangPatchScope()
 
     interpreter._patch_lang = patch_unless_done
 
