@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from capsbench.parameters import check_number, check_seed
 from capsbench.sources.identity import Identity
@@ -19,6 +19,9 @@ class ExperimentSettings(TrainConfig):
         variants: Test samples for each digit.
         data_seed: The seed of every data set; it is independent of the networks' seeds.
     """
+
+    files: ClassVar[Sequence[str]] = ()
+    """The settings that name a file of the user's, whose content identifies a cell as well."""
 
     variants: int = 1
     data_seed: int = 0
@@ -81,6 +84,7 @@ class Cell:
         digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
         device: ``"cpu"`` or ``"cuda"``.
         suite_identity: What the suite is made of.
+        files: For each setting that names a file, the SHA-256 of its content; empty text where it cannot be read.
         given: The class or function that was given in Python instead of a name.
     """
 
@@ -96,6 +100,7 @@ class Cell:
     digits: str
     device: str
     suite_identity: Identity
+    files: Mapping[str, str] = field(default_factory=dict)
     given: Callable[..., Any] | None = field(default=None, compare=False)
 
     @property
@@ -114,6 +119,8 @@ class Cell:
         }
         if self.suite_identity.hash:  # a user's own
             content["suite source"] = self.suite_identity.hash
+        if self.files:
+            content["files"] = dict(self.files)
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -123,9 +130,10 @@ class Cell:
 
     @property
     def made_of(self) -> dict[str, dict[str, str]]:
-        """What the model and the suite are made of, as a result states it; nothing of what ships with capsbench."""
-        both = {"model": dict(self.identity.parts), "suite": dict(self.suite_identity.parts)}
-        return {what: parts for what, parts in both.items() if parts}
+        """What is not capsbench's own in the model, the suite and the settings, as a result states it."""
+        settings = {f"{key}={getattr(self.settings, key)}": value for key, value in self.files.items()}
+        every = {"model": dict(self.identity.parts), "suite": dict(self.suite_identity.parts), "settings": settings}
+        return {what: parts for what, parts in every.items() if parts}
 
     @property
     def name(self) -> str:

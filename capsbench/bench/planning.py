@@ -14,6 +14,7 @@ from capsbench.errors import DataFileError, ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_seed, construct
 from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
+from capsbench.sources.places import digest
 from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard
 
@@ -92,6 +93,8 @@ def plan_run(
     _check_seeds(seeds)
     made_of = [network.identified(kind) for network in measured]
     suite_made_of = registry.identify("suite", suite)
+    named = {key: getattr(settings, key) for key in getattr(settings, "files", ())}
+    files = {key: digest(user_path(path, key)) for key, path in named.items() if path}
     if tensorboard:
         check_tensorboard()
     shows_digits = getattr(kind, "needs_digits", True)
@@ -110,6 +113,7 @@ def plan_run(
             digits=origin,
             device=machine.device(device),
             suite_identity=suite_made_of,
+            files=files,
             given=network.given,
         )
         for network, identity in zip(measured, made_of, strict=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 WORD = 2**32 - 1
+WORDS = 624  # of the state of the Mersenne twister, beside the position in it
 
 State = dict[str, Any]
 
@@ -24,9 +25,8 @@ def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
     before = state(device)
     try:
         random.seed(seed)
-        np.random.seed(
-            [seed & WORD, seed >> 32, 1]
-        )  # with 1 its numbers are not those of Python, of the same algorithm
+        # With the 1 its numbers are not those of Python, which has the same algorithm.
+        np.random.seed([seed & WORD, seed >> 32, 1])
         torch = sys.modules.get("torch")
         if torch is not None:
             torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed every GPU, too
@@ -50,10 +50,18 @@ def state(device: str = "cpu") -> State:
 
 
 def restore(state: State) -> None:
-    """Puts the generators back to where they were."""
-    version, words, gauss = state["python"]
-    random.setstate((version, tuple(words), gauss))
-    np.random.set_state(tuple(state["numpy"]))
+    """Puts the generators back to where they were.
+
+    Raises:
+        ValueError: It is no state of theirs. NumPy 1.26 would end the process, and with zeros alone draw for ever.
+    """
+    name, words, position, has_gauss, gauss = state["numpy"]
+    fits = len(words) == WORDS and any(words) and all(0 <= word <= WORD for word in words)
+    if name != "MT19937" or not fits or not 0 <= position <= WORDS:
+        raise ValueError("this is no state of NumPy's generator")
+    np.random.set_state((name, np.array(words, np.uint32), position, has_gauss, gauss))
+    version, numbers, next_gauss = state["python"]
+    random.setstate((version, tuple(numbers), next_gauss))
     torch = sys.modules.get("torch")
     if torch is not None and "torch" in state:
         torch.set_rng_state(state["torch"])

@@ -60,6 +60,8 @@ class AffineSettings(ExperimentSettings):
         translation: Pixels up to which digits are moved to test translation alone.
     """
 
+    files: ClassVar[Sequence[str]] = ("test",)
+
     test: str = ""
     rotation: tuple[float, ...] = (-60, -45, -30, -20, -10, 0, 10, 20, 30, 45, 60)
     shear: tuple[float, ...] = (-0.8, -0.6, -0.4, -0.2, 0, 0.2, 0.4, 0.6, 0.8)

@@ -33,6 +33,28 @@ def test_what_is_drawn_depends_on_the_seed_alone(seed: int) -> None:
         assert not set(drawn()) & set(found[0])
 
 
+@pytest.mark.parametrize(
+    "numpy",
+    [
+        [],
+        ["PCG64", [1] * 624, 0, 0, 0.0],
+        ["MT19937", [1] * 623, 0, 0, 0.0],
+        ["MT19937", [1] * 624, 625, 0, 0.0],
+        ["MT19937", [1] * 624, -1, 0, 0.0],
+        ["MT19937", [2**32] * 624, 0, 0, 0.0],
+        ["MT19937", [0] * 624, 0, 0, 0.0],
+    ],
+    ids=["empty", "another generator", "short", "past its end", "before its beginning", "too large", "zeros"],
+)
+def test_a_state_that_is_none_is_refused_and_changes_nothing(numpy: list[object]) -> None:
+    before = seeding.state()
+    with pytest.raises(ValueError):
+        seeding.restore(before | {"numpy": numpy})
+    expected = drawn()
+    seeding.restore(before)
+    assert drawn() == expected
+
+
 def test_the_generators_go_on_as_before() -> None:
     random.gauss(), np.random.randn()  # each keeps a second number for the next call
     before = seeding.state()

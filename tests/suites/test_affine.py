@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import capsbench
+from capsbench.bench.cells import Cell
 from capsbench.bench.planning import plan_run
 from capsbench.bench.running import Outcome, run_plan
 from capsbench.data.streaming import stream
@@ -160,6 +161,22 @@ def test_a_file_to_test_on_stands_beside_affnist(folder: Path) -> None:
     assert table.rows[-1][-2].startswith(f"{100 * measured['file']['share']:.1f} (")
     (note,) = (note for note in table.notes if note.startswith("File: "))
     assert str(path) in note and "1,000 samples of affnist/test" in note and open_dataset(path).digest[:12] in note
+
+
+def test_another_file_of_the_same_name_is_another_cell(tmp_path: Path) -> None:
+    def cell(out: str = "far.h5") -> Cell:
+        plan = plan_run(
+            "affine", models=[f"{KNOWN}:Guess"], preset="smoke", changes={"test": out}, digits="embedded", out=tmp_path
+        )
+        return plan.cells[0]
+
+    options: dict[str, Any] = {"out": Path("far.h5"), "split": "test", "digits": "embedded", "count": 200}
+    capsbench.generate("affnist", seed=5, **options)
+    first = cell()
+    assert cell().id == first.id and first.made_of["settings"].keys() == {"test=far.h5"}
+    capsbench.generate("affnist", seed=6, force=True, **options)
+    assert cell().id != first.id
+    assert cell("").made_of.keys() == {"model"}
 
 
 def test_a_file_of_other_digits_has_an_unpaired_gap(folder: Path) -> None:
