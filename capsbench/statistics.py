@@ -34,8 +34,8 @@ def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
 
     Where a digit's variants are all right or all wrong, as where each has one, digits are independent draws of yes or
     no, and the interval is Clopper and Pearson's (1934): a bootstrap of few errors is too narrow, and of none has no
-    width. Digits of which some have more images than others are as many draws there as Kish (1965) counts. Elsewhere
-    base digits are resampled.
+    width. Where some digits have more images than others, Kish's (1965) effective number of draws takes the place of
+    the number of digits. Elsewhere base digits are resampled.
 
     Args:
         correct: ``[N]`` whether each answer was right.
@@ -117,8 +117,8 @@ def paired_interval(
 def paired_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> float:
     """The two-sided p of the sign-flip test over base digits, of the answers that `paired_interval` resamples.
 
-    If neither model is better, each digit is as likely to favour one as the other by what it does, all its variants
-    together. With one image a digit this is the exact test of McNemar (1947).
+    If neither model is better, the difference that a digit makes, summed over its variants, has either sign with the
+    same chance. With one image a digit this is the exact test of McNemar (1947).
 
     Args:
         first: ``[N]`` whether the first model was right on each image.
@@ -175,7 +175,7 @@ def _more(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> npt.ND
 
 
 def pair_interval(found: FloatArray, pairs: npt.NDArray[np.integer]) -> Interval:
-    """The 95 % interval of a share over pairs of digits, of which each digit is in several, first or second.
+    """The 95 % interval of a share over pairs of digits, where a digit is in several pairs, first or second.
 
     Wilson's (1927) for as many independent draws as have the variance that `pair_error` finds. Where all pairs are
     found, or none, there is none to be seen; then it is the exact interval of as many pairs as can share no digit.

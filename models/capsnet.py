@@ -128,13 +128,7 @@ class CapsNet(DigitCapsules):
         reconstruction_weight: float = 0.0005,
         decoder: Sequence[int] = (512, 1024),
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            classes=classes,
-            pairs=pairs,
-            reconstruction=reconstruction,
-            reconstruction_weight=reconstruction_weight,
-        )
+        super().__init__(image_size, classes, pairs, reconstruction, reconstruction_weight)
         check_options(iterations, gradient, implementation)
         check_number("primary_scale", primary_scale, 1e-6, math.inf)  # the weights are divided by it
         self.route = partial(route, iterations=iterations, gradient=gradient, implementation=implementation)

@@ -28,7 +28,7 @@ class DigitCapsules(nn.Module):
     decoder: nn.Sequential | None
 
     def __init__(
-        self, *, image_size: ImageSize, classes: int, pairs: bool, reconstruction: bool, reconstruction_weight: float
+        self, image_size: ImageSize, classes: int, pairs: bool, reconstruction: bool, reconstruction_weight: float
     ) -> None:
         super().__init__()
         check_number("reconstruction_weight", reconstruction_weight, 0, math.inf)

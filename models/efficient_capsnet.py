@@ -91,13 +91,7 @@ class EfficientCapsNet(DigitCapsules):
         reconstruction_weight: float = 0.0005,
         decoder: Sequence[int] = (512, 1024),
     ) -> None:
-        super().__init__(
-            image_size=image_size,
-            classes=classes,
-            pairs=pairs,
-            reconstruction=reconstruction,
-            reconstruction_weight=reconstruction_weight,
-        )
+        super().__init__(image_size, classes, pairs, reconstruction, reconstruction_weight)
         channels = check_wholes("channels", channels)
         self.capsule_dim = check_whole("capsule_dim", capsule_dim)
         if len(channels) != len(KERNELS) or channels[-1] % capsule_dim:

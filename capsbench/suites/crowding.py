@@ -126,8 +126,8 @@ class Crowding:
         at = ("checkpoints", "best")
         notes = [
             "Accuracy in %: targets alone, and between flankers at so many pixels from centre to centre.",
-            f"Critical spacing: from which on accuracy is at least {100 * CRITICAL_SHARE:.0f} % of that alone, in "
-            "pixels, between tested ones by a straight line; one a seed, with its 95 % interval over base digits.",
+            f"Critical spacing in pixels: there and beyond, accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the "
+            "accuracy alone. A straight line joins tested spacings. One a seed, with a 95 % interval over base digits.",
             f"Named: share of answers that are a flanker's class, among all and among wrong answers, at {nearest} px; "
             f"random wrong answers would give {100 * RANDOM_NAMING:.0f} %.",
             "The paper has no such experiment, so there is no published value to compare with.",
@@ -230,7 +230,7 @@ def _flanker_named(answers: Predictions, data: "Stream") -> dict[str, Any]:
 
 
 def _critical_spacing(alone: Accuracy, found: Mapping[int, Accuracy]) -> int | None:
-    """The least tested spacing from which on accuracy is at least 90 % of that alone; None where none is."""
+    """The least tested spacing with 90 % of the accuracy alone, there and at all larger ones; None if there is none."""
     critical = None
     for spacing in sorted(found, reverse=True):
         if found[spacing].share < CRITICAL_SHARE * alone.share - 1e-9:

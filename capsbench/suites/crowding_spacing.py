@@ -14,7 +14,7 @@ CRITICAL_SHARE = 0.9
 
 
 def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[float, Interval]:
-    """The spacing in pixels from which on accuracy is at least 90 % of that alone, and its interval over base digits.
+    """The smallest spacing in pixels with 90 % of the accuracy alone there and beyond, and its interval over digits.
 
     Between the tested spacings accuracy is taken to run straight. A digit that is drawn for the interval brings its
     answers at all spacings along.

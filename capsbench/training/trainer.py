@@ -31,7 +31,7 @@ from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
 UNTIMED_STEPS = WARM_UP + 1  # the last of them captures a CUDA graph
-LOOKED_AT = 3  # steps, the last of which is that of the loss that is no number
+LOOKED_AT = 3  # steps that are repeated to find the gradient: the one whose loss is no number, and those before
 SAVING_SHARE = 1 / 20  # of the time, at most, goes into checkpoints
 
 

@@ -177,7 +177,7 @@ def test_ids_that_contradict_the_labels_are_refused_in_two_lines() -> None:
 
 
 def test_batches_become_one_file_in_the_order_of_their_numbers() -> None:
-    batch = drawn(count=5600)  # of two blocks, the first of which ends within a batch
+    batch = drawn(count=5600)  # two blocks; the first ends within a batch
     names = [Path(f"{number}.mat") for number in (1, 2, 9, 10, 11, 20, 32)]
     for number, path in enumerate(names):
         write_mat(reordered(batch, np.arange(800) + 800 * number), path)

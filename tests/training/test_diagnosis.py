@@ -55,7 +55,7 @@ class Endless(torch.autograd.Function):
         (lambda x: x.square().sum(-1).sqrt(), r"the gradient of pow in test_diagnosis\.py, line \d+,"),
         (lambda x: (x * x).sum(-1) ** 0.5, r"the gradient of mul in test_diagnosis\.py, line \d+,"),
         (Endless.apply, "the gradient of weight"),
-        (lambda x: x / 0, None),  # of which the loss is no number either
+        (lambda x: x / 0, None),  # the loss is no number either
     ],
 )
 def test_the_first_gradient_that_is_no_number_is_named(function: Callable[[Tensor], Tensor], found: str | None) -> None:
