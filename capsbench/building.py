@@ -83,7 +83,7 @@ def presets_of(name: str, factory: Any) -> Mapping[str, Mapping[str, Any]]:
         if not isinstance(key, str) or not _names_parameters(parameters):
             raise UsageError(
                 f"The preset {shown(key)!r} of model {name!r} should be a mapping of names to values, such as "
-                f"{{'width': 8}}, but it is {shown(parameters)!r} ({type(parameters).__name__})."
+                f"{{'width': 8}}, but it is {shown(parameters)} ({type(parameters).__name__})."
             )
         for offered in OFFERED:
             if offered in parameters:
