@@ -179,7 +179,7 @@ built = Net()
     ("attribute", "message"),
     [
         ("number", r"presets of model .* should be a mapping of names to parameters, but it is 3 \(int\)"),
-        ("nothing", r"preset 'small' of model .* such as {'width': 8}, but it is 'None' \(NoneType\)"),
+        ("nothing", r"preset 'small' of model .* such as {'width': 8}, but it is None \(NoneType\)"),
         ("key", "preset 'small' of model .* should be a mapping of names to values"),
         ("chosen", "preset 'small' of model .* sets classes, which the caller chooses"),
         ("loss", r"attribute loss of model .* should be a method loss\(output, batch\), but it is 5 \(int\)"),
