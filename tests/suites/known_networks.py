@@ -59,11 +59,11 @@ SHOWN: Mapping[tuple[int, int], Sequence[tuple[str, str, Mapping[str, Any]]]] = 
 
 @contextmanager
 def tiny_networks() -> Iterator[None]:
-    """Makes the shipped networks' presets ``small`` a tenth of their size: suites are tested, not what they measure."""
+    """Makes the shipped networks' presets ``small`` a fraction of their size: suites are tested, not what they measure."""
     tiny: Mapping[Any, Mapping[str, Any]] = {
-        CapsNet: {"channels": 8, "types": 2, "decoder": (32, 64)},
+        CapsNet: {"channels": 16, "types": 4, "decoder": (32, 64)},
         CNN: {"channels": (8, 8, 8), "hidden": (32, 16)},
-        PoolCNN: {"channels": (4, 8), "hidden": (32,)},
+        PoolCNN: {"channels": (8, 16), "hidden": (64,)},
         PairCNN: {"channels": (8, 8, 16), "hidden": (32, 16)},
     }
     with ExitStack() as stack:

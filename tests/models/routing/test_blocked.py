@@ -162,7 +162,7 @@ def test_memory_stays_far_below_the_votes() -> None:
     u, weight = torch.randn(32, 1152, 8).requires_grad_(), torch.randn(1152, 10, 16, 8).requires_grad_()
 
     def largest(implementation: Any) -> int:
-        with torch.profiler.profile(profile_memory=True) as profile:
+        with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
             torch.autograd.grad(implementation(u, weight, 3, None, "exact").sum(), (u, weight))
         return max(int(event.self_cpu_memory_usage) for event in profile.events() or [])
 
