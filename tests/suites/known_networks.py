@@ -59,7 +59,7 @@ SHOWN: Mapping[tuple[int, int], Sequence[tuple[str, str, Mapping[str, Any]]]] = 
 
 @contextmanager
 def tiny_networks() -> Iterator[None]:
-    """Makes the shipped networks' presets ``small`` a fraction of their size: suites are tested, not what they measure."""
+    """Makes the shipped networks' presets ``small`` a fraction of their size: the suites are what is tested."""
     tiny: Mapping[Any, Mapping[str, Any]] = {
         CapsNet: {"channels": 16, "types": 4, "decoder": (32, 64)},
         CNN: {"channels": (8, 8, 8), "hidden": (32, 16)},
