@@ -1,7 +1,8 @@
 """Means over seeds, and intervals that know that variants of one digit are not independent."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ NORMAL = 1.959964  # standard deviations on each side of the mean that hold 95 %
 RESAMPLES = 2000  # the ends of a 95 % interval then vary by about a fiftieth of its width
 FLIPPED = 30_000  # what the exact distribution of a sum of random signs costs grows with its square: here half a second
 TOGETHER = 10  # resamples at a time, so that they stay in the cache
+KEPT_DIGITS = 20_000  # of so many digits the draws are kept, 40 MB: a table asks for the same ones a hundred times
 
 
 def digit_sums(values: npt.NDArray[Any], source: npt.NDArray[np.int32]) -> tuple[FloatArray, FloatArray]:
@@ -90,13 +92,24 @@ def _ends(found: FloatArray) -> Interval:
 
 def resampled_sums(values: FloatArray) -> FloatArray:
     """``[RESAMPLES, terms]``: sums over digits drawn with replacement, from ``[terms, digits]``; always the same."""
+    digits = values.shape[1]
+    draws = _kept_draws(digits) if digits <= KEPT_DIGITS else _draws(digits)
+    return np.concatenate([block.astype(np.float64) @ values.T for block in draws])
+
+
+def _draws(digits: int) -> Iterable[npt.NDArray[np.uint8]]:
+    """How often each digit is drawn, ``[TOGETHER, digits]`` at a time, `RESAMPLES` in all."""
     random = np.random.default_rng(0)
-    size = (TOGETHER, values.shape[1])
-    found = []
+    place = np.arange(TOGETHER)[:, None] * digits
     for _ in range(RESAMPLES // TOGETHER):
-        drawn = random.integers(0, values.shape[1], size)
-        found.append(values[:, drawn].sum(2).T)
-    return np.concatenate(found)
+        drawn = random.integers(0, digits, (TOGETHER, digits)) + place
+        # Where 255 would not do, no digit is drawn nearly as often: each once on the average.
+        yield np.bincount(drawn.ravel(), minlength=TOGETHER * digits).reshape(TOGETHER, digits).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _kept_draws(digits: int) -> tuple[npt.NDArray[np.uint8], ...]:
+    return tuple(_draws(digits))
 
 
 def paired_interval(

@@ -37,7 +37,7 @@ class ReportedValue:
 
 @dataclass(frozen=True)
 class Group:
-    """Results of one suite that can be compared: one preset, source of digits and device."""
+    """Results of one suite that can be compared: one protocol and device."""
 
     suite: str
     members: list[Result]
@@ -148,7 +148,7 @@ def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
-    """Results by suite, preset, source of digits and device, so that no table mixes what cannot be compared."""
+    """Results by protocol and device, so that no table mixes what cannot be compared."""
     found: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         found.setdefault(_protocol(result), []).append(result)
@@ -162,7 +162,7 @@ def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:
 
 
 def _protocol(result: Result) -> tuple[Any, ...]:
-    return result.suite, result.version, result.preset, result.digits, result.environment.get("device", "?")
+    return result.suite, result.protocol, result.environment.get("device", "?")
 
 
 def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:

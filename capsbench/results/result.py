@@ -1,17 +1,24 @@
 """A result and its file: one JSON for each cell, with a schema version and where it was measured."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_origin
 
-from capsbench.errors import DataFileError
+from capsbench.errors import DataFileError, shown
 from capsbench.paths import user_path
 from capsbench.system.disk import human_bytes, is_regular, kind_of, write_atomically
 
 SCHEMA_VERSION = 1
+METRICS_VERSION = 1
+"""Raised when what a figure of several suites means changes, and no suite's own version says it."""
+
+ORIGINS = {"trained": "trained here", "weights": "trained elsewhere", "scores": "scores"}
+"""Where a network's answers come from, and what a table says of it."""
+
 LARGEST = 2**28  # bytes; one of throughput or of figures at the paper's size has some millions
 
 
@@ -38,6 +45,8 @@ class Result:
         date: When, UTC, ISO 8601.
         identity: What the model and the suite are made of, where they do not ship with capsbench: the SHA-256 of each
             file, and of each piece of code without a file.
+        origin: One of `ORIGINS`: ``"trained"`` by this run, ``"weights"`` from a file of weights trained elsewhere,
+            ``"scores"`` from files of scores.
     """
 
     suite: str
@@ -57,6 +66,45 @@ class Result:
     environment: dict[str, Any]
     date: str
     identity: dict[str, Any] = field(default_factory=dict)
+    origin: str = "trained"
+
+    @property
+    def protocol(self) -> str:
+        """What it was measured by, 12 hexadecimal digits: results of another protocol are never in one table with it.
+
+        It stands for the suite and its version, the preset, all settings, the specs of the test data and the version of
+        the metrics; where no digits are shown, as where speed is measured, also for the device. The number of threads
+        is not in it.
+        """
+        content = json.dumps(protocol_of(self), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def protocol_of(result: Result) -> dict[str, Any]:
+    """What `Result.protocol` stands for."""
+    files = result.identity.get("settings")
+    files = files if isinstance(files, Mapping) else {}
+    settings = {}
+    for key, value in result.settings.items():
+        # A file is the same file in any folder.
+        settings[key] = files.get(f"{key}={value}", value)
+    return {
+        "suite": result.suite,
+        "version": result.version,
+        "metrics version": METRICS_VERSION,
+        "preset": result.preset,
+        "settings": settings,
+        "digits": result.digits,
+        "tests": {role: spec for role, spec in _specs(result) if spec.get("split") == "test"},
+        **({"device": result.environment.get("device")} if result.digits == "none" else {}),
+    }
+
+
+def _specs(result: Result) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    for role, used in result.data.items():
+        spec = used.get("spec") if isinstance(used, Mapping) else None
+        if isinstance(spec, Mapping):
+            yield role, spec
 
 
 def now() -> str:
@@ -70,7 +118,7 @@ def save_result(result: Result, path: Path) -> None:
     Raises:
         StorageError: It could not be written.
     """
-    content = {"schema_version": SCHEMA_VERSION, **asdict(result)}
+    content = {"schema_version": SCHEMA_VERSION, "protocol": result.protocol, **asdict(result)}
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
 
 
@@ -95,6 +143,7 @@ def load_result(path: Path) -> Result:
     version = content.pop("schema_version")
     if version != SCHEMA_VERSION:
         raise DataFileError(f"{path} is of schema version {version}; this capsbench reads version {SCHEMA_VERSION}.")
+    content.pop("protocol", None)  # it is made from the rest
     try:
         result = Result(**content)
     except TypeError as error:
@@ -103,6 +152,8 @@ def load_result(path: Path) -> Result:
         kind: Any = get_origin(one.type) or one.type
         if not isinstance(getattr(result, one.name), (int, float) if kind is float else kind):
             raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")
+    if result.origin not in ORIGINS:
+        raise DataFileError(f"{path} is not a result of capsbench: its origin is {shown(result.origin)}.")
     return result
 
 

@@ -38,8 +38,60 @@ def result(**changes: Any) -> Result:
 def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     save_result(result(), tmp_path / "a.json")
     assert load_result(tmp_path / "a.json") == result()
-    assert json.loads((tmp_path / "a.json").read_text()) == {"schema_version": 1, **asdict(result())}
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "schema_version": 1,
+        "protocol": result().protocol,
+        **asdict(result()),
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+TEST = {"spec": {"split": "test", "count": 10}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"suite": "mnist"},
+        {"version": 2},
+        {"preset": "small"},
+        {"settings": {"epochs": 2}},
+        {"digits": "mnist"},
+        {"data": {"test": {"spec": {"split": "test", "count": 20}}}},
+        {"data": {}},
+    ],
+    ids=str,
+)
+def test_what_changes_a_figure_for_every_network_is_another_protocol(change: dict[str, Any]) -> None:
+    assert result(**({"data": {"test": TEST}} | change)).protocol != result(data={"test": TEST}).protocol
+
+
+def test_networks_seeds_machines_and_training_data_do_not_change_the_protocol() -> None:
+    trained = {"test": TEST, "training": {"spec": {"split": "train", "count": 10}}}
+    for change in (
+        {"seed": 1, "model": "cnn", "label": "cnn", "cell": "ba9876543210", "origin": "scores"},
+        {"environment": {"device": "Some GPU", "threads": 4}},
+        {"data": trained},  # scores from elsewhere come without any
+    ):
+        assert result(**({"data": {"test": TEST}} | change)).protocol == result(data={"test": TEST}).protocol
+
+
+def test_where_speed_is_measured_another_device_is_another_protocol() -> None:
+    here, there = (result(digits="none", environment={"device": device}) for device in ("cpu", "Some GPU"))
+    assert here.protocol != there.protocol
+
+
+def test_a_file_to_test_on_is_the_same_in_any_folder() -> None:
+    def tested(path: str, content: str) -> str:
+        return result(settings={"test": path}, identity={"settings": {f"test={path}": content}}).protocol
+
+    assert tested("here/one.h5", "aa") == tested("there/one.h5", "aa") != tested("here/one.h5", "bb")
+
+
+def test_an_origin_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    save_result(result(origin="stars"), tmp_path / "a.json")
+    with pytest.raises(DataFileError, match="its origin is stars"):
+        load_result(tmp_path / "a.json")
 
 
 def test_a_number_that_json_does_not_have_is_refused(tmp_path: Path) -> None:
