@@ -10,5 +10,7 @@ CATALOG = {
     "cnn-pair": "capsbench.models.cnn_pair:PairCNN",
     "cnn-pool": "capsbench.models.cnn_pool:PoolCNN",
     "efficient-capsnet": "capsbench.models.efficient_capsnet:EfficientCapsNet",
+    "gcnn": "capsbench.models.gcnn:GCNN",
     "resnet-gap": "capsbench.models.resnet_gap:ResNetGAP",
+    "stn": "capsbench.models.stn:STN",
 }

@@ -83,6 +83,10 @@ class CapsNet(DigitCapsules):
         types: Primary capsules at each position.
         capsule_dim: Dimensions of a primary capsule.
         digit_dim: Dimensions of a digit capsule.
+        shared: Whether a type has one transformation matrix for each class at all positions, as the convolutional
+            capsules of Hinton et al. 2018 ("Matrix capsules with EM routing") have. Then nothing after the convolutions
+            is tied to a place. Of 4,608 matrices for each class at 40x40, 32 are left, and the encoder has 5,370,784
+            parameters.
         primary_scale: Factor on the primary convolution before its bias. The authors' 1/32 comes from routing from one
             capsule to 32 types with equal couplings; weights start 1/primary_scale larger, so that only the pace of
             learning differs.
@@ -119,6 +123,7 @@ class CapsNet(DigitCapsules):
         types: int = 32,
         capsule_dim: int = 8,
         digit_dim: int = 16,
+        shared: bool = False,
         primary_scale: float = 1.0,
         digit_bias: bool = True,
         iterations: int = 3,
@@ -148,9 +153,9 @@ class CapsNet(DigitCapsules):
             kernel=second.kernel,
             scale=primary_scale,
         )
-        self.weight = nn.Parameter(
-            torch.empty(types * height * width, classes, check_whole("digit_dim", digit_dim), capsule_dim)
-        )
+        self.positions = height * width if check_truth("shared", shared) else 1  # that share a matrix
+        matrices = types * height * width // self.positions
+        self.weight = nn.Parameter(torch.empty(matrices, classes, check_whole("digit_dim", digit_dim), capsule_dim))
         nn.init.trunc_normal_(self.weight, std=INITIAL_WEIGHT, a=-2 * INITIAL_WEIGHT, b=2 * INITIAL_WEIGHT)
         bias = torch.full((classes, digit_dim), INITIAL_BIAS)
         self.bias = nn.Parameter(bias) if check_truth("digit_bias", digit_bias) else None
@@ -160,7 +165,9 @@ class CapsNet(DigitCapsules):
         """``[B, 1, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
         check_images(images, self.image_shape)
         features = torch.relu(self.convolution(images))
-        poses = self.route(self.primary(self.more(features)), self.weight, bias=self.bias)
+        # Of a type, the capsules of all positions are neighbours. Blocked routing copies the matrices in any case.
+        weight = self.weight.repeat_interleave(self.positions, 0) if self.positions > 1 else self.weight
+        poses = self.route(self.primary(self.more(features)), weight, bias=self.bias)
         return self.answer(poses)
 
     def routing(self, u: Tensor, weight: Tensor, iterations: int) -> Tensor:

@@ -76,7 +76,10 @@ class AffineSettings(ExperimentSettings):
         check_number("translation", self.translation, 0, 20)
 
 
-SMALL_MODELS = {name: {"preset": "small"} for name in ("capsnet", "cnn", "cnn-pool", "efficient-capsnet", "resnet-gap")}
+SMALL_MODELS = {
+    name: {"preset": "small"}
+    for name in ("capsnet", "cnn", "cnn-pool", "efficient-capsnet", "gcnn", "resnet-gap", "stn")
+}
 
 
 class Affine:

@@ -54,7 +54,7 @@ class CrowdingSettings(ExperimentSettings):
 
 
 SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
-    name: {"preset": "small"} for name in ("capsnet", "cnn-pool", "efficient-capsnet", "resnet-gap")
+    name: {"preset": "small"} for name in ("capsnet", "cnn-pool", "efficient-capsnet", "gcnn", "resnet-gap", "stn")
 }
 
 

@@ -63,7 +63,9 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
     "cnn": {"preset": "small", "padding": "same"},
     "capsnet": {"preset": "small", "kernel": 5},
     "efficient-capsnet": {"preset": "small"},
+    "gcnn": {"preset": "small"},
     "resnet-gap": {"preset": "small"},
+    "stn": {"preset": "small"},
 }
 
 

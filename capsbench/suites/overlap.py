@@ -67,6 +67,7 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
     },
     "cnn-pair": {"preset": "small"},
     "efficient-capsnet": {"preset": "small"},
+    "gcnn": {"preset": "small"},
     "resnet-gap": {"preset": "small"},
 }  # fmt: skip
 

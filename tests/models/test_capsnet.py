@@ -108,6 +108,32 @@ def test_digit_bias_is_optional() -> None:
     assert torch.equal(model(images).scores, tiny(digit_bias=False)(images).scores)
 
 
+def test_shared_matrices_route_as_matrices_that_are_alike_at_every_position() -> None:
+    shared, own = tiny(shared=True), tiny()
+    weight = torch.randn(shared.weight.shape, generator=torch.Generator().manual_seed(3))  # [types, J, O, D]
+    positions = len(own.weight) // len(weight)
+    with torch.no_grad():
+        shared.weight.copy_(weight)
+        for kind, matrices in enumerate(weight):
+            own.weight[kind * positions : (kind + 1) * positions] = matrices
+    rest = {name: value for name, value in own.state_dict().items() if name != "weight"}
+    shared.load_state_dict(rest, strict=False)
+    batch = batch_of([1, 2, 3])
+    torch.testing.assert_close(shared(batch.images).poses, own(batch.images).poses)
+    gradients = [
+        torch.autograd.grad(model.loss(model(batch.images), batch), model.weight)[0] for model in (shared, own)
+    ]
+    torch.testing.assert_close(gradients[0], gradients[1].view(len(weight), positions, *weight.shape[1:]).sum(1))
+
+
+def test_with_shared_matrices_it_does_not_matter_which_position_a_capsule_has() -> None:
+    shared, own = (tiny(shared=shared, image_size=24) for shared in (True, False))
+    here, there = torch.zeros(2, 1, 1, 24, 24)
+    here[..., 8:12, 8:12] = there[..., 10:14, 12:16] = 0.8  # apart by multiples of the primary convolution's stride
+    torch.testing.assert_close(shared(here).scores, shared(there).scores)
+    assert (own(here).scores - own(there).scores).abs().max() > 1e-4
+
+
 def test_decoder_sees_one_capsule_only() -> None:
     model, batch = tiny(), batch_of([4, 7])
     output = model(batch.images)
@@ -226,6 +252,7 @@ def test_blank_image_has_finite_gradients() -> None:
         ({"implementation": "referense"}, UnknownNameError, "Did you mean 'reference'?"),
         ({"types": 0}, ParameterError, "types must be .* got 0"),
         ({"reconstruction": "no"}, ParameterError, "reconstruction must be True or False, got no"),
+        ({"shared": 1}, ParameterError, "shared must be True or False, got 1"),
         ({"digit_bias": 1}, ParameterError, "digit_bias must be True or False, got 1"),
         ({"primary_scale": 0}, ParameterError, "primary_scale must be .* got 0"),
         ({"reconstruction_weight": -1}, ParameterError, "reconstruction_weight must be .* got -1"),

@@ -42,6 +42,10 @@ def batch_of(n: int) -> TensorBatch:
         ("efficient-capsnet", 40, {"preset": "small", "reconstruction": False}, 57_872),
         ("resnet-gap", 40, {}, 308_074),
         ("resnet-gap", 40, {"preset": "small", "blur": True}, 77_754),
+        ("gcnn", 40, {}, 286_938),
+        ("gcnn", 40, {"preset": "small"}, 72_050),
+        ("stn", 40, {}, 13_334_378 + 59_896),
+        ("stn", 40, {"preset": "small"}, 322_138 + 14_590),
         ("cnn-pair", 36, {}, 24_563_978),
         ("cnn-pair", 36, {"preset": "small"}, 723_562),
         ("capsnet", 28, {}, 6_804_384 + 1_411_344),
@@ -50,6 +54,8 @@ def batch_of(n: int) -> TensorBatch:
         ("capsnet", 40, {"reconstruction": False}, 11_228_064),
         ("capsnet", 40, {"digit_bias": False}, 11_228_064 - 160 + 2_247_744),
         ("capsnet", 40, {"preset": "small", "reconstruction": False}, 332_576),
+        ("capsnet", 40, {"shared": True, "reconstruction": False}, 11_228_064 - (4608 - 32) * 10 * 16 * 8),
+        ("capsnet", 40, {"preset": "small", "shared": True, "reconstruction": False}, 178_976),
     ],
 )
 def test_number_of_parameters(name: str, image_size: int, parameters: dict[str, Any], expected: int) -> None:
@@ -85,7 +91,7 @@ def test_evaluation_repeats_itself(name: str) -> None:
     assert torch.equal(model(images).scores, model(images).scores)
 
 
-@pytest.mark.parametrize("name", ["cnn", "cnn-pair", "cnn-pool"])
+@pytest.mark.parametrize("name", ["cnn", "cnn-pair", "cnn-pool", "stn"])
 def test_dropout_acts_in_training_only(name: str) -> None:
     model, images = small(name), batch_of(2).images
     assert not torch.equal(model(images).scores, model(images).scores)
@@ -94,7 +100,11 @@ def test_dropout_acts_in_training_only(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_parameter(name: str) -> None:
     model, batch = small(name), batch_of(8)
-    model.loss(model(batch.images), batch).backward()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(2):  # before the first step, a last layer that starts at 0 passes nothing on
+        optimizer.zero_grad()
+        model.loss(model(batch.images), batch).backward()
+        optimizer.step()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
         assert parameter.grad.any(), key
