@@ -215,7 +215,10 @@ class Suite(Protocol):
     digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has figures to show
     has a method ``charts(results)`` that gives a list of `capsbench.report.figures.Figure`: charts and pictures. One
     that states the work of a cell, as a list of `capsbench.bench.cells.Work` from a static method ``work(settings)``,
-    gets an estimate of its time from ``capsbench run --dry-run``.
+    gets an estimate of its time from ``capsbench run --dry-run``. One whose networks can be measured without being
+    trained here has a method ``tests(bench)`` that gives a mapping of names to functions that open what is tested on,
+    and a method ``judge(bench, tests, subject)`` that gives the metrics of a `capsbench.evaluation.subjects.Subject`;
+    both get a `capsbench.bench.data.CellData`.
     """
 
     version: ClassVar[int]

@@ -146,7 +146,8 @@ WITHOUT_TORCH = [
     *("generators", "models", "bench", "report.pages", "report.comparison"),
     *(f"suites.{name}" for name in ("affine", "crowding", "mnist", "overlap", "reconstruction", "throughput")),
     *(f"system.{name}" for name in ("disk", "machine", "memory", "processes", "timing")),
-    *(f"evaluation.{name}" for name in ("accuracy", "factors", "pairs", "predictions", "segmentation")),
+    *(f"evaluation.{name}" for name in ("accuracy", "factors", "pairs", "predictions", "segmentation", "subjects")),
+    "bench.data",
 ]
 """Modules that can be imported without torch: it takes seconds to import, and not every command needs it."""
 

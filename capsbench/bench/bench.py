@@ -1,25 +1,19 @@
 """The bench that a suite works on: for one cell, its data, its network, training and predictions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 import torch
 
-from capsbench.bench.cells import Cell, file_name
+from capsbench.bench.data import CellData
 from capsbench.building import build
-from capsbench.contracts import CLASSES, Digits, ProgressBar, Say, no_bar
-from capsbench.data.digits import load_digits
-from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.contracts import CLASSES, ProgressBar, Say, no_bar
 from capsbench.data.samples import Samples
-from capsbench.data.streaming import Stream
-from capsbench.errors import DataFileError
 from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
-from capsbench.files.datafile import DataFile, open_dataset
-from capsbench.files.generation import generate_file
+from capsbench.evaluation.subjects import NetworkSubject, Tests
 from capsbench.sources.seeding import seeded
 from capsbench.training.config import Selected, TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
@@ -27,60 +21,22 @@ from capsbench.training.trainer import Trainer
 
 
 @dataclass
-class Bench:
+class Bench(CellData):
     """Data, network and folders of a cell.
 
     Attributes:
-        cell: The cell that is measured.
-        folder: The run writes into this folder only.
-        digits: The source digits: ``auto``, ``embedded`` or a folder.
         report: Called with a line now and then.
         progress: Shows how far training is.
         tensorboard: Whether training also logs for TensorBoard.
         fresh: Whether training begins at its first step, whatever checkpoints there are.
-        data: The data sets that were used, by role, for the result.
         earlier: Seconds that runs of this cell spent on its trainings before they were stopped.
     """
 
-    cell: Cell
-    folder: Path
-    digits: str
     report: Say
     progress: ProgressBar = no_bar
     tensorboard: bool = False
     fresh: bool = False
-    data: dict[str, Any] = field(default_factory=dict)
     earlier: float = 0.0
-
-    def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
-        """Samples without a file, noted under the role that they play."""
-        stream = Stream(make_recipe(generator, split=split, digits=self.digits, **recipe))
-        self.data[role] = {"spec": stream.spec.to_dict()}
-        return stream
-
-    def file(self, role: str, generator: str, split: str, **recipe: Any) -> DataFile:
-        """A data file, generated if it is missing and checked if it is there, noted under the role that it plays."""
-        made: Recipe = make_recipe(generator, split=split, digits=self.digits, **recipe)
-        path = self.folder / "data" / f"{file_name(generator)}-{split}-{made.spec.sha256[:12]}.h5"
-        try:
-            generate_file(made, path, wait=True)  # another run may be generating it right now
-        except DataFileError:  # beyond repair; its name holds its spec's hash, so that it is ours to replace
-            generate_file(made, path, force=True, wait=True)
-        return self.opened(role, path)
-
-    def opened(self, role: str, path: str | Path) -> DataFile:
-        """A data file that is there, such as one of the user's to test on, noted under the role that it plays.
-
-        Raises:
-            DataFileError: It is damaged or not ours.
-        """
-        file = open_dataset(path, digits=self.digits)
-        self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
-        return file
-
-    def digits_of(self, split: str) -> Digits:
-        """The source digits of a split."""
-        return load_digits(split, self.digits)
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
         """The cell's network, with initial weights from the cell's seed; ``changes`` win over its parameters."""
@@ -139,6 +95,10 @@ class Bench:
     def predict(self, model: torch.nn.Module, data: Samples) -> Predictions:
         """The model's answers to a data set, on the cell's device; see `capsbench.evaluation.inference.predict`."""
         return predict(model, data, device=self.cell.device)
+
+    def subject(self, model: torch.nn.Module, tests: Tests) -> NetworkSubject:
+        """The model as it is measured on the tests, on the cell's device."""
+        return NetworkSubject(model, tests, self.cell.device)
 
     def each_checkpoint(
         self,

@@ -1,7 +1,7 @@
 """A data set without a file: its samples are drawn on demand, byte for byte those of a file."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Stream(SampleColumns):
     def spec(self) -> DataSpec:
         """Everything that determines the samples."""
         return self.recipe.spec
+
+    def fresh(self) -> "Stream":
+        """The same samples, without what this stream keeps of them and without the tables of its sampler."""
+        return Stream(replace(self.recipe))
 
     def __len__(self) -> int:
         return self.recipe.spec.count

@@ -1,9 +1,8 @@
 """Accuracy against the factors of an affine map: where all of them vary at once, and where one varies alone."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +12,6 @@ from capsbench.data.samples import Subset
 from capsbench.data.streaming import Stream
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.predictions import Predictions
-
-if TYPE_CHECKING:
-    from torch import nn
 
 EDGES: Mapping[str, Sequence[float]] = {
     "rotation": (-20, -15, -10, -5, 0, 5, 10, 15, 20),
@@ -102,29 +98,23 @@ def _transforms(stream: Stream, indices: IndexArray) -> npt.NDArray[np.float32]:
 
 
 def one_at_a_time(
-    model: "nn.Module", sets: Mapping[str, Mapping[float, Stream]], *, reach: float, device: str = "cpu"
+    predict: Callable[[str], Predictions], tests: Mapping[str, Mapping[float, str]]
 ) -> dict[str, list[dict[str, Any]]]:
-    """For each factor the accuracy at each of its values, ``value`` beside its counts; equal data sets are tested once.
+    """For each factor the accuracy at each of its values, ``value`` beside its counts; a test is answered once.
 
     Args:
-        model: The network.
-        sets: Factor -> value -> maps with that value and the other factors neutral; the samples that are `near` are
-            tested.
-        reach: Pixels that a digit may be moved by.
-        device: ``"cpu"`` or ``"cuda"``.
+        predict: Answers a test by its name.
+        tests: Factor -> value -> the test of it, of samples that are `near`; the neutral value of one factor is the
+            same test as that of another.
     """
-    from capsbench.evaluation.inference import predict  # needs torch, which the rest of this module does without
-
-    known: dict[str, dict[str, Any]] = {}  # the neutral value of one factor is the same data set as that of another
+    known: dict[str, dict[str, Any]] = {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for name, members in sets.items():
-        found[name] = []
-        for value, stream in members.items():
-            spec = stream.spec.to_json()
-            if spec not in known:
-                fresh = Stream(replace(stream.recipe))  # its tables of all digits go with it, and do not pile up
-                known[spec] = _counted(predict(model, near(fresh, reach), device=device))
-            found[name].append({"value": float(value), **known[spec]})
+    for factor, members in tests.items():
+        found[factor] = []
+        for value, name in members.items():
+            if name not in known:
+                known[name] = _counted(predict(name))
+            found[factor].append({"value": float(value), **known[name]})
     return found
 
 

@@ -4,27 +4,32 @@ Reconstructions go part by part, so that memory does not grow with the number of
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, UInt8Array
-from capsbench.data.samples import Samples, Subset
+from capsbench.data.samples import Samples
 from capsbench.evaluation.accuracy import Accuracy
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.segmentation import SegmentationTally
+from capsbench.evaluation.subjects import Images
 from capsbench.results.answers import Answers
 from capsbench.statistics import pair_interval
-
-if TYPE_CHECKING:
-    from torch import nn
 
 PART = 1000  # pairs whose reconstructions are in memory at a time: 26 MB at 36x36
 INK = 0.5  # of white
 
 GIVEN = ("true labels", "found labels", "each layer alone")
 """From which labels a network reconstructs the two digits; for the last it sees each layer without the other."""
+
+
+class Draw(Protocol):
+    """Reconstructs some samples ``[n]`` of a test from classes ``[n, k]``; see `capsbench.evaluation.subjects`."""
+
+    def __call__(self, rows: IndexArray, classes: IndexArray, layer: int | None = None) -> Images | None:
+        """``[n, k, H, W]``, 0..1; None where there are none."""
 
 
 def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
@@ -46,44 +51,37 @@ def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
     return {**found, "per digit": Accuracy(int(hits.sum()), hits.size, pair_interval(np.asarray(hits.mean(1)), source))}
 
 
-def measure_reconstructions(
-    model: "nn.Module", test: Samples, predictions: Predictions, *, device: str = "cpu"
-) -> dict[str, Any]:
-    """How well a network takes pairs apart by its reconstructions, and what it reconstructs of absent digits.
+def measure_reconstructions(draw: Draw, test: Samples, predictions: Predictions) -> dict[str, Any]:
+    """How well pairs are taken apart by reconstructions, and what is reconstructed of absent digits.
 
     Args:
-        model: The network; its mode is put back after.
+        draw: Reconstructs samples of the test.
         test: Pairs.
-        predictions: The network's answers to these pairs.
-        device: ``"cpu"`` or ``"cuda"``.
+        predictions: The answers to these pairs.
 
     Returns:
-        ``"segmentation"``: a `Segmentation` for each of `GIVEN`. ``"absent"``: for the pixels of ink in a
-        reconstruction, for whether it has any, and for the score, the mean over digits that are in the image
-        (``"present"``), over one that is not (``"absent"``), and how often a present one has more (``"auc"``). Summed
-        ink would say nothing: a decoder of zeros makes grey images. Both are empty where a network does not
-        reconstruct.
+        ``"segmentation"``: a `Segmentation` for each of `GIVEN`; the last is left out where layers alone are not
+        reconstructed. ``"absent"``: for the pixels of ink in a reconstruction, for whether it has any, and for the
+        score, the mean over digits that are in the image (``"present"``), over one that is not (``"absent"``), and how
+        often a present one has more (``"auc"``). Summed ink would say nothing: a decoder of zeros makes grey images.
+        Both are empty where nothing is reconstructed.
     """
-    from capsbench.evaluation.inference import reconstruct  # needs torch, which accuracies do without
-
     labels = predictions.labels.astype(np.int64)
     absent = absent_digits(predictions.labels)
     predicted = predicted_digits(predictions)
-    tallies = {given: SegmentationTally() for given in GIVEN}
+    tallies: dict[str, SegmentationTally] = {}
     ink: list[npt.NDArray[np.int64]] = []  # [n, 3] pixels of both digits, and of the absent one
     for rows, batch, layers in _parts(test):
-        classes = np.column_stack([labels[rows], absent[rows], predicted[rows]])
-        images = reconstruct(model, Subset(test, rows), classes, device=device)
+        images = draw(rows, np.column_stack([labels[rows], absent[rows], predicted[rows]]))
         if images is None:
             return {"segmentation": {}, "absent": {}}
-        alone = [
-            reconstruct(model, Subset(test, rows, layer=k), labels[rows, k : k + 1], device=device)
-            for k in range(labels.shape[1])
-        ]
-        shown = np.concatenate([one for one in alone if one is not None], 1)
-        tallies["true labels"].add(images[:, :2], layers, batch.images)
-        tallies["found labels"].add(images[:, 3:], layers, batch.images, predictions.hits[rows])
-        tallies["each layer alone"].add(shown, layers, batch.images)
+        alone = [draw(rows, labels[rows, k : k + 1], k) for k in range(labels.shape[1])]
+        shown = [one for one in alone if one is not None]
+        tally = {given: tallies.setdefault(given, SegmentationTally()) for given in GIVEN[: 3 if shown else 2]}
+        tally["true labels"].add(images[:, :2], layers, batch.images)
+        tally["found labels"].add(images[:, 3:], layers, batch.images, predictions.hits[rows])
+        if shown:
+            tally["each layer alone"].add(np.concatenate(shown, 1), layers, batch.images)
         ink.append((images[:, :3] >= INK).sum((2, 3)))
     pixels = np.concatenate(ink)
     present, missing = pixels[:, :2].ravel(), pixels[:, 2]

@@ -1,8 +1,9 @@
 """Trained on digits at random places, tested under affine maps never seen: the paper's section 5.2."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.contracts import CLASSES
 from capsbench.errors import DataFileError
 from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
-from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, one_at_a_time
+from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, near, one_at_a_time
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.charts import Chart
@@ -27,10 +28,11 @@ from capsbench.suites.affine_reach import REACH, kept_reach, reach_note, reach_p
 from capsbench.training.config import Selected
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from capsbench.bench.bench import Bench
+    from capsbench.bench.data import CellData
+    from capsbench.data.samples import Samples
     from capsbench.data.streaming import Stream
+    from capsbench.evaluation.subjects import Subject, Tests
     from capsbench.files.datafile import DataFile
 
 
@@ -143,27 +145,45 @@ class Affine:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: AffineSettings = bench.cell.settings
         seed = settings.data_seed
-        tests = _tests(bench, settings)  # first, so that a fault in them shows before the training
-        sets, moved = _sets(bench, settings)
+        tests = self.tests(bench)  # first, so that a fault in them shows before the training
         training = bench.stream("training", "padded", "train", seed=seed, variants=settings.epochs)
         validation = bench.file("validation", "padded", "validation", seed=seed)
         watched = bench.file("affine validation", "affnist", "validation", seed=seed)
         model = bench.model(self.image_size)
         trained = bench.train(model, training, validation, watch={"affine": watched})
+        subject = bench.subject(model, tests)
         factors: dict[str, Any] = {}
 
         def measure(selected: Selected) -> dict[str, Any]:
-            answers = {role: bench.predict(model, data) for role, data in tests.items()}
+            answers = _answers(tests, subject)
             if selected.step == trained.selected["best"].step:
-                factors.update(_factors(bench, model, answers["affine"], tests["affine"], sets, moved))
+                factors.update(_factors(settings, tests, subject, answers["affine"]))
             return _measured(answers, tests)
 
         return {
             "parameters": bench.count_parameters(model),
             "checkpoints": bench.each_checkpoint(model, trained, trained.selected, measure),
-            "within reach": kept_reach(_transform(tests["affine"])),
+            "within reach": kept_reach(_transform(tests)),
             "factors": factors,
             **trained.metrics(),
+        }
+
+    def tests(self, bench: "CellData") -> "Tests":
+        """What a network is tested on: files, and then streams in which one factor varies alone.
+
+        Those are used once a cell, and generated faster than a network can process them.
+        """
+        settings: AffineSettings = bench.cell.settings
+        files = _files(bench, settings)
+        return {**{role: partial(_opened, file) for role, file in files.items()}, **_streams(bench, settings)}
+
+    def judge(self, bench: "CellData", tests: "Tests", subject: "Subject") -> dict[str, Any]:
+        """The metrics of one set of answers."""
+        answers = _answers(tests, subject)
+        return {
+            "checkpoints": {"best": _measured(answers, tests)},
+            "within reach": kept_reach(_transform(tests)),
+            "factors": _factors(bench.cell.settings, tests, subject, answers["affine"]),
         }
 
     def table(self, results: Sequence[Result]) -> Table:
@@ -207,7 +227,7 @@ class Affine:
         return affine_charts(by_network(results))
 
 
-def _tests(bench: "Bench", settings: AffineSettings) -> "dict[str, DataFile]":
+def _files(bench: "CellData", settings: AffineSettings) -> "dict[str, DataFile | Stream]":
     """What every checkpoint is tested on, by its role."""
     seed, variants = settings.data_seed, settings.variants
     given = {"file": _given(bench, settings.test)} if settings.test else {}
@@ -219,7 +239,11 @@ def _tests(bench: "Bench", settings: AffineSettings) -> "dict[str, DataFile]":
     }
 
 
-def _given(bench: "Bench", path: str) -> "DataFile":
+def _opened(file: "Samples") -> "Samples":
+    return file
+
+
+def _given(bench: "CellData", path: str) -> "DataFile":
     """The file that was given to test on.
 
     Raises:
@@ -238,60 +262,61 @@ def _given(bench: "Bench", path: str) -> "DataFile":
     return file
 
 
-def _sets(bench: "Bench", settings: AffineSettings) -> "tuple[dict[str, dict[float, Stream]], Stream]":
-    """The test digits with one factor fixed and the others neutral, by factor and value; and digits that only move.
-
-    They are streams: each is used once, and generated faster than a network can process it.
-    """
+def _streams(bench: "CellData", settings: AffineSettings) -> "Tests":
+    """The test digits with one factor fixed and the others neutral, near the centre; and digits that only move."""
     seed = settings.data_seed
-    sets: dict[str, dict[float, Stream]] = {}
+    tests: dict[str, Callable[[], Samples]] = {}
     for factor in NEUTRAL:
-        sets[factor] = {
-            value: bench.stream(
-                f"{factor}={value:g}",
-                "affnist",
-                "test",
-                seed=seed,
-                variants=PLACES,
-                parameters={**NEUTRAL, factor: value},
-            )
-            for value in getattr(settings, factor)
-        }
+        for value in getattr(settings, factor):
+            parameters = {**NEUTRAL, factor: value}
+            role = f"{factor}={value:g}"
+            noted = bench.stream(role, "affnist", "test", seed=seed, variants=PLACES, parameters=parameters)
+            tests[_name(factor, value)] = partial(_near, noted)
     moved = {"shift": settings.translation}
-    return sets, bench.stream("translation", "padded", "test", seed=seed, variants=settings.variants, parameters=moved)
+    noted = bench.stream("translation", "padded", "test", seed=seed, variants=settings.variants, parameters=moved)
+    return {**tests, "translation": noted.fresh}
 
 
-def _measured(answers: Mapping[str, Predictions], tests: "Mapping[str, DataFile]") -> dict[str, Any]:
+def _near(stream: "Stream") -> "Samples":
+    return near(stream.fresh(), REACH)
+
+
+def _name(factor: str, value: float) -> str:
+    """The test of a factor's value; the neutral values of all factors are one test."""
+    return "neutral" if value == NEUTRAL[factor] else f"{factor}={float(value)!r}".removesuffix(".0")
+
+
+def _answers(tests: "Tests", subject: "Subject") -> dict[str, Predictions]:
+    return {role: subject.predict(role) for role in ("clean", "centered", "affine", "file") if role in tests}
+
+
+def _measured(answers: Mapping[str, Predictions], tests: "Tests") -> dict[str, Any]:
     """The accuracies of a checkpoint, and its gaps; an image of which no digit is known is taken for one of its own."""
     own = {role: np.arange(len(one.source), dtype=np.int32) for role, one in answers.items() if one.source.min() < 0}
     answers = {role: replace(one, source=own.get(role, one.source)) for role, one in answers.items()}
     measured: dict[str, Any] = {role: accuracy(answer).to_dict() for role, answer in answers.items()}
     measured["gap"] = gap(answers["clean"], answers["affine"])
     if "file" in answers:
-        same_digits = tests["file"].spec.digits == tests["clean"].spec.digits
+        same_digits = tests["file"]().spec.digits == tests["clean"]().spec.digits
         measured["file gap"] = (gap if same_digits else unpaired_gap)(answers["clean"], answers["file"])
     return measured
 
 
-def _factors(
-    bench: "Bench",
-    model: "nn.Module",
-    answers: Predictions,
-    affine: "DataFile",
-    sets: "Mapping[str, Mapping[float, Stream]]",
-    moved: "Stream",
-) -> dict[str, Any]:
+def _factors(settings: AffineSettings, tests: "Tests", subject: "Subject", answers: Predictions) -> dict[str, Any]:
     """Accuracy against each factor: in the answers to affnist, where all vary at once, and alone."""
+    names = {factor: {value: _name(factor, value) for value in getattr(settings, factor)} for factor in NEUTRAL}
+    alone = one_at_a_time(subject.predict, names)
+    moved = cast("Stream", tests["translation"]())
     assert moved.shift is not None
-    alone = one_at_a_time(model, sets, reach=REACH, device=bench.cell.device)
-    translation = binned(bench.predict(model, moved), displacement(moved.shift), EDGES["translation"])
-    return {"all at once": by_factor(answers, _transform(affine)), "alone": alone | {"translation": translation}}
+    translation = binned(subject.predict("translation"), displacement(moved.shift), EDGES["translation"])
+    return {"all at once": by_factor(answers, _transform(tests)), "alone": alone | {"translation": translation}}
 
 
-def _transform(affine: "DataFile") -> npt.NDArray[np.float32]:
+def _transform(tests: "Tests") -> npt.NDArray[np.float32]:
     """``[N, 6]``: how each affine test image was drawn."""
-    assert affine.transform is not None
-    return affine.transform
+    transform = cast("DataFile | Stream", tests["affine"]()).transform
+    assert transform is not None
+    return transform
 
 
 def _row(

@@ -1,9 +1,9 @@
 """Trained on digits alone, tested among other digits: does a network fall for neighbours that do not even touch?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
@@ -21,10 +21,10 @@ from capsbench.results.result import Result
 from capsbench.suites.crowding_spacing import CRITICAL_SHARE, told_spacing
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from capsbench.bench.bench import Bench
+    from capsbench.bench.data import CellData
     from capsbench.data.streaming import Stream
+    from capsbench.evaluation.subjects import Subject, Tests
 
 
 KINDS = ("digits", "shuffled")
@@ -97,13 +97,43 @@ class Crowding:
         alone: Mapping[str, Any] = {"seed": settings.data_seed, "preset": "alone"}
         training = bench.stream("training", "crowded", "train", **alone, variants=settings.epochs)
         validation = bench.file("validation", "crowded", "validation", **alone)
+        tests = self.tests(bench)
         model = bench.model(self.image_size)
         trained = bench.train(model, training, validation)
+        subject = bench.subject(model, tests)
         return {
             "parameters": bench.count_parameters(model),
             **trained.metrics(),
-            "checkpoints": bench.each_checkpoint(model, trained, ["best"], lambda selected: _measure(model, bench)),
+            "checkpoints": bench.each_checkpoint(
+                model, trained, ["best"], lambda selected: _measured(settings, tests, subject)
+            ),
         }
+
+    def tests(self, bench: "CellData") -> "Tests":
+        """The conditions.
+
+        They are streams: each is drawn once a cell, faster than a network looks at it, and 17 files would take 400 MB
+        of full MNIST.
+        """
+        settings: CrowdingSettings = bench.cell.settings
+
+        def condition(role: str, **parameters: Any) -> "Callable[[], Stream]":
+            seed, variants = settings.data_seed, settings.variants
+            noted = bench.stream(role, "crowded", "test", seed=seed, variants=variants, parameters=parameters)
+            return lambda: noted.fresh()
+
+        return {
+            "alone": condition("alone", flankers="none"),
+            **{
+                _name(kind, spacing): condition(_name(kind, spacing), flankers=kind, spacing=spacing)
+                for kind in KINDS
+                for spacing in settings.spacings
+            },
+        }
+
+    def judge(self, bench: "CellData", tests: "Tests", subject: "Subject") -> dict[str, Any]:
+        """The metrics of one set of answers."""
+        return {"checkpoints": {"best": _measured(bench.cell.settings, tests, subject)}}
 
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each model and kind of flankers: means over seeds, deviations where there are several."""
@@ -190,29 +220,22 @@ class Crowding:
         ]
 
 
-def _measure(model: "nn.Module", bench: "Bench") -> dict[str, Any]:
-    """Accuracy alone and in every condition, the critical spacings, and how often a flanker is named.
+def _name(kind: str, spacing: int) -> str:
+    """What a condition is called in a result's data and among the tests."""
+    return f"{kind} at {spacing} px"
 
-    The conditions are streams: each is drawn once a cell, faster than a network looks at it, and 17 files would take
-    400 MB of full MNIST.
-    """
-    settings: CrowdingSettings = bench.cell.settings
 
-    def condition(role: str, **parameters: Any) -> "Stream":
-        return bench.stream(
-            role, "crowded", "test", seed=settings.data_seed, variants=settings.variants, parameters=parameters
-        )
-
-    alone = accuracy(bench.predict(model, condition("alone", flankers="none")))
+def _measured(settings: CrowdingSettings, tests: "Tests", subject: "Subject") -> dict[str, Any]:
+    """The accuracy in every condition, the critical spacings, and how often a flanker is named."""
+    alone = accuracy(subject.predict("alone"))
     measured: dict[str, Any] = {"alone": alone.to_dict(), "critical spacing": {}, "flanker named": {}}
     for kind in KINDS:
         found: dict[int, Accuracy] = {}
         named: dict[str, Any] = {}
         for spacing in settings.spacings:
-            data = condition(f"{kind} at {spacing} px", flankers=kind, spacing=spacing)
-            answers = bench.predict(model, data)
+            answers = subject.predict(_name(kind, spacing))
             found[spacing] = accuracy(answers)
-            named[str(spacing)] = _flanker_named(answers, data)
+            named[str(spacing)] = _flanker_named(answers, cast("Stream", tests[_name(kind, spacing)]()))
         measured[kind] = {str(spacing): one.to_dict() for spacing, one in found.items()}
         measured["critical spacing"][kind] = _critical_spacing(alone, found)
         measured["flanker named"][kind] = named

@@ -19,12 +19,15 @@ from capsbench.results.result import Result
 
 if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
+    from capsbench.bench.data import CellData
+    from capsbench.evaluation.subjects import Subject, Tests
 
 
 SELECTIONS = {"best": "best validation", "last": "last step"}
 """The checkpoints that are evaluated, and what a chart calls them."""
 
 SIDE = 28
+STILL = {"size": SIDE, "shift": 0}
 
 FORMS: Sequence[Mapping[str, Any]] = (
     {"iterations": 1, "reconstruction": False},
@@ -114,17 +117,24 @@ class MNIST:
         """Trains the cell's model and tests it; the metrics of the cell."""
         settings: MNISTSettings = bench.cell.settings
         seed = settings.data_seed
-        plain: dict[str, Any] = {"seed": seed, "parameters": {"size": SIDE, "shift": 0}}
         moved = {"size": SIDE, "shift": settings.shift}
         training = bench.stream("training", "padded", "train", seed=seed, variants=settings.epochs, parameters=moved)
-        validation = bench.file("validation", "padded", "validation", **plain)
-        test = bench.file("test", "padded", "test", **plain)
+        validation = bench.file("validation", "padded", "validation", seed=seed, parameters=STILL)
+        tests = self.tests(bench)
         model = bench.model(SIDE)
         trained = bench.train(model, training, validation)
-        checkpoints = bench.each_checkpoint(
-            model, trained, SELECTIONS, lambda selected: {"test": accuracy(bench.predict(model, test)).to_dict()}
-        )
+        subject = bench.subject(model, tests)
+        checkpoints = bench.each_checkpoint(model, trained, SELECTIONS, lambda selected: _measured(subject))
         return {"parameters": bench.count_parameters(model), "checkpoints": checkpoints, **trained.metrics()}
+
+    def tests(self, bench: "CellData") -> "Tests":
+        """What a network is tested on."""
+        test = bench.file("test", "padded", "test", seed=bench.cell.settings.data_seed, parameters=STILL)
+        return {"test": lambda: test}
+
+    def judge(self, bench: "CellData", tests: "Tests", subject: "Subject") -> dict[str, Any]:
+        """The metrics of one set of answers."""
+        return {"checkpoints": {"best": _measured(subject)}}
 
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each network: means over seeds, and standard deviations where there are several."""
@@ -181,6 +191,10 @@ class MNIST:
                 note=note,
             ),
         ]
+
+
+def _measured(subject: "Subject") -> dict[str, Any]:
+    return {"test": accuracy(subject.predict("test")).to_dict()}
 
 
 def _curve(cells: Sequence[Result]) -> list[Point]:

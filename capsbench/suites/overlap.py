@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
+from capsbench.bench.data import sampler_of
 from capsbench.contracts import INK_OVERLAP, FloatArray
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.parameters import check_choice
@@ -22,9 +24,10 @@ from capsbench.results.result import Result
 from capsbench.statistics import pair_interval
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from capsbench.bench.bench import Bench
+    from capsbench.bench.data import CellData
+    from capsbench.data.streaming import Stream
+    from capsbench.evaluation.subjects import Subject, Tests
     from capsbench.files.datafile import DataFile
 
 
@@ -127,16 +130,26 @@ class Overlap:
             "training", generator, "train", seed=seed, variants=settings.epochs, parameters=parameters
         )
         validation = bench.file("validation", generator, "validation", seed=seed, parameters=parameters)
-        test = bench.file("test", "multimnist", "test", seed=seed, variants=settings.variants)
+        tests = self.tests(bench)
         model = bench.model(self.image_size, pairs=settings.trained_on == "pairs")
         trained = bench.train(model, training, validation)
+        subject = bench.subject(model, tests)
         return {
             "parameters": bench.count_parameters(model),
             **trained.metrics(),
-            "checkpoints": bench.each_checkpoint(model, trained, SELECTIONS, lambda one: _measure(bench, model, test)),
-            "partners": packed_partners(test.source),
-            "references": references(test, bench.digits_of("train").class_means()),
+            "checkpoints": bench.each_checkpoint(model, trained, SELECTIONS, lambda one: _measured(tests, subject)),
+            **_facts(bench, tests),
         }
+
+    def tests(self, bench: "CellData") -> "Tests":
+        """What a network is tested on."""
+        settings: OverlapSettings = bench.cell.settings
+        test = bench.file("test", "multimnist", "test", seed=settings.data_seed, variants=settings.variants)
+        return {"test": lambda: test}
+
+    def judge(self, bench: "CellData", tests: "Tests", subject: "Subject") -> dict[str, Any]:
+        """The metrics of one set of answers, and of reconstructions where there are some."""
+        return {"checkpoints": {"best": _measured(tests, subject)}, **_facts(bench, tests)}
 
     def table(self, results: Sequence[Result]) -> Table:
         """Rows for each model: its checkpoints, and its drawings of each layer alone; one for each other reference."""
@@ -185,17 +198,28 @@ class Overlap:
         ]
 
 
-def _measure(bench: "Bench", model: "nn.Module", test: "DataFile") -> dict[str, Any]:
-    answers = bench.predict(model, test)
+def _measured(tests: "Tests", subject: "Subject") -> dict[str, Any]:
+    test, answers = _pairs(tests), subject.predict("test")
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
-    reconstructions = measure_reconstructions(model, test, answers, device=bench.cell.device)
+    reconstructions = measure_reconstructions(partial(subject.draw, "test"), test, answers)
     bins = _by_overlap(~answers.correct, answers.source, _overlaps(test))
     return {**accuracies, "by overlap": bins, **reconstructions}
 
 
-def _overlaps(test: "DataFile") -> FloatArray:
+def _facts(bench: "CellData", tests: "Tests") -> dict[str, Any]:
+    """What a result says of the pairs themselves: the second digit of each, and how well references take them apart."""
+    test = _pairs(tests)
+    means = bench.digits_of("train").class_means()
+    return {"partners": packed_partners(test.source), "references": references(test, means)}
+
+
+def _pairs(tests: "Tests") -> "DataFile | Stream":
+    return cast("DataFile | Stream", tests["test"]())
+
+
+def _overlaps(test: "DataFile | Stream") -> FloatArray:
     """``[N]`` percent: how much of the ink of each pair overlaps."""
-    sampler = test.recipe().sampler
+    sampler = sampler_of(test)
     parts = [
         sampler.measures(test.batch(np.arange(start, min(start + PART, len(test)))))[INK_OVERLAP]
         for start in range(0, len(test), PART)

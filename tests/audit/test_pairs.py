@@ -1,5 +1,6 @@
 """The figures of overlap and reconstruction once more: accuracies, intervals over both digits, segmentation, AUC."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 from capsbench.data.streaming import stream
 from capsbench.evaluation.inference import predict, reconstruct
 from capsbench.evaluation.pairs import absent_digits, measure_reconstructions, pair_accuracies
+from capsbench.evaluation.subjects import NetworkSubject
 from capsbench.models import build
 from capsbench.report.comparison import compare_results
 from capsbench.results.result import Result, load_results
@@ -78,6 +80,7 @@ def drawn() -> dict[str, Any]:
     data = stream("multimnist", split="test", digits="embedded", count=60)
     batch = data.batch(np.arange(60))
     answers = predict(model, data)
+    subject = NetworkSubject(model, {"test": lambda: data})
     labels = batch.labels.astype(np.int64)
     absent = absent_digits(batch.labels)
     images = reconstruct(model, data, np.column_stack([labels, absent]))
@@ -89,7 +92,7 @@ def drawn() -> dict[str, Any]:
         "images": images,
         "layers": data.layers(np.arange(60)),
         "whole": batch.images,
-        "measured": measure_reconstructions(model, data, answers),
+        "measured": measure_reconstructions(partial(subject.draw, "test"), data, answers),
     }
 
 

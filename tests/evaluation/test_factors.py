@@ -10,6 +10,7 @@ from capsbench.contracts import Output
 from capsbench.data.streaming import Stream, stream
 from capsbench.evaluation.factors import EDGES, binned, by_factor, displacement, factors, near, one_at_a_time
 from capsbench.evaluation.predictions import Predictions
+from capsbench.evaluation.subjects import NetworkSubject
 
 
 def answers(correct: list[int] | np.ndarray) -> Predictions:
@@ -137,8 +138,9 @@ class Knowing(torch.nn.Module):
 def test_each_value_is_judged_on_its_own_images_and_what_is_neutral_once() -> None:
     still, turned = neutral(variants=2), neutral(variants=2, rotation=50)
     model = Knowing(still)
-    sets = {"rotation": {0.0: still, 50.0: turned}, "shear": {0.0: neutral(variants=2)}}
-    found = one_at_a_time(model, sets, reach=6)
+    subject = NetworkSubject(model, {"still": lambda: near(still, 6), "turned": lambda: near(turned, 6)})
+    names = {"rotation": {0.0: "still", 50.0: "turned"}, "shear": {0.0: "still"}}
+    found = one_at_a_time(subject.predict, names)
     (at_rest, at_50), (same,) = found["rotation"], found["shear"]
     assert (at_rest["value"], at_rest["share"], at_50["value"]) == (0, 1, 50)
     assert at_50["share"] < 0.12  # of an unknown image the lowest class but zero is named

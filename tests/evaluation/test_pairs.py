@@ -1,6 +1,7 @@
 """Pairs: counts by hand, networks whose reconstructions are known beforehand, references made once more by a loop."""
 
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from capsbench.evaluation.pairs import (
 )
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.segmentation import segmentation
+from capsbench.evaluation.subjects import NetworkSubject
 from capsbench.results.answers import Answers
 
 PAIRS = 60
@@ -113,6 +115,10 @@ class Speechless(Known):
         return Output(scores=super().forward(images).scores)
 
 
+def drawn_by(model: torch.nn.Module, data: Stream) -> Any:
+    return partial(NetworkSubject(model, {"pairs": lambda: data}).draw, "pairs")
+
+
 def measured(kind: type[Known], *, found: Any = None) -> dict[str, Any]:
     """What is measured of a network; with ``found`` ``[PAIRS, 2]``, as if it had found those digits alone."""
     data = pairs()
@@ -125,7 +131,7 @@ def measured(kind: type[Known], *, found: Any = None) -> dict[str, Any]:
             named = [*labels[n][found[n]], *wrong][:2]
             answers.scores[n] = np.isin(np.arange(10), named)
         assert np.array_equal(answers.hits, found)
-    return measure_reconstructions(model, data, answers)
+    return measure_reconstructions(drawn_by(model, data), data, answers)
 
 
 def test_who_knows_the_layers_draws_as_well_as_they_are() -> None:
@@ -157,7 +163,7 @@ def test_the_auc_counts_every_comparison() -> None:
     absent = [float(answers.scores[n, label]) for n, label in enumerate(absent_digits(answers.labels))]
     present = [float(answers.scores[n, label]) for n in range(PAIRS) for label in answers.labels[n]]
     won = sum((one > other) + (one == other) / 2 for one in present for other in absent)
-    found = measure_reconstructions(model, data, answers)["absent"]["score"]
+    found = measure_reconstructions(drawn_by(model, data), data, answers)["absent"]["score"]
     assert found["auc"] == pytest.approx(won / (len(present) * len(absent))) and 0.6 < found["auc"] < 0.9
     assert (found["present"], found["absent"]) == pytest.approx((np.mean(present), np.mean(absent)))
 
@@ -191,6 +197,18 @@ def test_who_draws_nothing_has_nothing() -> None:
     assert measured(Speechless) == {"segmentation": {}, "absent": {}}
 
 
+def test_without_drawings_of_layers_alone_the_rest_is_as_with_them() -> None:
+    data = pairs()
+    model = Known(data)
+    drawn, answers = drawn_by(model, data), predict(model, data)
+    with_them = measure_reconstructions(drawn, data, answers)
+    without = measure_reconstructions(
+        lambda rows, classes, layer=None: None if layer is not None else drawn(rows, classes), data, answers
+    )
+    del with_them["segmentation"]["each layer alone"]
+    assert without == with_them
+
+
 def test_parts_are_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     digits = load_digits("train", "embedded")
     means = digits.class_means()
@@ -214,7 +232,7 @@ def test_memory_does_not_grow_with_the_number_of_pairs(monkeypatch: pytest.Monke
         data, model = pairs(count), Grey()
         answers = predict(model, data)
         tracemalloc.start()
-        measure_reconstructions(model, data, answers)
+        measure_reconstructions(drawn_by(model, data), data, answers)
         references(data, np.zeros((10, 28, 28)))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
