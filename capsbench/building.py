@@ -7,7 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError, UsageError, first_line, shown
+from capsbench.parameters import image_shape
 from capsbench.registry import load, room
+from capsbench.scoring import fit_loss
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `capsbench list` needs only the names
     from torch import nn
@@ -32,6 +34,8 @@ def build(
     ``presets``: shipped networks have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"large"`` and
     ``"released"``.
 
+    A network without a loss gets a `capsbench.scoring.ScoreLoss`; for that it is tried on two images.
+
     Example:
         ``build("capsnet", image_size=40, preset="small", iterations=1)``
 
@@ -55,7 +59,7 @@ def build(
         chosen = {**_preset(name, factory, preset), **parameters}
         offered = {"image_size": image_size, "classes": classes, "pairs": pairs}
         model = _call(name, factory, _arguments(name, factory, chosen, offered))
-        return _checked(name, model)
+        return _checked(name, model, offered)
 
 
 def name_of(thing: Any) -> str:
@@ -158,8 +162,9 @@ def _call(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) 
         raise ParameterError(f"The model {name!r} refuses its parameters: {error}") from error
 
 
-def _checked(name: str, model: Any) -> "nn.Module":
+def _checked(name: str, model: Any, offered: Mapping[str, Any]) -> "nn.Module":
     from torch import nn
+    from torch.nn.modules.loss import _Loss
 
     if not isinstance(model, nn.Module):
         raise UsageError(f"The model {name!r} should be a torch.nn.Module, but it is a {type(model).__name__}.")
@@ -167,13 +172,14 @@ def _checked(name: str, model: Any) -> "nn.Module":
     if not callable(forward) or getattr(forward, "__func__", forward) is nn.Module.forward:
         raise UsageError(f"The model {name!r} has no method forward(images), which gives the scores.")
     loss = getattr(model, "loss", None)
-    if loss is None:
-        raise UsageError(f"The model {name!r} has no method loss(output, batch), which training calls.")
-    if not callable(loss):
-        raise UsageError(_should_be(name, "loss", "a method loss(output, batch)", loss))
+    if (loss is not None and not callable(loss)) or isinstance(loss, _Loss):
+        raise UsageError(_should_be(name, "loss", "a method loss(output, batch), or not there", loss))
     needs_layers = getattr(model, "needs_layers", False)
     if not isinstance(needs_layers, bool):
         raise UsageError(_should_be(name, "needs_layers", "True or False", needs_layers))
+    if loss is None:
+        shape = image_shape(offered["image_size"])
+        fit_loss(name, model, image_shape=shape, classes=offered["classes"], pairs=offered["pairs"])
     return model
 
 

@@ -164,21 +164,33 @@ class Output:
     reconstruct: "Callable[[torch.Tensor], torch.Tensor] | None" = None
 
 
-def checked_output(output: Any, images: int) -> Output:
-    """The output of a model, if it is valid.
+def as_output(answer: Any) -> Any:
+    """What a model's forward returned; a tensor alone is taken for its scores."""
+    import torch
+
+    return Output(scores=answer) if isinstance(answer, torch.Tensor) else answer
+
+
+def checked_output(output: Any, images: int, classes: int = CLASSES) -> Output:
+    """The output of a model, if it is valid; a tensor alone is taken for its scores.
 
     Raises:
-        ModelError: It is no `Output`, or its scores are not ``[B, 10]``.
+        ModelError: It is neither an `Output` nor a tensor, or its scores are not ``[B, classes]``.
     """
+    import torch
+
+    output = as_output(output)
     if not isinstance(output, Output):
         raise ModelError(
-            f"The model's forward returned a {type(output).__name__}; "
-            "it must return capsbench.contracts.Output(scores=...)."
+            f"The model's forward returned a {type(output).__name__}; it must return scores [B, {classes}], "
+            "or capsbench.contracts.Output(scores=...)."
         )
-    if tuple(output.scores.shape) != (images, CLASSES):
+    if not isinstance(output.scores, torch.Tensor):
+        raise ModelError(f"The model's scores must be a tensor [B, {classes}], got a {type(output.scores).__name__}.")
+    if tuple(output.scores.shape) != (images, classes):
         raise ModelError(
             f"The model gave scores of shape {list(output.scores.shape)} for {images} images; "
-            f"[{images}, {CLASSES}] is needed."
+            f"[{images}, {classes}] is needed."
         )
     return output
 
@@ -191,7 +203,10 @@ class Routing(Protocol):
 
 
 class Model(Protocol):
-    """A network that the bench can train and test: a `torch.nn.Module` with a loss.
+    """A network that the bench can train and test: a `torch.nn.Module`, whose forward may return the scores alone.
+
+    Without a loss of its own it gets a `capsbench.scoring.ScoreLoss`. A tuple ``remarks`` holds sentences that every
+    table says of it.
 
     It is built with those of ``image_size``, ``classes`` and ``pairs`` that its constructor takes. ``needs_layers``
     says that `loss` reads ``batch.layers``; without it, `loss` does not. A network of capsules may offer its `Routing`
@@ -200,8 +215,8 @@ class Model(Protocol):
     [B, 1, H, W]`` in 0..1; the suite ``reconstruction`` then moves its poses and shows how the image changes.
     """
 
-    def __call__(self, images: "torch.Tensor") -> Output:
-        """``[B, 1, H, W]`` float in 0..1 to scores."""
+    def __call__(self, images: "torch.Tensor") -> "Output | torch.Tensor":
+        """``[B, 1, H, W]`` float in 0..1 to scores ``[B, 10]``."""
 
     def loss(self, output: Output, batch: TensorBatch) -> "torch.Tensor":
         """A scalar: the mean over the batch."""

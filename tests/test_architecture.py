@@ -18,7 +18,8 @@ LAYERS = [
     {"errors", "version", "spec", "sources"},
     {"paths"},
     {"contracts", "registry", "system"},
-    {"parameters", "randomness", "geometry", "statistics", "results", "building"},
+    {"parameters", "randomness", "geometry", "statistics", "results", "scoring"},
+    {"building"},
     {"data", "conformance", "report"},
     {"files", "evaluation"},
     {"importing", "training"},
@@ -143,6 +144,7 @@ def test_every_module_opens_with_a_sentence() -> None:
 
 WITHOUT_TORCH = [
     *("building", "contracts", "errors", "geometry", "parameters", "randomness", "registry", "spec", "statistics"),
+    "scoring",
     *("generators", "models", "bench", "report.pages", "report.comparison"),
     *(f"suites.{name}" for name in ("affine", "crowding", "mnist", "overlap", "reconstruction", "throughput")),
     *(f"system.{name}" for name in ("disk", "machine", "memory", "processes", "timing")),

@@ -98,7 +98,7 @@ def test_function_that_takes_anything_gets_everything(plug_in: str) -> None:
         ("demanding", {"width": 3}, ParameterError, "needs depth, which nothing sets"),
         ("number", {}, UsageError, "should be a class or a function, but it is a int"),
         ("nothing", {}, UsageError, r"should be a torch.nn.Module, but it is a str"),
-        ("lossless", {}, UsageError, r"has no method loss\(output, batch\)"),
+        ("lossless", {}, UsageError, r"fails on images \[2, 1, 28, 28\]"),
     ],
 )
 def test_plug_in_that_makes_no_network(
@@ -169,6 +169,7 @@ nothing = with_attribute("presets", {"small": None})
 key = with_attribute("presets", {"small": {3: 4}})
 chosen = with_attribute("presets", {"small": {"classes": 4}})
 loss = with_attribute("loss", 5)
+criterion = lambda: with_attribute("loss", nn.CrossEntropyLoss())()
 forward = with_attribute("forward", 5)
 layers = with_attribute("needs_layers", "yes")
 built = Net()
@@ -182,7 +183,11 @@ built = Net()
         ("nothing", r"preset 'small' of model .* such as {'width': 8}, but it is None \(NoneType\)"),
         ("key", "preset 'small' of model .* should be a mapping of names to values"),
         ("chosen", "preset 'small' of model .* sets classes, which the caller chooses"),
-        ("loss", r"attribute loss of model .* should be a method loss\(output, batch\), but it is 5 \(int\)"),
+        (
+            "loss",
+            r"attribute loss of model .* should be a method loss\(output, batch\), or not there, but .* 5 \(int\)",
+        ),
+        ("criterion", r"should be a method loss\(output, batch\), or not there, but it is CrossEntropyLoss"),
         ("forward", r"has no method forward\(images\)"),
         ("NoForward", r"has no method forward\(images\)"),
         ("layers", r"attribute needs_layers of model .* should be True or False, but it is yes \(str\)"),

@@ -14,6 +14,7 @@ from capsbench.data.samples import Samples
 from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import NetworkSubject, Tests
+from capsbench.scoring import remarks_of
 from capsbench.sources.seeding import seeded
 from capsbench.training.config import Selected, TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
@@ -30,6 +31,7 @@ class Bench(CellData):
         tensorboard: Whether training also logs for TensorBoard.
         fresh: Whether training begins at its first step, whatever checkpoints there are.
         earlier: Seconds that runs of this cell spent on its trainings before they were stopped.
+        remarks: What tables must say of the network, once each, in the order in which it came up.
     """
 
     report: Say
@@ -37,14 +39,20 @@ class Bench(CellData):
     tensorboard: bool = False
     fresh: bool = False
     earlier: float = 0.0
+    remarks: list[str] = field(default_factory=list)
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
         """The cell's network, with initial weights from the cell's seed; ``changes`` win over its parameters."""
         with seeded(self.cell.seed):
             parameters = {**self.cell.parameters, **changes}
-            return build(
+            model = build(
                 self.cell.given or self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters
             )
+        for remark in remarks_of(model):
+            if remark not in self.remarks:
+                self.remarks.append(remark)
+                self.report(remark)
+        return model
 
     def train(
         self,

@@ -2,19 +2,24 @@
 
 import importlib
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
 from capsbench.bench.cells import Preset
 from capsbench.building import OFFERED, build, name_of, presets_of
-from capsbench.contracts import CLASSES, Suite
-from capsbench.errors import ParameterError, UnknownNameError, UsageError, shown
-from capsbench.parameters import check_choice, literal
+from capsbench.contracts import CLASSES, Suite, checked_output
+from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, shown
+from capsbench.parameters import check_choice, image_shape, literal
+from capsbench.scoring import trial_images
 from capsbench.sources.identity import Identity, identity_of_code
 from capsbench.sources.seeding import seeded
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Given = str | Callable[..., Any]
 """A network as a user gives it: its name, or in Python the class or function itself."""
@@ -124,18 +129,40 @@ def _spelled_out(name: str, thing: Given, stated: Mapping[str, Any]) -> dict[str
 
 
 def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, Any]) -> None:
-    """Finds unknown parameters and bad values before the first cell is trained.
+    """Finds unknown parameters, bad values and scores of a wrong shape before the first cell is trained.
 
     Raises:
-        UsageError: `capsbench.building.build` rejects the parameters.
+        UsageError: `capsbench.building.build` rejects the parameters, or the network's answer.
     """
     import torch
 
-    try:
-        with seeded(0), torch.device("meta"):  # shapes alone, no numbers
-            pairs = getattr(kind, "pairs", False)
-            build(network, image_size=kind.image_size, classes=CLASSES, pairs=pairs, **parameters)
-    except UsageError:
-        raise
-    except Exception:  # a user's model may need real numbers, or fail: its cell will show it
+    made = partial(
+        build, network, image_size=kind.image_size, classes=CLASSES, pairs=getattr(kind, "pairs", False), **parameters
+    )
+    with seeded(0), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # initial weights that are read from a file do not reach the first device
+        for device in ("meta", "cpu"):  # shapes alone, no numbers; a user's model may need numbers, too
+            try:
+                with torch.device(device):
+                    _check_answer(_name(network), made(), image_shape(kind.image_size))
+                return
+            except UsageError:
+                raise
+            except Exception:  # its cell will show it
+                continue
+
+
+def _check_answer(name: str, model: "nn.Module", shape: tuple[int, int]) -> None:
+    """Refuses a user's network whose scores are of a wrong shape.
+
+    Raises:
+        UsageError: They are.
+        Exception: Whatever the network raises.
+    """
+    if type(model).__module__.partition(".")[0] == "capsbench":
         return
+    images = trial_images(model, shape)
+    try:
+        checked_output(model.eval()(images), len(images))
+    except ModelError as error:
+        raise UsageError(f"{name}: {error}") from None

@@ -178,6 +178,7 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         seconds=perf_counter() - begun + bench.earlier,
         environment=machine.environment(cell.device),
         date=now(),
+        remarks=bench.remarks,
     )
     save_result(result, plan.path(cell))
     return load_result(plan.path(cell))  # so that what is shown is what the file holds

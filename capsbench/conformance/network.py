@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -87,8 +86,7 @@ def zeros(network: Network) -> str:
     batch = replace(black, images=torch.zeros_like(black.images), layers=torch.zeros_like(black.layers))
     module = copy.deepcopy(network.module)
     _answer(module, batch.images)
-    loss: Any = module.loss(module(batch.images), batch)  # type: ignore[operator]  # a method of every model
-    loss.backward()
+    torch.autograd.backward(_loss_of(module, batch))
     for name, parameter in module.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             raise FaultError(f"at a black image the gradient of {name} is not a number")
@@ -135,9 +133,15 @@ def _gradients(module: nn.Module, batch: TensorBatch, row: int, dtype: torch.dty
     assert batch.layers is not None
     one = slice(row, row + 1)
     single = Batch(images=batch.images[one].to(dtype), labels=batch.labels[one], layers=batch.layers[one].to(dtype))
-    loss: Any = module.loss(module(single.images), single)  # type: ignore[operator]  # a method of every model
-    loss.backward()
+    torch.autograd.backward(_loss_of(module, single))
     return torch.cat([p.grad.double().flatten() for p in module.parameters() if p.grad is not None])
+
+
+def _loss_of(module: nn.Module, batch: TensorBatch) -> Tensor:
+    """The loss of the network's own answer to a batch."""
+    output = checked_output(module(batch.images), len(batch.images))
+    loss: Tensor = module.loss(output, batch)  # type: ignore[operator]  # every model has it
+    return loss
 
 
 def _loss(network: Network, scores: Tensor, labels: Tensor) -> float:

@@ -63,7 +63,11 @@ class Group:
             DataFileError: The suite cannot read a result.
         """
         table: Table = self._made(registry.load("suite", self.suite)().table)
-        return replace(table, title=self.title, notes=[*_legend(table), *table.notes, *_threads(self.members)])
+        return replace(
+            table,
+            title=self.title,
+            notes=[*_legend(table), *table.notes, *_remarks(self.members), *_threads(self.members)],
+        )
 
     def charts(self) -> list[Figure]:
         """The suite's charts and pictures of these results; none if it has no method ``charts``.
@@ -103,6 +107,11 @@ def _legend(table: Table) -> list[str]:
     }
     told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
     return [told] if told else []
+
+
+def _remarks(members: Sequence[Result]) -> list[str]:
+    """What results say of their networks, once for each network."""
+    return list(dict.fromkeys(f"{one.label}: {remark}" for one in members for remark in one.remarks))
 
 
 def _threads(members: Sequence[Result]) -> list[str]:

@@ -47,6 +47,7 @@ class Result:
             file, and of each piece of code without a file.
         origin: One of `ORIGINS`: ``"trained"`` by this run, ``"weights"`` from a file of weights trained elsewhere,
             ``"scores"`` from files of scores.
+        remarks: Sentences that every table must say of the network, such as how it was fitted to the images.
     """
 
     suite: str
@@ -67,6 +68,7 @@ class Result:
     date: str
     identity: dict[str, Any] = field(default_factory=dict)
     origin: str = "trained"
+    remarks: list[Any] = field(default_factory=list)
 
     @property
     def protocol(self) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from capsbench.contracts import TensorBatch
+from capsbench.contracts import TensorBatch, as_output
 
 CALL = re.compile(r'File "(.+?)", line (\d+), in ')
 FUNCTION = re.compile(r"Function '(\w+?)(?:Backward\d*)?' returned nan")  # what torch says in anomaly mode
@@ -30,7 +30,7 @@ def broken_gradient(model: nn.Module, batches: Iterable[TensorBatch], autocast: 
             warnings.simplefilter("always")
             model.zero_grad(set_to_none=True)
             with autocast:
-                loss = model.loss(model(batch.images), batch)  # type: ignore[operator]  # a Model
+                loss = model.loss(as_output(model(batch.images)), batch)  # type: ignore[operator]  # a Model
             if not loss.isfinite():
                 return None
             try:

@@ -172,7 +172,7 @@ def step_rows(networks: Mapping[str, nn.Module], conditions: Conditions) -> Iter
 
         def run() -> object:
             with torch.no_grad(), conditions.autocast():
-                return network(images).scores
+                return network(images)
 
         return run
 

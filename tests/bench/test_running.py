@@ -19,6 +19,7 @@ from capsbench.bench.bench import Bench
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run, run_plan
 from capsbench.errors import CellsFailedError, DigitsError, ParameterError, StorageError, UnknownNameError, UsageError
+from capsbench.report.groups import tables
 from capsbench.sources import seeding
 from capsbench.system.disk import lock
 from capsbench.training.trainer import Trainer
@@ -100,14 +101,55 @@ def test_an_edited_model_is_measured_again(tmp_path: Path, monkeypatch: pytest.M
     name = "edited_model:Linear" if by_module else f"{path}:Linear"
     parameters = []
     ids = []
-    for classes in ("classes", "classes + 1"):
-        path.write_text(LINEAR.replace("image_size**2, classes)", f"image_size**2, {classes})"))
+    for given in ("classes", "classes, bias=False"):
+        path.write_text(LINEAR.replace("image_size**2, classes)", f"image_size**2, {given})"))
         sys.modules.pop("edited_model", None)  # as a new process would have it
         importlib.invalidate_caches()
         ids.append(plan(tmp_path, models=[name]).cells[0].id)
         parameters.append(sum(p.numel() for p in capsbench.models.build(name, image_size=4).parameters()))
     assert ids[0] != ids[1]
-    assert parameters == [170, 187]
+    assert parameters == [170, 160]
+
+
+PLAIN = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, outputs=10, size=40):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(size**2, outputs), nn.Softmax(1))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def test_a_plain_module_runs_and_what_was_noticed_stands_in_its_result_and_its_table(tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    made = plan(tmp_path, models=[f"{tmp_path}/plain.py:Net"])
+    lines: list[str] = []
+    outcome = run_plan(made, lines.append)
+    (result,) = outcome.results
+    assert "scores are probabilities" in lines[0] and result.remarks == [lines[0].partition("seed 0: ")[2]]
+    assert result.metrics["parameters"] == 16010 and result.metrics["history"][-1]["loss"] < 2.4
+    (table,) = tables(outcome.results)
+    assert sum(note == f"{made.cells[0].label}: {result.remarks[0]}" for note in table.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("outputs=7", r"Net: The model gave scores of shape \[2, 7\] for 2 images; \[2, 10\] is needed"),
+        ("size=28", r"Net' fails on images \[2, 1, 40, 40\] .*\(2x1600 and 784x10\)"),
+    ],
+)
+def test_scores_of_a_wrong_shape_are_refused_before_anything_is_done(tmp_path: Path, change: str, message: str) -> None:
+    (tmp_path / "plain.py").write_text(PLAIN)
+    name = f"{tmp_path}/plain.py:Net"
+    key, value = change.split("=")
+    with pytest.raises(UsageError, match=message):
+        plan(tmp_path, models=[name], changes={f"{name}.{key}": value})
+    assert not (tmp_path / "runs").exists()
 
 
 def test_two_runs_do_not_train_one_cell_at_once(tmp_path: Path, linear: str) -> None:

@@ -1,5 +1,6 @@
 """A network's answers, its reconstructions, and what its decoder makes of poses that were moved."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -74,9 +75,29 @@ def test_scores_of_a_wrong_shape_or_not_numbers_are_refused(digits: Samples) -> 
         predict(Scripted(torch.full((1000, 10), torch.nan)), digits)
 
 
-def test_a_model_that_forgets_its_output_is_told_so(digits: Samples) -> None:
-    with pytest.raises(ModelError, match=r"returned a Tensor; it must return .*Output\(scores"):
-        predict(torch.nn.Flatten(), digits)
+class Answers(torch.nn.Module):
+    """Gives what a function makes of the images."""
+
+    def __init__(self, answer: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.answer(images.flatten(1)[:, :10])
+
+
+def test_an_answer_without_scores_is_refused(digits: Samples) -> None:
+    with pytest.raises(ModelError, match=r"returned a tuple; it must return scores \[B, 10\], or .*Output\(scores"):
+        predict(Answers(lambda scores: (scores,)), digits)
+    with pytest.raises(ModelError, match=r"scores must be a tensor \[B, 10\], got a list"):
+        predict(Answers(lambda scores: Output(scores=scores.tolist())), digits)  # type: ignore[arg-type]
+
+
+def test_a_tensor_alone_is_the_scores(digits: Samples) -> None:
+    bare, whole = (
+        predict(Answers(answer), digits) for answer in (lambda scores: scores, lambda scores: Output(scores))
+    )
+    assert np.array_equal(bare.scores, whole.scores)
 
 
 class Tight(Scripted):
