@@ -1,7 +1,7 @@
 """The bench that a suite works on: for one cell, its data, its network, training and predictions."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
