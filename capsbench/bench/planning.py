@@ -18,6 +18,9 @@ from capsbench.sources.places import digest
 from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard
 
+FULL = ("medium", "paper")
+"""Presets that never fall back to the embedded digits."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,7 +73,7 @@ def plan_run(
         suite: The suite's name.
         models: The networks: names, classes or functions; by default the suite's own.
         preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores), and
-            the suites of the paper's experiments have ``paper``.
+            the suites of the paper's experiments have ``medium`` (full MNIST, small networks) and ``paper``.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model.
         seeds: One cell each.
         digits: ``auto``, ``embedded`` or a folder of IDX files.
@@ -98,7 +101,7 @@ def plan_run(
     if tensorboard:
         check_tensorboard()
     shows_digits = getattr(kind, "needs_digits", True)
-    origin = load_digits("test", digits, full=preset == "paper").origin if shows_digits else "none"
+    origin = load_digits("test", digits, full=preset in FULL).origin if shows_digits else "none"
     cells = [
         Cell(
             suite=suite,

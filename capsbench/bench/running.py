@@ -52,7 +52,7 @@ def run(
     Args:
         suite: The suite, such as ``"affine"``.
         models: The networks: names, classes or functions; by default the suite's own.
-        preset: The protocol: ``"smoke"``, ``"small"``, or ``"paper"`` where the suite has it.
+        preset: The protocol: ``"smoke"``, ``"small"``, or ``"medium"`` and ``"paper"`` where the suite has them.
         seeds: One cell each.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a network.
         digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.

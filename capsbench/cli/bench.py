@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", "models", multiple=True, help="A network: a name, package.module:attr or file.py:attr; may be repeated."
 )
-@click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small or paper.")
+@click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small, medium or paper.")
 @click.option(
     "--set",
     "sets",

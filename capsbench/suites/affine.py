@@ -110,6 +110,13 @@ class Affine:
             ),
             SMALL_MODELS,
         ),
+        "medium": Preset(
+            AffineSettings(
+                epochs=12, batch_size=64, learning_rate=2e-3, schedule="one-cycle", target=0.992, eval_every=400,
+                variants=2,
+            ),
+            SMALL_MODELS,
+        ),
         "paper": Preset(
             # One-cycle: its warm-up lets CapsNet learn at 40x40 without a factor that the paper does not have, and
             # cnn-pool reaches the target in 8 of 10 epochs, where the paper's schedule took more than 13.

@@ -81,6 +81,9 @@ class Crowding:
             CrowdingSettings(epochs=30, batch_size=32, learning_rate=3e-3, schedule="one-cycle", variants=2),
             SMALL_MODELS,
         ),
+        "medium": Preset(
+            CrowdingSettings(epochs=12, batch_size=64, learning_rate=2e-3, schedule="one-cycle"), SMALL_MODELS
+        ),
         # Ours: the paper has no such experiment. Its networks, its schedule.
         "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {"capsnet": {"preset": "large"}}),
     }

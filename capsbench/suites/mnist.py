@@ -92,6 +92,11 @@ class MNIST:
             SMALL_MODELS,
             {"capsnet": FORMS},
         ),
+        "medium": Preset(
+            MNISTSettings(epochs=12, batch_size=64, learning_rate=2e-3, schedule="one-cycle"),
+            SMALL_MODELS,
+            {"capsnet": FORMS},
+        ),
         # 300,000 steps, as the authors' README has it. Same padding makes the 35.4 M parameters that the paper counts.
         "paper": Preset(
             MNISTSettings(epochs=768, precision="bf16", eval_every=500),

@@ -76,6 +76,8 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
 
 SMALL = OverlapSettings(epochs=65, batch_size=64, learning_rate=2e-3, schedule="one-cycle", eval_every=100, variants=5)
 
+MEDIUM = replace(SMALL, epochs=20, eval_every=0, variants=1)
+
 PAPERS = OverlapSettings(
     epochs=768,  # 300,288 steps; the authors' README trains for 300,000
     batch_size=128,
@@ -102,6 +104,7 @@ class Overlap:
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(replace(SMALL, epochs=1, eval_every=20, variants=1), SMALL_MODELS),
         "small": Preset(SMALL, SMALL_MODELS),
+        "medium": Preset(MEDIUM, SMALL_MODELS),
         "zero-shot": Preset(replace(SMALL, trained_on="singles"), SMALL_MODELS),
         "paper": Preset(PAPERS, {"capsnet": {"preset": "large"}}),
     }

@@ -85,6 +85,10 @@ class Reconstruction:
             ReconstructionSettings(epochs=40, pair_epochs=45, batch_size=64, learning_rate=2e-3, schedule="one-cycle"),
             SMALL_MODELS,
         ),
+        "medium": Preset(
+            ReconstructionSettings(epochs=12, pair_epochs=20, batch_size=64, learning_rate=2e-3, schedule="one-cycle"),
+            SMALL_MODELS,
+        ),
         "paper": Preset(
             ReconstructionSettings(epochs=30, pair_epochs=768, precision="bf16", eval_every=1000),
             {"capsnet": {"preset": "large"}},  # one network for 28x28 and, with pairs, 36x36

@@ -15,12 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from capsbench.bench.planning import plan_run
+from capsbench.bench.running import run_plan
 from capsbench.contracts import Output, TensorBatch, UInt8Array
 from capsbench.data.streaming import stream
 from capsbench.models.capsnet import CapsNet
 from capsbench.models.cnn import CNN
 from capsbench.models.cnn_pair import PairCNN
 from capsbench.models.cnn_pool import PoolCNN
+from capsbench.models.efficient_capsnet import EfficientCapsNet
+from capsbench.models.gcnn import GCNN
+from capsbench.models.resnet_gap import ResNetGAP
+from capsbench.models.stn import STN
 
 KNOWN = Path(__file__)
 
@@ -57,6 +63,16 @@ SHOWN: Mapping[tuple[int, int], Sequence[tuple[str, str, Mapping[str, Any]]]] = 
 """Size of the images to the data sets of that size that smoke presets show: split, name and parameters."""
 
 
+SHORT_MEDIUM: Mapping[str, Mapping[str, str]] = {
+    "affine": {"epochs": "1", "variants": "1", "rotation": "0", "shear": "0", "scale": "1"},
+    "crowding": {"epochs": "1", "spacings": "14,28"},
+    "mnist": {"epochs": "1"},
+    "overlap": {"epochs": "1"},
+    "reconstruction": {"epochs": "1", "pair_epochs": "1"},
+}
+"""Suites that have a preset ``medium``, and changes that make it a matter of seconds on the embedded digits."""
+
+
 @contextmanager
 def tiny_networks() -> Iterator[None]:
     """Makes the shipped networks' presets ``small`` a fraction of their size: the suites are what is tested."""
@@ -65,11 +81,27 @@ def tiny_networks() -> Iterator[None]:
         CNN: {"channels": (8, 8, 8), "hidden": (32, 16)},
         PoolCNN: {"channels": (8, 16), "hidden": (64,)},
         PairCNN: {"channels": (8, 8, 16), "hidden": (32, 16)},
+        STN: {"channels": (8, 16), "hidden": (64,), "looking": (4, 4), "deciding": 16},
+        GCNN: {"channels": (4, 4, 8)},
+        ResNetGAP: {"channels": (4, 8, 16)},
+        EfficientCapsNet: {"channels": (8, 8, 8, 16), "decoder": (32, 64)},
     }
     with ExitStack() as stack:
         for network, fewer in tiny.items():
             stack.enter_context(patch.dict(network.presets, small=network.presets["small"] | fewer))
         yield
+
+
+def at_medium(suite: str, out: Path, *, guess: str = "Guess") -> tuple[dict[str, Any], dict[str, Any]]:
+    """The metrics of who knows every answer and of who guesses, in the preset ``medium``, on the embedded digits."""
+    models = [f"{KNOWN}:{name}" for name in ("Oracle", guess)]
+    options: dict[str, Any] = {"preset": "medium", "digits": "embedded", "device": "cpu", "out": out}
+    with patch("capsbench.bench.planning.FULL", ()):  # which has no place for the embedded digits
+        plan = plan_run(suite, models=models, changes=SHORT_MEDIUM[suite], **options)
+    outcome = run_plan(plan)
+    assert not outcome.failed, outcome.failed
+    oracle, guessed = (result.metrics for result in outcome.results)
+    return oracle, guessed
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from capsbench.results.result import Result, load_result
 from capsbench.suites.affine import PLACES, SELECTIONS, Affine, AffineSettings
 from capsbench.suites.affine_reach import REACH, kept_reach, reach_points, within_reach
 
-from .known_networks import KNOWN
+from .known_networks import KNOWN, at_medium
 
 
 def run(out: Path, *models: str, **changes: str) -> Outcome:
@@ -71,6 +71,13 @@ def test_who_knows_the_answer_has_no_gap_and_who_guesses_is_at_chance(known: dic
     assert oracle["gap"]["share"] == 0.0
     assert known["oracle"].metrics["history"][-1]["affine"] == 1.0
     assert 0.05 < known["guess"].metrics["history"][-1]["affine"] < 0.15
+
+
+def test_the_preset_medium_is_right_about_who_knows_and_who_guesses(tmp_path: Path) -> None:
+    oracle, guess = at_medium("affine", tmp_path)
+    points = [found["checkpoints"]["best"] for found in (oracle, guess)]
+    for role in ("clean", "centered", "affine"):
+        assert points[0][role]["share"] == 1 and points[1][role]["share"] < 0.14
 
 
 def test_who_knows_the_answer_is_right_at_every_value_of_every_factor(known: dict[str, Result]) -> None:
@@ -222,10 +229,12 @@ def test_values_that_cannot_be_tested_are_refused(setting: dict[str, Any]) -> No
 
 
 def test_the_presets_state_the_whole_protocol() -> None:
-    assert set(Affine.presets) == {"smoke", "small", "paper"}
+    assert set(Affine.presets) == {"smoke", "small", "medium", "paper"}
     small, paper = Affine.presets["small"], Affine.presets["paper"].settings
     assert small.settings.target == 0.97 and small.settings.schedule == "one-cycle"
     assert small.models["capsnet"] == {"preset": "small"}
+    medium = Affine.presets["medium"]
+    assert medium.settings.target == 0.992 and medium.models == small.models
     assert Affine.presets["paper"].models == {}  # the paper's own sizes
     assert (paper.target, paper.variants, paper.batch_size, paper.precision) == (0.9922, 8, 128, "bf16")
     assert (paper.schedule, paper.learning_rate, paper.decay_steps) == ("one-cycle", 1e-3, 2000)

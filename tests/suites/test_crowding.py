@@ -15,7 +15,7 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.crowding import KINDS, RANDOM_NAMING, SPACINGS, Crowding, CrowdingSettings
 
-from .known_networks import KNOWN, tiny_networks
+from .known_networks import KNOWN, at_medium, tiny_networks
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,14 @@ def test_who_knows_the_answer_is_never_crowded(results: dict[str, Result]) -> No
         assert found["critical spacing"][kind] == 14
         for spacing in ("14", "28"):
             assert found["flanker named"][kind][spacing] == {"number": 0, "of all": 0, "of wrong": None}
+
+
+def test_the_preset_medium_is_right_about_who_knows_and_who_guesses(tmp_path: Path) -> None:
+    oracle, guess = at_medium("crowding", tmp_path)
+    points = [found["checkpoints"]["best"] for found in (oracle, guess)]
+    for kind in KINDS:
+        for spacing in ("14", "28"):
+            assert points[0][kind][spacing]["share"] == 1 and points[1][kind][spacing]["share"] < 0.14
 
 
 def test_the_best_checkpoint_is_tested_with_its_own_weights(results: dict[str, Result]) -> None:
@@ -147,9 +155,9 @@ def test_spacings_that_make_no_sense_are_refused(asked: str) -> None:
 
 
 def test_the_presets_state_the_whole_protocol() -> None:
-    assert set(Crowding.presets) == {"smoke", "small", "paper"}
+    assert set(Crowding.presets) == {"smoke", "small", "medium", "paper"}
     assert SPACINGS == (14, 16, 18, 20, 22, 24, 26, 28)
-    for name in ("small", "paper"):
+    for name in ("small", "medium", "paper"):
         settings = Crowding.presets[name].settings
         assert isinstance(settings, CrowdingSettings) and settings.spacings == SPACINGS
     paper = Crowding.presets["paper"].settings

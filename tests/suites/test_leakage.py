@@ -1,5 +1,6 @@
 """No suite shows a test digit to what trains or selects: looked at digit by digit, not by the names of splits."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,17 @@ from capsbench.registry import catalog, load
 from capsbench.training.config import Trained
 from capsbench.training.trainer import Trainer
 
-from .known_networks import tiny_networks
+from .known_networks import SHORT_MEDIUM, tiny_networks
 
 SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
-CASES = [*((suite, {}) for suite in SUITES), ("overlap", {"trained_on": "singles"})]
+MEDIUM_NETWORKS = {
+    "affine": "stn", "crowding": "stn", "mnist": "gcnn", "overlap": "resnet-gap", "reconstruction": "capsnet"
+}  # fmt: skip
+CASES: list[tuple[str, str, str, Mapping[str, str]]] = [
+    *((suite, "smoke", "capsnet", {}) for suite in SUITES),
+    ("overlap", "smoke", "capsnet", {"trained_on": "singles"}),
+    *((suite, "medium", MEDIUM_NETWORKS[suite], changes) for suite, changes in SHORT_MEDIUM.items()),
+]
 CLASS_MEANS = {"overlap", "reconstruction"}  # what is drawn is compared with means of digits themselves
 
 
@@ -35,9 +43,13 @@ def pixels(digits: Digits) -> set[bytes]:
     return {image.tobytes() for image in digits.images}
 
 
-@pytest.mark.parametrize(("suite", "changes"), CASES, ids=[" ".join([name, *changes]) for name, changes in CASES])
+@pytest.mark.parametrize(
+    ("suite", "preset", "network", "changes"),
+    CASES,
+    ids=[" ".join([suite, *({preset} - {"smoke"} or changes)]) for suite, preset, _, changes in CASES],
+)
 def test_what_trains_and_selects_shows_no_test_digit(
-    suite: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    suite: str, preset: str, network: str, changes: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[list[Samples]] = []
     asked: list[str] = []
@@ -62,9 +74,10 @@ def test_what_trains_and_selects_shows_no_test_digit(
 
     monkeypatch.setattr("capsbench.bench.bench.Trainer", Watched)
     monkeypatch.setattr(Bench, "digits_of", digits_of)
-    options: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path}
+    monkeypatch.setattr("capsbench.bench.planning.FULL", ())
+    options: dict[str, Any] = {"preset": preset, "digits": "embedded", "device": "cpu", "out": tmp_path}
     with tiny_networks():
-        plan = plan_run(suite, models=["capsnet"], changes=changes, **options)
+        plan = plan_run(suite, models=[network], changes=changes, **options)
         outcome = run_plan(type(plan)(plan.cells[:1], plan.folder, plan.digits))
     assert not outcome.failed, outcome.failed
 

@@ -1,6 +1,7 @@
 """The suite of plain MNIST: its protocol, and networks whose results are known beforehand."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.mnist import FORMS, MNIST, SELECTIONS, TABLE_1, MNISTSettings
 
-from .known_networks import KNOWN, tiny_networks
+from .known_networks import KNOWN, at_medium, tiny_networks
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,12 @@ def test_who_knows_the_answer_makes_no_error_and_who_guesses_is_at_chance(result
         guessed = results["Guess"].metrics["checkpoints"][name]["test"]
         assert guessed["total"] == 1000
         assert abs(guessed["share"] - 0.1) < 4 * (0.1 * 0.9 / 1000) ** 0.5
+
+
+def test_the_preset_medium_is_right_about_who_knows_and_who_guesses(tmp_path: Path) -> None:
+    oracle, guess = at_medium("mnist", tmp_path)
+    points = [found["checkpoints"]["best"] for found in (oracle, guess)]
+    assert points[0]["test"]["share"] == 1 and points[1]["test"]["share"] < 0.14
 
 
 def test_each_checkpoint_is_tested_with_its_own_weights(results: dict[str, Result]) -> None:

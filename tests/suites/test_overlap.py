@@ -20,7 +20,7 @@ from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.overlap import PAPER, SELECTIONS, ZERO_SHOT, Overlap
 
-from .known_networks import KNOWN, tiny_networks
+from .known_networks import KNOWN, at_medium, tiny_networks
 
 METRICS = ("exact pair", "per digit", "at least one")
 
@@ -101,6 +101,12 @@ def test_who_guesses_is_right_by_chance(results: dict[str, Result]) -> None:
         deviation = (chance * (1 - chance) / found[metric]["total"]) ** 0.5
         assert abs(found[metric]["share"] - chance) < 4 * deviation, metric
     assert found["segmentation"] == {} and found["absent"] == {}
+
+
+def test_the_preset_medium_is_right_about_who_knows_and_who_guesses(tmp_path: Path) -> None:
+    oracle, guess = at_medium("overlap", tmp_path)
+    points = [found["checkpoints"]["best"] for found in (oracle, guess)]
+    assert points[0]["exact pair"]["share"] == 1 and points[1]["exact pair"]["share"] < 0.05
 
 
 def seen_whole(layers: Any, labels: Any) -> list[bool]:

@@ -22,7 +22,7 @@ from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
 from capsbench.suites.reconstruction import PAPER, Reconstruction, ReconstructionSettings
 
-from .known_networks import KNOWN, tiny_networks
+from .known_networks import KNOWN, at_medium, tiny_networks
 
 
 def run(folder: Path, *models: str, **changes: str) -> Outcome:
@@ -84,6 +84,12 @@ def test_who_guesses_is_right_by_chance(results: dict[str, Result]) -> None:
     single, both = (results["GreyGuess"].metrics[part] for part in ("single", "pairs"))
     for found, chance in ((single["accuracy"], 1 / 10), (both["exact pair"], 1 / 45)):
         assert abs(found["share"] - chance) < 4 * math.sqrt(chance * (1 - chance) / 1000)
+
+
+def test_the_preset_medium_is_right_about_who_knows_and_who_guesses(tmp_path: Path) -> None:
+    oracle, guess = at_medium("reconstruction", tmp_path, guess="GreyGuess")
+    assert oracle["single"]["accuracy"]["share"] == 1 and guess["single"]["accuracy"]["share"] < 0.14
+    assert oracle["pairs"]["exact pair"]["share"] == 1 and guess["pairs"]["exact pair"]["share"] < 0.05
 
 
 def errors(images: Any, drawn: Any) -> tuple[float, float]:
