@@ -1,11 +1,12 @@
 """Writes the generated parts of the documents, or with --check says which are out of date; also checks their links.
 
-It generates docs/cli.md from the commands' own help, docs/results.md from the result files (``make figures`` draws its
-charts), and in any document the lines between one of these and ``<!-- end -->``: ``<!-- results: FOLDER -->``, the
-tables of the result files in that folder, ``<!-- results: FOLDER without notes -->``; ``<!-- ratios: GROUP | GROUP
--->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed files; ``<!-- presets: SUITE
--->``, the suite's settings in each preset; ``<!-- digests -->``, the table of root digests, which tools/digests.py
-writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which tools/gpu_results.py keeps.
+It generates docs/cli.md from the commands' own help, docs/glossary.md from its words, docs/results.md from the result
+files (``make figures`` draws its charts), and in any document the lines between one of these and ``<!-- end -->``:
+``<!-- results: FOLDER -->``, the tables of the result files in that folder, ``<!-- results: FOLDER without notes -->``;
+``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed
+files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the root digests,
+which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which
+tools/gpu_results.py keeps.
 """
 
 import json
@@ -21,6 +22,7 @@ import gpu_results
 from capsbench import registry
 from capsbench.cli import cli
 from capsbench.files.published import digests
+from capsbench.report.glossary import glossary_page
 from capsbench.report.groups import current
 from capsbench.report.pages import markdown_page, render
 from capsbench.results.result import load_results
@@ -183,6 +185,7 @@ def main() -> int:
     """Writes, or with --check compares; the exit code."""
     wanted = {path: up_to_date(path.read_text()) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
+    wanted[ROOT / "docs" / "glossary.md"] = glossary_page()
     wanted[ROOT / "docs" / "results.md"] = markdown_page(current(load_results(ROOT / "results"))[0], "images/results")
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" not in sys.argv:

@@ -23,14 +23,23 @@ from capsbench.errors import escaped, plain
     metavar="FILE.md",
     help="Also write a page; with --charts it shows them.",
 )
-@click.option("--html", type=PATH, metavar="FILE.html", help="Also write one page with everything.")
+@click.option("--html", type=PATH, metavar="FILE.html", help="Also write one page with boards and everything else.")
+@click.option("--json", "document", type=PATH, metavar="FILE.json", help="Also write the boards as data.")
 @click.option("--force", is_flag=True, help="Write a page over a file that is no page of capsbench.")
 def report(
-    folders: Sequence[Path], style: str, pictures: Path | None, markdown: Path | None, html: Path | None, force: bool
+    folders: Sequence[Path],
+    style: str,
+    pictures: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    document: Path | None,
+    force: bool,
 ) -> None:
     """Print tables of results; with --charts also write charts and pictures, with their data as CSV.
 
-    A page (--markdown, --html) has the paper's values with ours beside them, every table, and the charts.
+    A page (--markdown, --html) has the paper's values with ours beside them, every table, and the charts. That of
+    --html begins with boards: the networks of each protocol in order, with intervals, paired differences to the best,
+    and what it takes to measure each again. It needs nothing beside it. See docs/report.md.
 
     \b
     Example:
@@ -38,13 +47,14 @@ def report(
       capsbench report runs --html results.html
     """
     from capsbench.parameters import check_choice
+    from capsbench.report.board import board_document
     from capsbench.report.groups import charts, current
-    from capsbench.report.pages import HTML, MARKDOWN, check_page, html_page, markdown_page, render, save_page
+    from capsbench.report.pages import HTML, JSON, MARKDOWN, check_page, markdown_page, render, save_page
     from capsbench.report.tables import FORMATS
-    from capsbench.results.result import load_all_results
+    from capsbench.results.result import failed_cells, load_all_results
 
     check_choice("format", style, FORMATS)
-    for page, endings in ((markdown, MARKDOWN), (html, HTML)):
+    for page, endings in ((markdown, MARKDOWN), (html, HTML), (document, JSON)):
         if page is not None:
             check_page(page, endings, read=folders, force=force)
     results, outdated = current(load_all_results(folders))
@@ -58,8 +68,12 @@ def report(
         link = quote(os.fsencode(os.path.relpath(pictures, markdown.parent))) if pictures else ""
         save_page(markdown_page(results, link), markdown)
     if html:
-        save_page(html_page(results), html)
-    for page in (markdown, html):
+        from capsbench.report.webpage import html_page  # takes a tenth of a second
+
+        save_page(html_page(results, outdated=outdated, failed=failed_cells(folders)), html)
+    if document:
+        save_page(board_document(results), document)
+    for page in (markdown, html, document):
         if page:
             click.echo(f"page: {page}", err=True)
 

@@ -6,7 +6,7 @@ flips the signs of what base digits, all variants together, say.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class Difference:
         digits: How many base digits there are.
         images: How many images.
         pairs: Whether each shows two digits; then interval and p take both for units.
+        seeds: How many seeds it is over.
     """
 
     place: Place
@@ -53,6 +54,7 @@ class Difference:
     digits: int
     images: int
     pairs: bool = False
+    seeds: int = 1
 
     @property
     def difference(self) -> float:
@@ -217,6 +219,48 @@ def difference_at(
         images=len(before),
         pairs=pairs is not None,
     )
+
+
+def pooled_difference(
+    pairs: Sequence[tuple[Result, Result]], place: Place, among: npt.NDArray[np.bool_] | None = None
+) -> Difference:
+    """How two networks differ at a place of their results, over all their seeds.
+
+    The interval is over seeds and test digits. The p is of one test of all answers: digits, with their variants and
+    their seeds, are the units; what another seed would change is not in it.
+
+    Args:
+        pairs: A result of the one and of the other, for each seed.
+        place: Where all keep their answers.
+        among: ``[N]`` the images that count; None: all.
+
+    Raises:
+        DataFileError: As `difference_at`.
+    """
+    found = [difference_at(first, second, place, among) for first, second in pairs]
+    if len(found) == 1:
+        return found[0]
+    interval = interval_over_seeds([one.difference for one in found], [one.interval for one in found])
+    return replace(
+        found[0],
+        first=float(np.mean([one.first for one in found])),
+        second=float(np.mean([one.second for one in found])),
+        interval=(max(-1.0, interval[0]), min(1.0, interval[1])),
+        p=_pooled_p(pairs, place, among),
+        seeds=len(found),
+    )
+
+
+def _pooled_p(pairs: Sequence[tuple[Result, Result]], place: Place, among: npt.NDArray[np.bool_] | None) -> float:
+    """The p of all seeds' answers together."""
+    answers = [(_answers(first, place), _answers(second, place)) for first, second in pairs]
+    base = answers[0][0].base
+    some = np.ones(len(base), np.bool_) if among is None else among
+    first, second = (np.stack([pair[k].correct[some] for pair in answers]) for k in (0, 1))
+    digits = _pairs(pairs[0][0], place, answers[0][0])
+    if digits is not None:
+        return paired_by_pair(first, second, digits[some])[1]
+    return paired_p(first.ravel(), second.ravel(), np.tile(base[some], len(answers)))
 
 
 def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:

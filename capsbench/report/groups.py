@@ -87,15 +87,23 @@ class Group:
         return cast("str | None", self._made(reported.ours))
 
     def _made(self, make: Callable[[Sequence[Result]], Any]) -> Any:
-        """What a function of the suite returns; result files come from anywhere, and may hold anything."""
-        try:
-            return make(self.members)
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            raise DataFileError(
-                f"The suite {self.suite!r} cannot read a result: {error!r} at {Path(frame.filename).name}:"
-                f"{frame.lineno}. Either the file is damaged or not the suite's, or the suite itself has a fault there."
-            ) from error
+        return readable(self.suite, make, self.members)
+
+
+def readable(suite: str, make: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a suite makes of results; their files come from anywhere, and may hold anything.
+
+    Raises:
+        DataFileError: It cannot read one.
+    """
+    try:
+        return make(*arguments)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise DataFileError(
+            f"The suite {suite!r} cannot read a result: {error!r} at {Path(frame.filename).name}:"
+            f"{frame.lineno}. Either the file is damaged or not the suite's, or the suite itself has a fault there."
+        ) from error
 
 
 def _legend(table: Table) -> list[str]:

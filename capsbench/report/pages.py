@@ -1,7 +1,5 @@
 """Results as text, and as pages: the paper's values with ours beside them, every table, and every chart."""
 
-import base64
-import html
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -11,29 +9,26 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.errors import StorageError, UsageError
-from capsbench.report.figures import Figure
 from capsbench.report.groups import Group, at_paper_size, figures_by_group, groups, tables
 from capsbench.report.tables import Table, body, render_tables
 from capsbench.results.result import Result
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
-MARKDOWN, HTML = (".md", ".markdown"), (".html", ".htm")
+MARKDOWN, HTML, JSON = (".md", ".markdown"), (".html", ".htm"), (".json",)
 TITLE = "# Results"
-BEGINNING = "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>capsbench: results</title>"
+BEGINNINGS = (
+    '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>capsbench: results</title>',
+    "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>capsbench: results</title>",  # until 0.1.0
+    '{\n  "boards_version"',
+)
+"""How pages and JSON documents of ours begin."""
+
 NOT_MEASURED = "not measured"
 INTRODUCTION = (
     "Each table is made from result files. Beside the paper's values stand ours of full-size networks trained "
     'on full MNIST (preset paper), or "not measured". Tables of the presets small and smoke are of small networks, '
     "mostly trained on 3,200 digits: they show what the suites report, and say nothing about the paper."
 )
-
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; font-size: 0.85rem; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: 0.25rem 0.7rem; border-bottom: 1px solid #ccc; text-align: left; vertical-align: top; }
-img { max-width: 100%; }
-p.note { margin: 0.2rem 0; font-size: 0.85rem; color: #555; }
-"""
 
 
 def render(results: Sequence[Result], style: str = "simple") -> str:
@@ -70,29 +65,12 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
-def html_page(results: Sequence[Result]) -> str:
-    """A page of all results as one HTML document with everything in it.
-
-    Raises:
-        DataFileError: A suite cannot read its result.
-    """
-    paper = paper_table(results)
-    parts = ["<h1>Results</h1>", f"<p>{html.escape(INTRODUCTION)}</p>", "<h2>The paper's values and ours</h2>"]
-    parts += [body(paper, "html"), *_html_notes(paper.notes)]
-    for group, figures in figures_by_group(results):
-        table = group.table()
-        parts += [f"<h2>{html.escape(group.title)}</h2>", body(table, "html"), *_html_notes(table.notes)]
-        parts += [_image(figure) for figure in figures]
-    lines = "\n".join(parts)
-    return f"{BEGINNING}<style>{STYLE}</style></head>\n<body>\n{lines}\n</body></html>\n"
-
-
 def check_page(path: Path, endings: Sequence[str], *, read: Sequence[Path], force: bool) -> None:
     """Refuses to write a page over something else.
 
     Args:
         path: The page to write.
-        endings: What its name may end in: `MARKDOWN` or `HTML`.
+        endings: What its name may end in: `MARKDOWN`, `HTML` or `JSON`.
         read: The results that it is made from; they are never written over.
         force: Whether it may be written over a file that is no page of ours.
 
@@ -119,7 +97,7 @@ def _is_page(path: Path) -> bool:
             start = file.read(400).decode(errors="replace")
     except OSError:
         return False
-    return start.startswith((f"{TITLE}\n\n{INTRODUCTION[:40]}", BEGINNING))
+    return start.startswith((f"{TITLE}\n\n{INTRODUCTION[:40]}", *BEGINNINGS))
 
 
 def save_page(text: str, path: Path) -> None:
@@ -165,12 +143,3 @@ def _where(group: Group) -> str:
 
 def _listed(notes: Sequence[str]) -> str:
     return "\n".join(f"- {note}" for note in notes)
-
-
-def _html_notes(notes: Sequence[str]) -> list[str]:
-    return [f"<p class='note'>{html.escape(note)}</p>" for note in notes]
-
-
-def _image(figure: Figure) -> str:
-    data = base64.b64encode(figure.png()).decode()
-    return f"<img alt='{html.escape(figure.title, quote=True)}' src='data:image/png;base64,{data}'>"

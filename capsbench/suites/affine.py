@@ -18,11 +18,13 @@ from capsbench.parameters import check_number
 from capsbench.report.charts import Chart
 from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import ReportedValue, by_network
+from capsbench.report.headlines import Headline
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import UNKNOWN
 from capsbench.suites.affine_charts import affine_charts
+from capsbench.suites.affine_headlines import HEADLINES
 from capsbench.suites.affine_matched import matched_notes
 from capsbench.suites.affine_reach import REACH, kept_reach, reach_note, reach_points, within_reach
 from capsbench.training.config import Selected
@@ -139,6 +141,9 @@ class Affine:
             lambda results: _at_target(results, "cnn-pool"),
         ),
     )
+
+    headlines: ClassVar[Sequence[Headline]] = HEADLINES
+    headline_figure: ClassVar[tuple[str, str]] = ("clean at target", "affine at target")
 
     @staticmethod
     def work(settings: AffineSettings) -> list[Work]:

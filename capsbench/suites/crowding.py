@@ -15,10 +15,11 @@ from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Ends, Point
 from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import by_network
+from capsbench.report.headlines import Headline, share
 from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over_seeds, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
-from capsbench.suites.crowding_spacing import CRITICAL_SHARE, told_spacing
+from capsbench.suites.crowding_spacing import CRITICAL_SHARE, measured_spacing, told_spacing
 
 if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
@@ -87,6 +88,23 @@ class Crowding:
         # Ours: the paper has no such experiment. Its networks, its schedule.
         "paper": Preset(CrowdingSettings(epochs=50, precision="bf16"), {"capsnet": {"preset": "large"}}),
     }
+
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline(
+            name="critical spacing",
+            unit="px",
+            measure=lambda cell: measured_spacing(cell.metrics["checkpoints"]["best"], "digits"),
+            larger_is_better=False,
+        ),
+        Headline(
+            name="alone",
+            unit="%",
+            measure=lambda cell: share(cell.metrics["checkpoints"]["best"]["alone"]),
+            question=Question(("checkpoints", "best", "alone")),
+        ),
+    )
+
+    headline_figure: ClassVar[str] = "crowding"
 
     @staticmethod
     def work(settings: CrowdingSettings) -> list[Work]:

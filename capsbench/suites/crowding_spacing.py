@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import FloatArray
+from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
 from capsbench.statistics import Interval, digit_sums, resampled_sums
 
@@ -37,6 +38,19 @@ def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[floa
     return float(at), (float(low), float(high))
 
 
+def measured_spacing(best: Mapping[str, Any], kind: str) -> Measured | None:
+    """The critical spacing of a checkpoint; None where it keeps no answers.
+
+    Args:
+        best: What the suite measured at the checkpoint.
+        kind: The kind of flankers.
+    """
+    if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
+        return None
+    found = {int(spacing): Answers.from_dict(one) for spacing, one in best[kind].items()}
+    return Measured(*critical_spacing(Answers.from_dict(best["alone"]), found))
+
+
 def told_spacing(best: Mapping[str, Any], kind: str) -> str:
     """The critical spacing of a checkpoint with its interval, ``20.9 (19.8..22.4)``; one past those tested as such.
 
@@ -44,11 +58,11 @@ def told_spacing(best: Mapping[str, Any], kind: str) -> str:
         best: What the suite measured at the checkpoint.
         kind: The kind of flankers.
     """
-    if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
+    measured = measured_spacing(best, kind)
+    if measured is None or measured.interval is None:
         return "not measured"
-    found = {int(spacing): Answers.from_dict(one) for spacing, one in best[kind].items()}
-    at, (low, high) = critical_spacing(Answers.from_dict(best["alone"]), found)
-    shown = [_told(one, sorted(found)) for one in (at, low, high)]
+    tested = sorted(map(int, best[kind]))
+    shown = [_told(one, tested) for one in (measured.value, *measured.interval)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"
 
 

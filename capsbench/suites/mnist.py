@@ -13,6 +13,7 @@ from capsbench.parameters import check_number
 from capsbench.report.charts import Chart, Ends, Point
 from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import ReportedValue, at_paper_size, by_network
+from capsbench.report.headlines import Headline, share
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
@@ -37,7 +38,10 @@ FORMS: Sequence[Mapping[str, Any]] = (
 )
 """CapsNet's four rows of Table 1, in its order."""
 
-TABLE_1: Mapping["Row", str] = {
+Row = tuple[str, int | None, bool | None]
+"""A row of Table 1: the model, its routing iterations, and whether it reconstructs."""
+
+TABLE_1: Mapping[Row, str] = {
     ("cnn", None, None): "0.39",
     ("capsnet", 1, False): "0.34 ± 0.032",
     ("capsnet", 1, True): "0.29 ± 0.011",
@@ -45,6 +49,10 @@ TABLE_1: Mapping["Row", str] = {
     ("capsnet", 3, True): "0.25 ± 0.005",
 }
 """The paper's test errors in percent, by model, routing iterations, and whether it reconstructs."""
+
+
+def _row_name(model: str, iterations: int | None, reconstruction: bool | None) -> str:
+    return model if iterations is None else f"{model} (iterations={iterations}, reconstruction={reconstruction})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +112,18 @@ class MNIST:
             {"capsnet": FORMS},
         ),
     }
+
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline(
+            name="error",
+            unit="%",
+            measure=lambda cell: share(cell.metrics["checkpoints"]["best"]["test"], error=True),
+            decimals=2,
+            larger_is_better=False,
+            question=Question(("checkpoints", "best", "test")),
+            paper={_row_name(*row): figure for row, figure in TABLE_1.items()},
+        ),
+    )
 
     @property
     def paper(self) -> Sequence[ReportedValue]:
@@ -209,10 +229,6 @@ def _curve(cells: Sequence[Result]) -> list[Point]:
     return [(epoch, error) for epoch, error in points if error > 0]
 
 
-Row = tuple[str, int | None, bool | None]
-"""A row of Table 1: the model, its routing iterations, and whether it reconstructs."""
-
-
 def _row_of(result: Result) -> Row:
     """Which row of Table 1 a result belongs to; one of no row where anything else of the network was changed."""
     for row in TABLE_1:
@@ -224,10 +240,6 @@ def _row_of(result: Result) -> Row:
 def _error(results: Sequence[Result], row: Row) -> str | None:
     cells = [result for result in results if _row_of(result) == row]
     return error_percent([cell.metrics["checkpoints"]["best"]["test"] for cell in cells], digits=2) if cells else None
-
-
-def _row_name(model: str, iterations: int | None, reconstruction: bool | None) -> str:
-    return model if iterations is None else f"{model} (iterations={iterations}, reconstruction={reconstruction})"
 
 
 def _short(network: str, cells: Sequence[Result]) -> str:

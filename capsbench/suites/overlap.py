@@ -17,6 +17,7 @@ from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
 from capsbench.report.differences import Question, paired_notes
 from capsbench.report.groups import ReportedValue, by_network
+from capsbench.report.headlines import Headline, Measured, share
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note, spread
 from capsbench.report.tables import Table
 from capsbench.results.answers import packed_partners
@@ -117,6 +118,20 @@ class Overlap:
             "CNN: MultiMNIST, pairs not found exactly (%)", "8.1", lambda results: _pair_error(results, "cnn-pair")
         ),
     )
+
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline(
+            name="exact-pair error",
+            unit="%",
+            measure=lambda cell: share(_known(cell, "best", "exact pair"), error=True),
+            larger_is_better=False,
+            question=Question(("checkpoints", "best", "exact pair")),
+            paper={"capsnet": "5.2", "cnn-pair": "8.1"},
+        ),
+        Headline(name="owner", unit="", measure=lambda cell: _owner(cell), decimals=3, missing="does not reconstruct"),
+    )
+
+    headline_figure: ClassVar[str] = "overlap-error"
 
     @staticmethod
     def work(settings: OverlapSettings) -> list[Work]:
@@ -309,6 +324,12 @@ def _best(cell: Result) -> Mapping[str, Any]:
     """What was measured at the best checkpoint."""
     point: Mapping[str, Any] = cell.metrics["checkpoints"]["best"]
     return point
+
+
+def _owner(cell: Result) -> Measured | None:
+    """How often the larger reconstruction is its pixel's owner, for the true labels."""
+    scores = _best(cell)["segmentation"].get("true labels")
+    return Measured(scores["owner"]) if scores else None
 
 
 def _pair_error(results: Sequence[Result], model: str) -> str | None:

@@ -14,6 +14,7 @@ from capsbench.evaluation.pairs import absent_digits, pair_accuracies
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.groups import by_network
+from capsbench.report.headlines import Headline, Measured, share
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
 from capsbench.report.tables import Table
@@ -94,6 +95,12 @@ class Reconstruction:
             {"capsnet": {"preset": "large"}},  # one network for 28x28 and, with pairs, 36x36
         ),
     }
+
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline(name="PSNR", unit="dB", measure=lambda one: Measured(one.metrics["single"]["reconstruction"]["psnr"])),
+        Headline(name="digits right", unit="%", measure=lambda one: share(one.metrics["single"]["accuracy"])),
+        Headline(name="pairs right", unit="%", measure=lambda one: share(one.metrics["pairs"]["exact pair"])),
+    )
 
     @staticmethod
     def work(settings: ReconstructionSettings) -> list[Work]:

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from capsbench.bench.cells import Preset
 from capsbench.parameters import check_choice, check_number, construct
 from capsbench.report.charts import Chart
 from capsbench.report.groups import by_network
+from capsbench.report.headlines import Headline, Measured
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.training.config import PRECISIONS
@@ -54,6 +56,12 @@ class ThroughputSettings:
         check_number("threads", self.threads, 0, 4096)
 
 
+def _fastest(cell: Result, what: str) -> Measured | None:
+    """Images a second of the whole network: of all sizes of batches and precisions, the fastest."""
+    timed = [row for row in _measured(cell) if (row.part, row.what) == ("network", what) and row.batch]
+    return Measured(max(row.batch / row.seconds for row in timed)) if timed else None
+
+
 class Throughput:
     """How fast networks are: routing alone, each part of a network, and the whole training step.
 
@@ -81,6 +89,11 @@ class Throughput:
             {},
         ),
     }
+
+    headlines: ClassVar[Sequence[Headline]] = tuple(
+        Headline(name=what, unit="images/s", measure=partial(_fastest, what=what), decimals=0)
+        for what in ("training step", "forward")
+    )
 
     def run(self, bench: "Bench") -> dict[str, Any]:
         """Times the cell's model; the metrics of the cell."""

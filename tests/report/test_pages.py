@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from capsbench import registry
 from capsbench.cli import cli
 from capsbench.errors import DataFileError, StorageError
-from capsbench.report.pages import NOT_MEASURED, html_page, markdown_page, paper_table, save_page
+from capsbench.report.pages import NOT_MEASURED, markdown_page, paper_table, save_page
 from capsbench.results.result import Result, save_result
 from capsbench.suites.mnist import TABLE_1
 
@@ -97,13 +97,6 @@ def test_a_markdown_page_has_tables_notes_and_charts(tmp_path: Path) -> None:
         "images/results/mnist-training.png",
     ]
     assert "![" not in markdown_page([result()])
-
-
-def test_an_html_page_needs_nothing_beside_it_and_runs_nothing_of_a_result() -> None:
-    page = html_page([result(model="<script>alert(1)</script>")])
-    assert page.count("data:image/png;base64,") == 2
-    assert "<script>" not in page and "&lt;script&gt;" in page
-    assert not re.search(r"(src|href)='(?!data:)", page)
 
 
 def test_networks_come_in_the_suites_order_whatever_the_files_are_called() -> None:

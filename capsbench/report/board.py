@@ -1,0 +1,298 @@
+"""A board: for each protocol of a suite the networks in order, with their figures and how far each is from the best.
+
+Everything that a page, a table for a paper or a JSON document shows of a board is made here.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from capsbench import registry
+from capsbench.errors import UsageError
+from capsbench.report.differences import Difference, check_comparable, found_at, pooled_difference
+from capsbench.report.groups import SOURCES, at_paper_size, by_network, readable
+from capsbench.report.headlines import Headline, Measured
+from capsbench.report.numbers import seeds_of
+from capsbench.report.provenance import stated
+from capsbench.results.result import ORIGINS, Result, protocol_of
+from capsbench.statistics import Interval
+from capsbench.version import VERSION
+
+SIGNIFICANT = 0.05
+BOARDS_VERSION = 1  # of the JSON document
+
+
+@dataclass(frozen=True)
+class Beside:
+    """How a network differs from the best one in the first figure, on the same images.
+
+    Attributes:
+        value: The network's figure minus that of the best, in the figure's unit.
+        interval: Its 95 % interval, over test digits and, of several seeds, over both.
+        p: Of the exact sign-flip test over base digits, with one image a digit McNemar's.
+        tie: Whether the interval holds 0 or p is 0.05 or more, so that the two may be equally good.
+    """
+
+    value: float
+    interval: Interval
+    p: float
+
+    @property
+    def tie(self) -> bool:
+        """Whether the network may be as good as the best."""
+        low, high = self.interval
+        return low <= 0 <= high or self.p >= SIGNIFICANT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A network on a board.
+
+    Attributes:
+        network: Its label; where several would be alike, with what tells them apart.
+        parameters: How many it has; None where the result does not say.
+        figures: By the name of a headline; None where a result of it lacks the figure.
+        cells: Its results, a seed each.
+        beside: How it differs from the best; None of the best itself, and where nothing can be paired.
+        best: Whether it has the best mean of the first figure.
+        paper: The paper's figures, by the name of a headline; empty where they must not stand beside these.
+    """
+
+    network: str
+    parameters: int | None
+    figures: Mapping[str, Measured | None]
+    cells: Sequence[Result]
+    beside: Beside | None = None
+    best: bool = False
+    paper: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tie(self) -> bool:
+        """Whether it may be as good as the best."""
+        return self.beside is not None and self.beside.tie
+
+    @property
+    def seeds(self) -> list[int]:
+        """Its seeds, in order."""
+        return seeds_of(self.cells)
+
+    @property
+    def origin(self) -> str:
+        """Where its answers come from, in words."""
+        return ORIGINS[self.cells[0].origin]
+
+    @property
+    def device(self) -> str:
+        """What it was measured on."""
+        return str(self.cells[0].environment.get("device", "?"))
+
+
+@dataclass(frozen=True)
+class Board:
+    """The networks that were measured by one protocol, the best first.
+
+    Attributes:
+        suite: The suite's name.
+        headlines: Its figures; by the first one networks are ranked.
+        rows: The networks.
+        notes: What a reader should know beside the figures.
+    """
+
+    suite: str
+    headlines: Sequence[Headline]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+
+    @property
+    def members(self) -> list[Result]:
+        """All results behind it."""
+        return [cell for row in self.rows for cell in row.cells]
+
+    @property
+    def protocol(self) -> str:
+        """The id of its protocol."""
+        return self.members[0].protocol
+
+    @property
+    def title(self) -> str:
+        """The suite, the preset and the digits."""
+        first = self.members[0]
+        source = SOURCES.get(first.digits, first.digits)
+        device = self.rows[0].device if first.digits == "none" else ""
+        return ", ".join(part for part in (self.suite, f"preset {first.preset}", source, device) if part)
+
+    def stated_protocol(self) -> dict[str, Any]:
+        """What the protocol's id stands for."""
+        return protocol_of(self.members[0])
+
+
+def boards(results: Sequence[Result]) -> list[Board]:
+    """A board for each protocol, in the order in which their first results come.
+
+    Raises:
+        DataFileError: A suite cannot read a result.
+    """
+    found: dict[tuple[str, str], list[Result]] = {}
+    for one in results:
+        found.setdefault((one.suite, one.protocol), []).append(one)
+    ordered = sorted(found.items(), key=lambda item: item[0][0])  # a suite's boards together
+    return [_board(suite, members) for (suite, _), members in ordered]
+
+
+def board_document(results: Sequence[Result]) -> str:
+    """All boards as one JSON document; docs/report.md describes it.
+
+    Raises:
+        DataFileError: A suite cannot read a result.
+    """
+    content = {
+        "boards_version": BOARDS_VERSION,
+        "capsbench": VERSION,
+        "boards": [_board_content(board) for board in boards(results)],
+    }
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def _board_content(board: Board) -> dict[str, Any]:
+    return {
+        "suite": board.suite,
+        "title": board.title,
+        "protocol": board.protocol,
+        "protocol states": board.stated_protocol(),
+        "ranked by": board.headlines[0].name if board.headlines else None,
+        "figures": [
+            {"name": one.name, "unit": one.unit, "larger is better": one.larger_is_better} for one in board.headlines
+        ],
+        "rows": [_row_content(row, board.headlines) for row in board.rows],
+        "notes": list(board.notes),
+    }
+
+
+def _row_content(row: Row, headlines: Sequence[Headline]) -> dict[str, Any]:
+    beside = row.beside
+    return {
+        "network": row.network,
+        "origin": row.origin,
+        "device": row.device,
+        "parameters": row.parameters,
+        "seeds": row.seeds,
+        "figures": {
+            one.name: {
+                **_figure_content(row.figures[one.name]),
+                "text": one.told(row.figures[one.name], row.cells),
+                "of each seed": [_figure_content(one.measure(cell)) for cell in row.cells],
+                "paper": row.paper.get(one.name),
+            }
+            for one in headlines
+        },
+        "best": row.best,
+        "tie": row.tie,
+        "difference to the best": beside and {"value": beside.value, "interval": list(beside.interval), "p": beside.p},
+        "results": [stated(cell) for cell in row.cells],
+    }
+
+
+def _figure_content(found: Measured | None) -> dict[str, Any]:
+    """A figure as JSON, which has no infinite numbers."""
+    if found is None or not math.isfinite(found.value):
+        return {"value": None, "interval": None}
+    known = found.interval is not None and all(map(math.isfinite, found.interval))
+    return {"value": found.value, "interval": list(found.interval) if found.interval and known else None}
+
+
+def _board(suite: str, members: Sequence[Result]) -> Board:
+    kind = registry.load("suite", suite)()
+    headlines: Sequence[Headline] = getattr(kind, "headlines", ())
+    rows = [readable(suite, _row, network, cells, headlines) for network, cells in _networks(members).items()]
+    if headlines:
+        rows = _ranked(suite, rows, headlines[0])
+    return Board(suite, headlines, rows, _notes(headlines, rows, members))
+
+
+def _networks(members: Sequence[Result]) -> dict[str, list[Result]]:
+    """The results of each row: of one network, device and origin, one a seed; of one seed measured twice the newest."""
+    rows: dict[str, list[Result]] = {}
+    for network, cells in by_network(sorted(members, key=lambda one: (one.label, one.seed))).items():
+        several = {(one.environment.get("device", "?"), one.origin) for one in cells}
+        for device, origin in sorted(several, key=str):
+            own = {
+                one.seed: one
+                for one in sorted(cells, key=lambda one: one.date)
+                if (one.environment.get("device", "?"), one.origin) == (device, origin)
+            }
+            beside = f" [{', '.join(map(str, (device, ORIGINS[origin])))}]" if len(several) > 1 else ""
+            rows[network + beside] = [own[seed] for seed in sorted(own)]
+    return rows
+
+
+def _row(network: str, cells: Sequence[Result], headlines: Sequence[Headline]) -> Row:
+    paper = at_paper_size(cells)
+    parameters = cells[0].metrics.get("parameters")
+    return Row(
+        network=network,
+        parameters=parameters if type(parameters) is int else None,
+        figures={one.name: one.over_seeds(cells) for one in headlines},
+        cells=cells,
+        paper={one.name: one.paper[cells[0].label] for one in headlines if paper and cells[0].label in one.paper},
+    )
+
+
+def _ranked(suite: str, rows: Sequence[Row], first: Headline) -> list[Row]:
+    """Rows from the best to the worst, those without the first figure last, with their differences to the best."""
+
+    def place(row: Row) -> tuple[bool, float, str]:
+        found = row.figures[first.name]
+        value = math.inf if found is None else found.value
+        return found is None, -value if first.larger_is_better and found else value, row.network
+
+    ordered = sorted(rows, key=place)
+    best = ordered[0]
+    if best.figures[first.name] is None:
+        return ordered
+    others = [replace(row, beside=readable(suite, _beside, best, row, first)) for row in ordered[1:]]
+    return [replace(best, best=True), *others]
+
+
+def _beside(best: Row, row: Row, headline: Headline) -> Beside | None:
+    """How a row differs from the best one, over the seeds that both have."""
+    question = headline.question
+    if question is None or row.figures[headline.name] is None:
+        return None
+    theirs = {cell.seed: cell for cell in row.cells}
+    pairs = [(cell, theirs[cell.seed]) for cell in best.cells if cell.seed in theirs]
+    try:
+        for pair in pairs:
+            check_comparable(*pair)
+    except UsageError:
+        return None
+    if not pairs or not all(found_at(cell, question.place) for pair in pairs for cell in pair):
+        return None
+    among = question.among(pairs[0][0]) if question.among else None
+    return _told(pooled_difference(pairs, question.place, among), headline)
+
+
+def _told(found: Difference, headline: Headline) -> Beside:
+    """A difference of shares of right answers as one of the figure, which may be an error."""
+    sign = 100 if headline.larger_is_better else -100
+    low, high = sorted(sign * end for end in found.interval)
+    return Beside(sign * found.difference, (low, high), found.p)
+
+
+def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence[Result]) -> list[str]:
+    notes = list(dict.fromkeys(f"{one.label}: {remark}" for one in members for remark in one.remarks))
+    if headlines:
+        better = "largest" if headlines[0].larger_is_better else "smallest"
+        notes.append(f"Networks are in the order of {headlines[0].name}; the {better} is the best.")
+    if any(row.beside for row in rows):
+        notes.append(
+            "A difference to the best is paired image by image, with its 95 % interval over test digits and, of "
+            "several seeds, over both. A dagger (†) marks a tie: the interval holds 0, or p of the exact sign-flip "
+            "test over base digits, with one image a digit McNemar's, is 0.05 or more."
+        )
+    left_out = len(members) - sum(len(row.cells) for row in rows)
+    if left_out:
+        results = "result" if left_out == 1 else "results"
+        notes.append(f"{left_out} older {results} of a network and seed that were measured again: left out.")
+    return notes

@@ -1,0 +1,100 @@
+"""The words that tables, charts and pages use, each in one line, with its formula where it has one."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of the tables.
+
+    Attributes:
+        word: As tables write it.
+        meaning: One sentence.
+        formula: How it is computed; empty where there is nothing to compute.
+    """
+
+    word: str
+    meaning: str
+    formula: str = ""
+
+
+PAGE = "docs/glossary.md"
+
+GLOSSARY = (
+    Word("absent digit", "A reconstruction from the capsule of a digit that the image does not show."),
+    Word("affine", "Accuracy on affnist: test digits rotated, sheared, scaled and moved.", "right / images"),
+    Word("alone", "Accuracy on targets without flankers.", "right / images"),
+    Word(
+        "AUC",
+        "The chance that a measure is larger where the digit is there than where it is absent.",
+        "P(present > absent)",
+    ),
+    Word(
+        "base digit", "A digit of the test split. Its variants are not independent, so intervals resample base digits."
+    ),
+    Word("best validation", "The checkpoint of the highest accuracy on validation digits; test digits never select."),
+    Word("cell", "One suite, one network and one seed: what one result file holds."),
+    Word("centered", "Accuracy on clean digits that all lie in the middle.", "right / images"),
+    Word("clean", "Accuracy on test digits at random places, as in training.", "right / images"),
+    Word(
+        "critical spacing",
+        "The smallest distance of the flankers from which on accuracy stays near that alone.",
+        "min s: accuracy(t) >= 0.9 accuracy(alone) for all t >= s",
+    ),
+    Word("error", "The share of images that are classified wrongly.", "1 - right / images"),
+    Word(
+        "exact pair",
+        "A pair is right only if its two digits have the two highest scores.",
+        "exact-pair error = 1 - right / pairs",
+    ),
+    Word(
+        "first at target",
+        "The first validation whose accuracy is at least the target, so that networks are compared at "
+        "equal clean accuracy.",
+    ),
+    Word("flanker", "A digit, or its shuffled pixels, beside the target."),
+    Word("gap", "How much accuracy affine maps cost.", "clean - affine"),
+    Word("interval", "A 95 % interval: over base digits and, of several seeds, over both."),
+    Word("look", "Another word for a validation."),
+    Word(
+        "neither",
+        "The share of pairs of which no digit is among the two highest scores.",
+        "pairs with none found / pairs",
+    ),
+    Word(
+        "owner",
+        "How often, over pixels of one digit's ink only, the larger reconstruction is that digit's; 0.5 is chance.",
+        "mean of [R_owner > R_other], a tie counts 1/2",
+    ),
+    Word("paired difference", "The difference of two networks on the same images.", "mean of (right_B - right_A)"),
+    Word("PSNR", "How near a reconstruction is to its image, in decibels.", "-10 log10(mean squared error)"),
+    Word(
+        "relative IoU",
+        "How well the pixels that a reconstruction claims match a digit's ink.",
+        "mean of |S_k and M_k| / |S_k or M_k|, S_k = ink where R_k >= 0.5 max(R_a, R_b)",
+    ),
+    Word("shared-ink F1", "How well pixels of both digits are found.", "F1 of S_a and S_b against M_a and M_b"),
+    Word("target", "The clean accuracy on validation digits at which networks are compared."),
+    Word(
+        "tie",
+        "Two networks that the test digits do not tell apart.",
+        "interval of the paired difference holds 0, or p >= 0.05",
+    ),
+    Word("validation", "A measurement on validation digits during training, every so many steps."),
+    Word(
+        "within reach", "Affine images whose digit lies no further off the centre than in training.", "offset < 6.5 px"
+    ),
+)
+
+
+def glossary_page() -> str:
+    """docs/glossary.md."""
+    lines = [
+        "# Words of the tables\n\n`make docs` makes this page from `capsbench/report/glossary.py`.\n",
+        "| word | meaning | formula |",
+        "|---|---|---|",
+    ]
+    for one in GLOSSARY:
+        formula = f"`{one.formula}`".replace("|", "\\|") if one.formula else ""
+        lines.append(f"| {one.word} | {one.meaning} | {formula} |")
+    return "\n".join(lines) + "\n"

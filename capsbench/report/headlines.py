@@ -1,0 +1,94 @@
+"""The few figures by which a board compares networks: what each is, in which unit, and how it is found in a result."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from capsbench.report.differences import Question
+from capsbench.results.result import Result
+from capsbench.statistics import Interval, interval_over_seeds
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure of one network.
+
+    Attributes:
+        value: The figure; infinite where it lies outside of what was tested.
+        interval: Its 95 % interval, over test digits or, of several seeds, over both; None where it is not known.
+    """
+
+    value: float
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A figure that a board has for every network of a suite.
+
+    Attributes:
+        name: What the board calls it.
+        unit: ``"%"``, ``"points"``, ``"px"``, ``"images/s"`` or nothing.
+        measure: Finds it in a result; None where the result does not have it.
+        decimals: How many of it are shown.
+        larger_is_better: Whether the best network has the largest.
+        question: The answers behind it, for paired tests; their share must be the figure, or 100 % minus the figure.
+        paper: The paper's figure, by the label of the network.
+        missing: What stands in place of a figure that a result does not have.
+    """
+
+    name: str
+    unit: str
+    measure: Callable[[Result], Measured | None]
+    decimals: int = 1
+    larger_is_better: bool = True
+    question: Question | None = None
+    paper: Mapping[str, str] = field(default_factory=dict)
+    missing: str = "not measured"
+
+    def over_seeds(self, cells: Sequence[Result]) -> Measured | None:
+        """The mean of a network's results, with an interval over seeds and test digits; None where one lacks it."""
+        found = [self.measure(cell) for cell in cells]
+        if not found or any(one is None for one in found):
+            return None
+        values = [one.value for one in found if one]
+        intervals = [one.interval for one in found if one and one.interval and all(map(math.isfinite, one.interval))]
+        mean = float(np.mean(values))
+        if not math.isfinite(mean) or (len(values) == 1 and not intervals):
+            return Measured(mean)
+        if len(intervals) < len(values):  # then only seeds are known to change it
+            intervals = [(value, value) for value in values]
+        low, high = interval_over_seeds(values, intervals)
+        if self.unit == "%":
+            low, high = max(0.0, low), min(100.0, high)
+        return Measured(mean, (low, high))
+
+    def told(self, found: Measured | None, cells: Sequence[Result]) -> str:
+        """A figure in words, ``73.0 (71.2..74.9)``; where there is none, why."""
+        if found is None:
+            lacking = sum(self.measure(cell) is None for cell in cells)
+            return self.missing + (f" by {lacking} of {len(cells)} seeds" if lacking < len(cells) else "")
+        if math.isinf(found.value):
+            return f"{'above' if found.value > 0 else 'below'} what was tested"
+        if found.interval is None:
+            return self.number(found.value)
+        low, high = map(self.number, found.interval)
+        return f"{self.number(found.value)} ({low}..{high})"
+
+    def number(self, value: float, *, signed: bool = False) -> str:
+        """A number with the decimals of this figure; what rounds to nothing has no sign of its own."""
+        return f"{round(value, self.decimals) + 0.0:{'+' * signed},.{self.decimals}f}"
+
+
+def share(point: Mapping[str, Any] | None, *, error: bool = False) -> Measured | None:
+    """A share of right answers in percent, as a result keeps it, or with ``error`` of wrong ones."""
+    if not point:
+        return None
+    ends = [100 * end for end in point.get("interval") or ()]
+    value = 100 * point["share"]
+    if error:
+        value, ends = 100 - value, [100 - end for end in reversed(ends)]
+    return Measured(value, (ends[0], ends[1]) if ends else None)

@@ -1,0 +1,70 @@
+"""Where a result comes from: what it takes to measure it again."""
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from capsbench.results.result import Result
+
+VERSIONS = ("capsbench", "python", "torch", "numpy", "h5py", "triton", "cuda", "cudnn", "driver")
+
+
+def commands(result: Result) -> list[str]:
+    """The lines of a shell that measure a result again, on a machine like its own."""
+    words = ["capsbench", "run", "--suite", result.suite, "--preset", result.preset.partition(" ")[0]]
+    for key, value in _changes(result.preset, result.settings):
+        words += ["--set", f"{key}={value}"]
+    words += ["--model", result.model]
+    for key, value in _changes(result.label.removeprefix(result.model), result.parameters):
+        words += ["--set", f"{result.model}.{key}={value}"]
+    words += ["--seeds", str(result.seed)]
+    words += ["--digits", "embedded"] if result.digits == "embedded" else []
+    here = result.environment
+    on_cpu = here.get("device") == "cpu"
+    words += ["--device", "cpu" if on_cpu else "cuda"]
+    threads = [f"OMP_NUM_THREADS={here['threads']}"] if on_cpu and type(here.get("threads")) is int else []
+    line = " ".join([*threads, *map(shlex.quote, words)])
+    if result.origin == "weights":
+        line += " --weights FILE  # the weights were trained elsewhere"
+    if result.origin == "scores":
+        wanted = shlex.join(["capsbench", "judge", "--suite", result.suite])
+        line = f"{wanted} DIR --label {shlex.quote(result.label)}  # scores from elsewhere"
+    return [*(["capsbench data fetch"] if result.digits == "mnist" else []), line]
+
+
+def _changes(label: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What a label ``small (epochs=5, scale=(1, 2))`` says was changed, as ``--set`` takes it."""
+    for key in re.findall(r"[(,] ?(\w+)=", label):
+        if key in values:
+            value = values[key]
+            yield key, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def stated(result: Result) -> dict[str, Any]:
+    """Everything that a reader needs to measure a result again, as plain JSON types."""
+    here = result.environment
+    return {
+        "cell": result.cell,
+        "seed": result.seed,
+        "commands": commands(result),
+        "device": here.get("device"),
+        "processor": here.get("processor"),
+        "system": here.get("system"),
+        "threads": here.get("threads"),
+        "versions": {name: here[name] for name in VERSIONS if name in here},
+        "date": result.date,
+        "seconds": result.seconds,
+        "parameters": result.parameters,
+        "made of": result.identity,
+        "digests": digests(result),
+    }
+
+
+def digests(result: Result) -> dict[str, str]:
+    """The root digest of each file of data, by its role; other data are drawn from their specs alone."""
+    return {
+        role: used["digest"]
+        for role, used in result.data.items()
+        if isinstance(used, Mapping) and isinstance(used.get("digest"), str)
+    }

@@ -1,0 +1,161 @@
+"""Boards: the order of networks, their differences to the best, ties, and the JSON document."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from capsbench.cli import cli
+from capsbench.errors import DataFileError
+from capsbench.report.board import Board, board_document, boards
+from capsbench.results.result import save_result
+
+from .measured import measured
+
+
+def board(*results: Any) -> Board:
+    (found,) = boards(results)
+    return found
+
+
+def test_the_best_comes_first_and_the_others_with_their_paired_difference() -> None:
+    found = board(measured("bad", range(20)), measured("good", range(2)), measured("fair", range(10)))
+    assert [row.network for row in found.rows] == ["good", "fair", "bad"]
+    good, fair, bad = found.rows
+    assert good.best and good.beside is None and not (fair.best or bad.best)
+    assert fair.beside and bad.beside
+    assert fair.beside.value == pytest.approx(8) and bad.beside.value == pytest.approx(18)  # points of error
+    assert fair.beside.interval[0] < 8 < fair.beside.interval[1]
+    assert bad.beside.p == pytest.approx(2 / 2**18)  # McNemar's: 18 digits that one alone has right
+    assert not bad.tie
+
+
+def test_a_tie_is_what_test_digits_do_not_settle() -> None:
+    found = board(measured("one", [0, 1, 2]), measured("other", [2, 3, 4, 5]), measured("same", [0, 1, 2]))
+    ties = {row.network: row.tie for row in found.rows}
+    assert ties == {"one": False, "other": True, "same": True}  # the best has nothing to tie with
+    same = next(row for row in found.rows if row.network == "same")
+    assert same.beside and (same.beside.value, same.beside.p) == (0, 1)
+
+
+def test_seeds_are_one_row_with_an_interval_over_them() -> None:
+    cells = [measured("net", range(seed + 1), seed) for seed in range(3)]
+    (row,) = board(*cells).rows
+    error = row.figures["error"]
+    assert error and error.value == pytest.approx(2) and error.interval
+    # Student's interval of 1, 2, 3 and the test digits' half-width 1, squares added: 2 ± sqrt(2.484^2 + 1)
+    assert error.interval[1] == pytest.approx(2 + math.hypot(4.302653 / math.sqrt(3), 1), abs=1e-4)
+    assert row.seeds == [0, 1, 2]
+
+
+def test_over_seeds_the_answers_of_all_make_one_test() -> None:
+    seeds = range(3)
+    found = board(*(measured("a", range(6), s) for s in seeds), *(measured("b", (), s) for s in seeds))
+    beside = found.rows[1].beside
+    assert beside and beside.value == pytest.approx(6)
+    # six digits, each wrong three times: only all heads and all tails are as extreme
+    assert beside.p == pytest.approx(2 / 2**6)
+
+
+def test_another_protocol_is_another_board() -> None:
+    small, changed = measured("net"), measured("net", settings={"epochs": 3})
+    assert [one.protocol for one in boards([small, changed])] == [small.protocol, changed.protocol]
+    assert len(boards([small, measured("other")])) == 1
+
+
+def test_answers_from_elsewhere_and_other_devices_are_rows_of_their_own() -> None:
+    there = {"device": "Some GPU"}
+    found = board(
+        measured("net"),
+        measured("net", origin="weights"),
+        measured("net", environment=there),
+        measured("scores", origin="scores"),
+    )
+    told = {row.network: (row.origin, row.device) for row in found.rows}
+    assert told == {
+        "net [cpu, trained here]": ("trained here", "cpu"),
+        "net [cpu, trained elsewhere]": ("trained elsewhere", "cpu"),
+        "net [Some GPU, trained here]": ("trained here", "Some GPU"),
+        "scores": ("scores", "cpu"),
+    }
+
+
+def test_of_a_cell_that_was_measured_again_the_newest_counts() -> None:
+    old, new = measured("net", range(9)), measured("net", range(3), date="2026-02-01T00:00:00+00:00")
+    for results in ([old, new], [new, old]):
+        found = board(*results)
+        (row,) = found.rows
+        assert row.figures["error"] and row.figures["error"].value == pytest.approx(3)
+        assert "1 older result of a network and seed" in found.notes[-1]
+
+
+def test_the_papers_value_stands_beside_its_protocol_alone() -> None:
+    full: dict[str, Any] = {"preset": "paper", "digits": "mnist"}
+    assert board(measured("cnn", **full)).rows[0].paper == {"error": "0.39"}
+    assert not board(measured("cnn")).rows[0].paper
+    assert not board(measured("mine.py:Net", **full)).rows[0].paper
+
+
+def test_a_suite_that_cannot_read_a_result_is_named() -> None:
+    with pytest.raises(DataFileError, match="suite 'mnist' cannot read a result"):
+        boards([measured("net", metrics={})])
+
+
+def test_results_without_answers_are_ranked_and_not_compared() -> None:
+    without = {"parameters": 5, "checkpoints": {"best": {"test": {"share": 0.9}}, "last": {"test": {"share": 0.9}}}}
+    found = board(measured("net"), measured("old", metrics=without))
+    assert [row.beside for row in found.rows] == [None, None] and not found.rows[1].tie
+    figure = found.rows[1].figures["error"]
+    assert figure and figure.value == pytest.approx(10) and figure.interval is None
+
+
+def test_the_document_has_what_docs_report_says(tmp_path: Path) -> None:
+    for name, wrong in (("a", range(3)), ("b", range(12))):
+        save_result(measured(name, wrong), tmp_path / "runs" / f"{name}.json")
+    file = tmp_path / "boards.json"
+    run = CliRunner().invoke(cli, ["report", str(tmp_path / "runs"), "--json", str(file)])
+    assert run.exit_code == 0, run.output
+    content = json.loads(file.read_text())
+    assert set(content) == {"boards_version", "capsbench", "boards"}
+    (found,) = content["boards"]
+    assert found["protocol"] == measured("a").protocol and found["protocol states"]["settings"] == {"epochs": 2}
+    best, other = found["rows"]
+    assert best["best"] and best["difference to the best"] is None
+    assert other["difference to the best"]["value"] == pytest.approx(9) and not other["tie"]
+    assert other["figures"]["error"]["text"] == "12.00 (11.00..13.00)"
+    assert other["results"][0]["commands"] == [
+        "OMP_NUM_THREADS=2 capsbench run --suite mnist --preset small --model b --seeds 0 --digits embedded "
+        "--device cpu"
+    ]
+    documented = (Path(__file__).parents[2] / "docs" / "report.md").read_text()
+    for keys in (content, found, best, best["figures"]["error"], best["results"][0], other["difference to the best"]):
+        for key in keys:
+            assert f"`{key}`" in documented or key in ("error", "test"), key
+
+
+def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
+    results = Path(__file__).parents[2] / "results" / "crowding"
+    from capsbench.results.result import load_results
+
+    content = json.loads(board_document(load_results(results)), parse_constant=pytest.fail)
+    texts = {row["network"]: row["figures"]["critical spacing"]["text"] for row in content["boards"][0]["rows"]}
+    assert texts["cnn-pool"] == "above what was tested"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"preset": "small (epochs=5, scale=(1, 2))", "settings": {"epochs": 5, "scale": [1, 2]}},
+         "--preset small --set epochs=5 --set scale=1,2 --model net --seeds"),
+        ({"label": "net (width=8)", "parameters": {"width": 8, "depth": 3}}, "--model net --set net.width=8 --seeds"),
+        ({"model": "a b.py:N", "label": "a b.py:N"}, "--model 'a b.py:N' --seeds"),
+        ({"environment": {"device": "Some GPU", "threads": 3}}, "--device cuda"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_command_of_a_result_has_what_was_changed(changes: dict[str, Any], expected: str) -> None:
+    document = json.loads(board_document([measured("net", **changes)]))
+    assert expected in document["boards"][0]["rows"][0]["results"][0]["commands"][0]

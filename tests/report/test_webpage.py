@@ -1,0 +1,189 @@
+"""The page of results: what it holds, what it lets through, its size and its time."""
+
+import base64
+import hashlib
+import html
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from capsbench.cli import cli
+from capsbench.report.pages import NOT_MEASURED
+from capsbench.report.png import png
+from capsbench.report.webpage import html_page
+from capsbench.results.result import Result, load_results, save_result
+
+from .measured import measured
+
+RESULTS = Path(__file__).parents[2] / "results"
+SCRIPT = "</script></style><script>document.title='taken'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
+VOID = {"meta", "img", "input", "br", "hr", "link"}
+
+
+class Page(HTMLParser):
+    """A page as a parser reads it: every tag with its attributes; fails where tags do not close one another."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def every_string(value: Any, text: str) -> Any:
+    """The same content with each string of a result's free parts replaced."""
+    if isinstance(value, dict):
+        return {f"{key}{text}": every_string(one, text) for key, one in value.items()}
+    return text if isinstance(value, str) else value
+
+
+def hostile() -> Iterator[Result]:
+    """Results in which everything that is text, but for what a suite reads, is a script."""
+    for seed in (0, 1):
+        one = measured(SCRIPT + "x" * seed, range(seed + 3), cell=SCRIPT, preset=f"small {SCRIPT}", digits=SCRIPT)
+        yield replace(
+            one,
+            settings={SCRIPT: SCRIPT},
+            parameters={SCRIPT: [SCRIPT]},
+            environment=dict.fromkeys(("device", "processor", "system", "torch", "threads", SCRIPT), SCRIPT),
+            identity={SCRIPT: {SCRIPT: SCRIPT}},
+            date=SCRIPT,
+            data={SCRIPT: {"spec": {"split": "test", SCRIPT: SCRIPT}, "digest": SCRIPT}},
+        )
+
+
+def test_every_string_of_a_result_is_text() -> None:
+    plain, taken = (
+        Page(html_page([measured("a"), measured("b", [1])])),
+        Page(html_page(list(hostile()), outdated=[SCRIPT], failed=[(SCRIPT, SCRIPT)])),
+    )
+    assert len(taken.all("script")) == len(taken.all("style")) == 1
+    assert not taken.all("img") and {tag for tag, _ in taken.tags} <= {tag for tag, _ in plain.tags} | {"ul", "code"}
+    for _, attributes in taken.tags:
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+
+
+def test_the_policy_allows_this_style_and_this_script_alone() -> None:
+    text = html_page([measured("net")])
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    allowed = dict(part.strip().split(" ", 1) for part in html.unescape(policy).split(";"))
+    assert allowed["default-src"] == allowed["base-uri"] == allowed["form-action"] == "'none'"
+    assert allowed["img-src"] == "data:"
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert allowed[f"{tag}-src"] == f"'sha256-{digest}'"
+
+
+def test_nothing_is_loaded_and_everything_has_a_name() -> None:
+    text = html_page(load_results(RESULTS / "reconstruction") + load_results(RESULTS / "mnist"))
+    page = Page(text)
+    assert not re.search(r"https?://", text)
+    for name in ("img", "script", "link", "iframe"):
+        assert all((one.get("src") or "data:").startswith("data:") for one in page.all(name))
+    assert page.all("img") and all(one["alt"] for one in page.all("img"))
+    identities = [one["id"] for _, one in page.tags if "id" in one]
+    assert len(identities) == len(set(identities))
+    targets = [one["href"] for one in page.all("a")]
+    assert all(target and target[0] == "#" and target[1:] in identities for target in targets)
+    assert all("scope" in one for one in page.all("th"))
+    charts = [one for one in page.all("svg") if one.get("role") == "img"]
+    assert len(charts) == len(re.findall(r"<svg[^>]*role=\"img\"[^>]*><title>[^<]", text)) > 3
+
+
+def test_the_same_results_give_the_same_bytes_in_any_order_and_process(tmp_path: Path) -> None:
+    cells = [measured(network, range(3), seed) for network in "ab" for seed in (0, 1)]
+    text = html_page(cells)
+    assert html_page(cells[::-1]) == text
+    for number, cell in enumerate(cells):
+        save_result(cell, tmp_path / "runs" / f"{number}.json")
+    command = [sys.executable, "-m", "capsbench", "report", "runs", "--html", "page.html"]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env={"PYTHONPATH": root, "PYTHONHASHSEED": "7"})
+    assert done.returncode == 0 and (tmp_path / "page.html").read_text() == text
+
+
+def test_one_result_is_a_page() -> None:
+    text = html_page([measured("net", range(4))])
+    Page(text)
+    assert "4.00" in text and "(3.00..5.00)" in text and NOT_MEASURED in text
+    assert "OMP_NUM_THREADS=2 capsbench run --suite mnist" in text
+
+
+def test_results_of_two_protocols_are_two_boards() -> None:
+    small, changed = measured("net"), measured("net", settings={"epochs": 3})
+    tables = [one for one in Page(html_page([small, changed])).all("table") if one.get("class") == "board"]
+    assert [one["data-protocol"] for one in tables] == [small.protocol, changed.protocol]
+
+
+def test_a_cell_that_failed_is_named_until_it_is_measured(tmp_path: Path) -> None:
+    runs = tmp_path / "runs" / "mnist"
+    save_result(measured("net"), runs / "net.json")
+    (runs / "bad-seed0.error.txt").write_text("Traceback\n  line\nValueError: no <b>good</b>\n")
+    (runs / "net.error.txt").write_text("ValueError: of an earlier run\n")
+    page = tmp_path / "page.html"
+    run = CliRunner().invoke(cli, ["report", str(tmp_path / "runs"), "--html", str(page)])
+    assert run.exit_code == 0, run.output
+    text = page.read_text()
+    assert "1 cell failed" in text and "no &lt;b&gt;good&lt;/b&gt;" in text and "earlier run" not in text
+
+
+def test_two_hundred_results_take_seconds_and_megabytes() -> None:
+    kept = [
+        one for suite in ("affine/epyc-cpu", "overlap", "mnist", "crowding") for one in load_results(RESULTS / suite)
+    ]
+    cells = [
+        replace(one, label=f"{one.label} {number}", cell=f"{number:06x}{one.cell[:6]}")
+        for number in range(10)
+        for one in kept
+    ][:200]
+    assert len(cells) == 200
+    start = time.process_time()
+    size = len(html_page(cells))
+    assert time.process_time() - start < 10 and size < 10e6
+
+
+def test_charts_load_no_library_of_charts() -> None:
+    program = (
+        "import sys; from pathlib import Path; from capsbench.report.webpage import html_page; "
+        "from capsbench.results.result import load_results; html_page(load_results(sys.argv[1])); "
+        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, RESULTS / "mnist"], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(RESULTS.parent)},
+    )  # fmt: skip
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (4, 2, 3)])
+def test_an_image_is_read_back_by_another_library(shape: tuple[int, ...], tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    (tmp_path / "image.png").write_bytes(png(image))
+    read = np.rint(255 * imread(tmp_path / "image.png")).astype(np.uint8)
+    assert np.array_equal(read, image)
