@@ -9,6 +9,7 @@
     │   ├── DigitsError             3   the source digits are missing or damaged
     │   └── DataFileError           3   a data file is damaged, hostile or not ours
     ├── StorageError                4   disk, permission, lock
+    │   └── LockedError             4   another run is writing the file
     ├── CellsFailedError            5   some cells of a run failed
     └── ChecksFailedError           5   a capsule layer failed a conformance check
 
@@ -180,6 +181,10 @@ class StorageError(CapsbenchError):
     """The disk is full, a permission is missing, or another run holds the lock."""
 
     exit_code = 4
+
+
+class LockedError(StorageError):
+    """Another run is writing the file."""
 
 
 class ModelError(CapsbenchError):

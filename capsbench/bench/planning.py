@@ -1,7 +1,7 @@
 """Which cells a run has: names, presets and changes, checked before anything is trained."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,14 @@ from capsbench.bench.networks import Given, labelled, networks
 from capsbench.contracts import Suite
 from capsbench.data.digits import load_digits
 from capsbench.errors import DataFileError, ParameterError, UsageError, shown
-from capsbench.parameters import check_choice, check_seed, construct
+from capsbench.parameters import check_choice, check_seed, construct, split_shard
 from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
 from capsbench.sources.places import digest
 from capsbench.system import machine
 from capsbench.training.logs import check_tensorboard
 
+MOST_SHOWN = 8  # ids in a message
 FULL = ("medium", "paper")
 """Presets that never fall back to the embedded digits."""
 
@@ -32,6 +33,7 @@ class Plan:
         digits: The source digits: ``auto``, ``embedded`` or a folder.
         tensorboard: Whether training also logs for TensorBoard.
         force: Whether finished cells are measured again, from the first step on.
+        asked: The arguments of `plan_run` that all cells share, so that another process can plan a cell once more.
     """
 
     cells: list[Cell]
@@ -39,10 +41,40 @@ class Plan:
     digits: str
     tensorboard: bool = False
     force: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
     def path(self, cell: Cell) -> Path:
         """The file of a cell's result."""
         return self.folder / cell.folder / f"{cell.name}.json"
+
+    def only(self, cell: str) -> "Plan":
+        """The plan of one cell, by its id.
+
+        Raises:
+            UsageError: There is no such cell.
+        """
+        found = [one for one in self.cells if one.id == cell]
+        if not found:
+            known = ", ".join(one.id for one in self.cells[:MOST_SHOWN])
+            raise UsageError(
+                f"No cell of this run has the id {shown(cell)}. It has {known}. A file that a cell is made of may have "
+                "changed since."
+            )
+        return replace(self, cells=found)
+
+    def shard(self, part: str) -> "Plan":
+        """The plan of one part of the cells; which they are does not depend on the order of networks and seeds.
+
+        Args:
+            part: Such as ``"0/4"``, the first of four; it may have no cells.
+
+        Raises:
+            ParameterError: There is no such part.
+        """
+        index, shards = split_shard(part)
+        ordered = sorted(self.cells, key=lambda cell: (cell.label, cell.seed, cell.id))
+        mine = {cell.id for cell in ordered[index::shards]}
+        return replace(self, cells=[cell for cell in self.cells if cell.id in mine])
 
     def finished(self, cell: Cell) -> Result | None:
         """A cell's result, if it is there and readable, and is not to be measured again."""
@@ -88,7 +120,8 @@ def plan_run(
     """
     kind = _load_suite(suite)
     check_choice(f"preset of suite {suite!r}", preset, kind.presets)
-    changes = dict(changes or {})
+    given = dict(changes or {})
+    changes = dict(given)  # those of networks are taken out
     protocol = kind.presets[preset]
     measured = networks(models or kind.models, protocol, changes)
     settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=f"suite {suite!r}")
@@ -122,7 +155,11 @@ def plan_run(
         for network, identity in zip(measured, made_of, strict=True)
         for seed in seeds
     ]
-    return Plan(list({cell.id: cell for cell in cells}.values()), user_path(out, "out"), digits, tensorboard, force)
+    folder = user_path(out, "out")
+    asked = {"preset": preset, "changes": given, "digits": digits, "out": str(folder), "tensorboard": tensorboard}
+    return Plan(
+        list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked | {"force": force}
+    )
 
 
 def _load_suite(name: str) -> type[Suite]:

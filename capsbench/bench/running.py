@@ -1,22 +1,22 @@
 """Running cells: what is finished is never done again, and a cell that fails does not stop the others."""
 
-import traceback
+from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
-from capsbench import registry
-from capsbench.bench.bench import Bench
+from capsbench.bench.apart import Apart
 from capsbench.bench.cells import Cell
+from capsbench.bench.measuring import IN_THIS_PROCESS, Engine, Measure
 from capsbench.bench.networks import Given
 from capsbench.bench.planning import Plan, plan_run
-from capsbench.contracts import ProgressBar, Say, no_bar, silent
-from capsbench.errors import CapsbenchError, CellsFailedError, StorageError, first_line
-from capsbench.results.result import Result, load_result, now, save_result
-from capsbench.sources.seeding import seeded
-from capsbench.system import machine
-from capsbench.system.disk import lock, make_folder, write_atomically
+from capsbench.contracts import Progress, ProgressBar, Say, no_bar, silent
+from capsbench.errors import CellsFailedError, LockedError
+from capsbench.results.result import Result, load_result
+from capsbench.system.disk import make_folder
+
+WAITING_SECONDS = 1.0  # between two looks at a cell that another run measures
 
 
 @dataclass
@@ -46,6 +46,10 @@ def run(
     out: str | Path = "runs",
     tensorboard: bool = False,
     force: bool = False,
+    jobs: int = 1,
+    isolate: bool = False,
+    retries: int = 0,
+    timeout: float | None = None,
 ) -> list[Result]:
     """Runs a suite; finished cells are not run again.
 
@@ -60,6 +64,10 @@ def run(
         out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
         force: Measure finished cells again, from the first step on.
+        jobs: Cells at once, each in a process of its own, which has its share of the cores and one GPU.
+        isolate: Give each cell a process of its own, also where there is one at a time.
+        retries: How often a cell that failed is tried again; it then has a process of its own.
+        timeout: Minutes that a cell may take; it then has a process of its own.
 
     Returns:
         A result for each network and seed.
@@ -82,41 +90,110 @@ def run(
         tensorboard=tensorboard,
         force=force,
     )
-    outcome = run_plan(plan)
+    apart = Apart(jobs=jobs, isolate=isolate, retries=retries, timeout=timeout)
+    outcome = run_plan(plan, engine=apart.engine(plan))
     if outcome.failed:
         raise CellsFailedError("; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed))
     return outcome.results
 
 
-def run_plan(plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -> Outcome:
+def run_plan(
+    plan: Plan, report: Say = silent, progress: ProgressBar = no_bar, engine: Engine = IN_THIS_PROCESS
+) -> Outcome:
     """Runs the cells of a plan that are not finished; a cell that fails does not stop the others.
+
+    Cells that another run measures are left for the end, and then waited for: each cell is done once.
 
     Args:
         plan: What to do.
         report: Called with a line now and then.
-        progress: Shows how far training is; by default nothing does.
+        progress: Shows how far trainings are; by default nothing does.
+        engine: What measures the cells; by default this process does, one after the other.
 
     Raises:
         StorageError: The folder of results cannot be made.
     """
     make_folder(plan.folder)
-    outcome = Outcome([], [], [])
-    for number, cell in enumerate(plan.cells, 1):
-        label = f"[{number}/{len(plan.cells)}] {cell.label}, seed {cell.seed}"
-        result = plan.finished(cell)
-        if result:
-            report(f"{label}: finished before{_with_other_threads(cell, result)}")
-        else:
+    if len(engine.slots) == 1:
+        turns = _Turns(plan, report, progress, engine)
+        turns.work(engine.slots[0])
+        return turns.outcome()
+    with progress("cells") as count, ThreadPoolExecutor(len(engine.slots)) as pool:
+        turns = _Turns(plan, report, progress, engine, count)
+        try:
+            for work in [pool.submit(turns.work, slot) for slot in engine.slots]:
+                work.result()
+        except BaseException:
+            engine.stopped.set()
+            raise
+    return turns.outcome()
+
+
+class _Turns:
+    """Gives cells to slots, and keeps what came of them."""
+
+    def __init__(
+        self, plan: Plan, report: Say, progress: ProgressBar, engine: Engine, count: Progress = silent
+    ) -> None:
+        self._plan = plan
+        self._report = report
+        self._progress = progress
+        self._engine = engine
+        self._count = count
+        self._left = deque(enumerate(plan.cells, 1))
+        self._elsewhere: set[str] = set()  # ids of cells that another run measures
+        self._done: dict[str, Result] = {}
+        self._failed: dict[str, str] = {}
+
+    def outcome(self) -> Outcome:
+        """What came of all cells, in the plan's order."""
+        done = [cell for cell in self._plan.cells if cell.id in self._done]
+        failed = [(cell, self._failed[cell.id]) for cell in self._plan.cells if cell.id in self._failed]
+        return Outcome([self._done[cell.id] for cell in done], [self._plan.path(cell) for cell in done], failed)
+
+    def work(self, slot: Measure) -> None:
+        """Measures cells as long as there are any."""
+        while not self._engine.stopped.is_set():
             try:
-                result = run_cell(cell, plan, _labelled(report, label), progress)
-            except (Exception, SystemExit) as error:  # a user's model can fail in any way
-                why = _explain(error, plan.path(cell))
-                report(f"{label}: failed: {why}")
-                outcome.failed.append((cell, why))
-                continue
-        outcome.results.append(result)
-        outcome.paths.append(plan.path(cell))
-    return outcome
+                number, cell = self._left.popleft()
+            except IndexError:
+                return
+            place = f"[{number}/{len(self._plan.cells)}] "
+            say = _labelled(self._report, f"{place}{cell.label}, seed {cell.seed}")
+            try:
+                self._take(cell, slot, say, place if len(self._engine.slots) > 1 else "")
+                self._count(len(self._done) + len(self._failed), len(self._plan.cells))
+            except LockedError:
+                if cell.id not in self._elsewhere:
+                    say("another run is measuring it; it comes last")
+                self._elsewhere.add(cell.id)
+                self._left.append((number, cell))
+                if all(one.id in self._elsewhere for _, one in list(self._left)):
+                    self._engine.stopped.wait(WAITING_SECONDS)
+
+    def _take(self, cell: Cell, slot: Measure, say: Say, place: str) -> None:
+        """Measures a cell, if it is not finished.
+
+        Raises:
+            LockedError: Another run is measuring it.
+        """
+        result = self._plan.finished(cell)
+        if result:
+            by = "by another run" if cell.id in self._elsewhere else f"before{_with_other_threads(cell, result)}"
+            say(f"finished {by}")
+            self._done[cell.id] = result
+            return
+        for left in range(self._engine.retries, -1, -1):
+            why = slot(cell, self._plan, say, lambda description: self._progress(f"{place}{description}"))
+            if why is None:
+                self._failed.pop(cell.id, None)
+                self._done[cell.id] = load_result(self._plan.path(cell))
+                return
+            again = f"; it is tried again, {left} {'time' if left == 1 else 'times'} at most" if left else ""
+            say(f"failed: {why}{again}")
+            self._failed[cell.id] = why
+            if self._engine.stopped.is_set():
+                return
 
 
 def _with_other_threads(cell: Cell, result: Result) -> str:
@@ -132,66 +209,3 @@ def _with_other_threads(cell: Cell, result: Result) -> str:
 def _labelled(report: Say, label: str) -> Say:
     """Puts the cell's label before each line."""
     return lambda line: report(f"{label}: {line}")
-
-
-def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -> Result:
-    """Measures one cell and saves its result, under a lock: of two runs, one measures it and the other is refused.
-
-    Cells and plans can be pickled, so any process on any machine that shares the folder can run one.
-
-    Args:
-        cell: What to measure.
-        plan: The plan that it belongs to.
-        report: Called with a line now and then.
-        progress: Shows how far training is; by default nothing does.
-
-    Raises:
-        StorageError: Another run holds the lock, or the result cannot be written.
-    """
-    make_folder(plan.path(cell).parent)
-    with lock(plan.path(cell)):
-        return plan.finished(cell) or _measured(cell, plan, report, progress)  # another run may just have done it
-
-
-def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Result:
-    begun = perf_counter()
-    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, fresh=plan.force)
-    # Seeded as a whole, since a network may draw numbers while it is tested, too.
-    randomness = seeded(cell.seed, cell.device)
-    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source), randomness:
-        metrics = registry.load("suite", cell.suite)().run(bench)
-    result = Result(
-        suite=cell.suite,
-        version=cell.version,
-        preset=cell.preset,
-        model=cell.model,
-        label=cell.label,
-        source=cell.source,
-        identity=cell.made_of,
-        seed=cell.seed,
-        cell=cell.id,
-        settings=asdict(cell.settings),
-        parameters=dict(cell.parameters),
-        digits=cell.digits,
-        data=bench.data,
-        metrics=metrics,
-        seconds=perf_counter() - begun + bench.earlier,
-        environment=machine.environment(cell.device),
-        date=now(),
-        remarks=bench.remarks,
-    )
-    save_result(result, plan.path(cell))
-    return load_result(plan.path(cell))  # so that what is shown is what the file holds
-
-
-def _explain(error: BaseException, path: Path) -> str:
-    """An error in one line; if it is not ours, its traceback goes into a file beside the result."""
-    if isinstance(error, CapsbenchError):
-        return str(error)
-    log = path.with_suffix(".error.txt")
-    first = first_line(error)
-    try:
-        write_atomically(log, "".join(traceback.format_exception(error)).encode())
-    except StorageError:  # a full disk may have stopped the cell: it must not hide the reason, nor stop the other cells
-        return first
-    return f"{first} (traceback: {log})"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -41,9 +41,25 @@ if TYPE_CHECKING:
 )
 @click.option("--force", is_flag=True, help="Measure finished cells again, from the first step on.")
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
+@click.option("--jobs", type=int, default=1, show_default=True, metavar="N", help="Cells at once, a process for each.")
+@click.option("--isolate", is_flag=True, help="Give each cell a process of its own, also with one job.")
+@click.option("--retries", type=int, default=0, show_default=True, metavar="K", help="Try a failed cell K times more.")
+@click.option("--timeout", type=float, metavar="MINUTES", help="End a cell, in a process of its own, after that time.")
+@click.option("--shard", metavar="I/N", help="Run only part I of N of the cells, counted from 0.")
+@click.option("--cell", "only", metavar="ID", help="Run only the cell with this id, which is in its file's name.")
+@click.option("--events", is_flag=True, hidden=True, help="Run the cell for a parent: lines of JSON on stdout.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be run, and estimate the time it takes here.")
 @json_option
-def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **options: Any) -> None:
+def run(
+    sets: tuple[str, ...],
+    seeds: str,
+    shard: str | None,
+    only: str | None,
+    events: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Run a suite: train, test, and print the table. Finished cells are not run again.
 
     A network of your own is code that is run; use only code that you trust.
@@ -53,31 +69,63 @@ def run(sets: tuple[str, ...], seeds: str, dry_run: bool, as_json: bool, **optio
       capsbench run --suite affine
       capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
       capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
+      capsbench run --suite affine --seeds 0,1,2,3 --jobs 4 --retries 1
     """
+    from capsbench.bench.apart import told_events
+
+    how = {key: options.pop(key) for key in ("jobs", "isolate", "retries", "timeout")}
+    with told_events() if events else nullcontext() as tell:
+        plan = _planned(sets, seeds, shard, only, options)
+        if tell:
+            tell(plan)
+            return
+    if not plan.cells:
+        click.echo(f"There are no cells in shard {shard}.", err=True)
+    elif plan.cells[0].digits == "embedded":  # a suite may show none
+        say_embedded(options["digits"])
+    if dry_run:
+        _show_plan(plan, as_json=as_json)
+    else:
+        _run_plan(plan, as_json=as_json, **how)
+
+
+def _planned(sets: tuple[str, ...], seeds: str, shard: str | None, only: str | None, options: dict[str, Any]) -> "Plan":
+    """The plan of a command line."""
     from capsbench.bench.planning import plan_run
-    from capsbench.bench.running import run_plan
-    from capsbench.cli.progress import progress
     from capsbench.parameters import convert
+
+    plan = plan_run(changes=split_assignments(sets), seeds=convert("--seeds", seeds, tuple[int, ...]), **options)
+    if shard is not None:
+        plan = plan.shard(shard)
+    if only is not None:
+        plan = plan.only(only)
+    return plan
+
+
+def _show_plan(plan: "Plan", *, as_json: bool) -> None:
+    """Prints what a run would do."""
+    states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
+    names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
+    lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
+    click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
+    for line in _made_of(plan):
+        click.echo(line, err=as_json)
+    if not as_json:
+        _say_estimates(plan)
+
+
+def _run_plan(plan: "Plan", *, as_json: bool, jobs: int, isolate: bool, retries: int, timeout: float | None) -> None:
+    """Runs a plan and prints what came of it."""
+    from capsbench.bench.apart import Apart
+    from capsbench.bench.running import run_plan
+    from capsbench.cli.progress import progress_of_several
     from capsbench.report.groups import alike, charts
     from capsbench.report.pages import render
     from capsbench.results.result import load_results
 
-    numbers = convert("--seeds", seeds, tuple[int, ...])
-    plan = plan_run(changes=split_assignments(sets), seeds=numbers, **options)
-    if plan.cells[0].digits == "embedded":  # a suite may show none
-        say_embedded(options["digits"])
-    if dry_run:
-        states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
-        names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
-        lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
-        click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
-        for line in _made_of(plan):
-            click.echo(line, err=as_json)
-        if not as_json:
-            _say_estimates(plan)
-        return
-    rare = partial(progress, every=60.0)  # each epoch also prints a line
-    outcome = run_plan(plan, lambda line: click.echo(plain(line), err=True), rare)
+    engine = Apart(jobs=jobs, isolate=isolate, retries=retries, timeout=timeout).engine(plan)
+    with progress_of_several(every=60.0) as progress:  # each epoch also prints a line
+        outcome = run_plan(plan, lambda line: click.echo(plain(line), err=True), progress, engine)
     if as_json:
         click.echo(render(outcome.results, "json"))
     elif outcome.results:

@@ -4,8 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
 
-from capsbench.contracts import Progress, silent
+from capsbench.contracts import Progress, ProgressBar, silent
+
+if TYPE_CHECKING:
+    import rich.progress
 
 PLAIN_SECONDS = 10.0  # between plain lines, so that a log stays short
 
@@ -28,14 +33,41 @@ def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Progres
 
 
 @contextmanager
+def progress_of_several(every: float = PLAIN_SECONDS) -> Iterator[ProgressBar]:
+    """Yields what opens progress bars, one below the other in one display; each is there as long as its job.
+
+    Args:
+        every: Seconds between plain lines of a job.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield partial(progress, every=every)
+        return
+    with _display() as display:
+
+        @contextmanager
+        def bar(description: str) -> Iterator[Progress]:
+            task = display.add_task(description, total=None)
+            try:
+                yield lambda done, total: display.update(task, completed=done, total=total)
+            finally:
+                display.remove_task(task)
+
+        yield bar
+
+
+@contextmanager
 def _bar(description: str) -> Iterator[Progress]:
+    with _display() as display:
+        task = display.add_task(description, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)
+
+
+def _display() -> "rich.progress.Progress":
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return Progress(*columns, console=Console(stderr=True))
 
 
 def _plain(description: str, every: float) -> Progress:

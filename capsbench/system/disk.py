@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
-from capsbench.errors import StorageError
+from capsbench.errors import LockedError, StorageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -229,14 +229,15 @@ def lock(path: Path, *, wait: bool = False) -> Iterator[None]:
         wait: Whether to wait until another process releases it.
 
     Raises:
-        StorageError: Another process holds it and ``wait`` is False, or it cannot be made.
+        LockedError: Another process holds it and ``wait`` is False.
+        StorageError: It cannot be made.
     """
     name = path.with_name(path.name + ".lock")
     with storage_errors(path):
         try:
             handle = _open_locked(name, wait=wait)
         except BlockingIOError:
-            raise StorageError(f"Another run is writing {path}. Wait for it, or choose another place.") from None
+            raise LockedError(f"Another run is writing {path}. Wait for it, or choose another place.") from None
         except UnlockableError:
             _warn_unguarded(path.absolute().parent)
             handle = None

@@ -26,9 +26,26 @@ def device(name: str) -> str:
 
     if name not in DEVICES:
         raise UnknownNameError("device", name, DEVICES)
+    # NVIDIA's library knows it too. CUDA itself is not set up in a process that may only hand out work.
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda needs a GPU, and torch sees none here. Leave it out, or use --device cpu.")
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    named = [one.strip() for one in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if one.strip()]
+    return named or [str(number) for number in range(torch.cuda.device_count())]
+
+
+def threads() -> int:
+    """How many threads torch computes with in this process."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 @contextmanager
@@ -69,7 +86,7 @@ def environment(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         **(_gpu() if device == "cuda" else {}),
     }
@@ -80,6 +97,7 @@ def _gpu() -> dict[str, Any]:
 
     cudnn: Any = torch.backends.cudnn  # torch states no types for its parts
     return {
+        "visible devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "driver": _driver(),
         "cuda": torch.version.cuda,
         "cudnn": cudnn.version(),

@@ -160,10 +160,14 @@ def interpreter() -> list[str]:
     return [sys.executable, "-P", "-c"]
 
 
+def python_environment() -> dict[str, str]:
+    """The environment variables of another Python: it finds modules where this process does."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(place or str(Path.cwd()) for place in sys.path)}
+
+
 def child_environment() -> dict[str, str]:
-    """The environment variables of such a Python: it finds modules where this process does."""
-    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
-    return os.environ | {"PYTHONPATH": places, "OPENBLAS_NUM_THREADS": "1"}
+    """The environment variables of a Python that does a piece of this process's work: the same, with one thread."""
+    return python_environment() | {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def serve(socket: int, handle: int) -> None:

@@ -16,9 +16,18 @@ import torch
 
 import capsbench
 from capsbench.bench.bench import Bench
+from capsbench.bench.measuring import measure
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run, run_plan
-from capsbench.errors import CellsFailedError, DigitsError, ParameterError, StorageError, UnknownNameError, UsageError
+from capsbench.errors import (
+    CellsFailedError,
+    DigitsError,
+    LockedError,
+    ParameterError,
+    StorageError,
+    UnknownNameError,
+    UsageError,
+)
 from capsbench.report.groups import tables
 from capsbench.sources import seeding
 from capsbench.system.disk import lock
@@ -155,9 +164,8 @@ def test_scores_of_a_wrong_shape_are_refused_before_anything_is_done(tmp_path: P
 def test_two_runs_do_not_train_one_cell_at_once(tmp_path: Path, linear: str) -> None:
     made = plan(tmp_path, models=[linear])
     made.path(made.cells[0]).parent.mkdir(parents=True)
-    with lock(made.path(made.cells[0])):
-        ((_, why),) = run_plan(made).failed
-    assert "Another run" in why
+    with lock(made.path(made.cells[0])), pytest.raises(LockedError, match="Another run"):
+        measure(made.cells[0], made)
 
 
 def test_what_another_run_finished_meanwhile_is_not_done_again(
@@ -172,7 +180,7 @@ def test_what_another_run_finished_meanwhile_is_not_done_again(
             asked.append(1)
             return super().finished(cell) if len(asked) > 1 else None  # as it looks before the lock is had
 
-    monkeypatch.setattr("capsbench.bench.running._measured", None)
+    monkeypatch.setattr("capsbench.bench.measuring._measured", None)
     assert run_plan(Late(made.cells, made.folder, made.digits)).results == [expected]
 
 
@@ -185,7 +193,7 @@ def test_a_full_disk_does_not_hide_why_a_cell_failed(
     def full(path: Path, content: bytes) -> None:
         raise StorageError(f"{path} could not be written: No space left on device.")
 
-    monkeypatch.setattr("capsbench.bench.running.write_atomically", full)
+    monkeypatch.setattr("capsbench.bench.measuring.write_atomically", full)
     outcome = run_plan(made)
     assert [why for _, why in outcome.failed] == ["RuntimeError: it does not want to"]
     assert [result.model for result in outcome.results] == [other]

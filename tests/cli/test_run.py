@@ -131,6 +131,10 @@ def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "--suite", "affine", "--seeds", "zero"], 2, "--seeds must be a whole number, got zero"),
         (["run", "--suite", "affine", "--digits", "nowhere"], 3, "nowhere"),
         (["run", "--suite", "affine", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),
+        (["run", "--suite", "affine", "--preset", "smoke", "--jobs", "0"], 2, "jobs must be in 1..1,024, got 0"),
+        (["run", "--suite", "affine", "--shard", "2/2"], 2, "shard must be I/N"),
+        (["run", "--suite", "affine", "--shard", ""], 2, "shard must be I/N"),
+        (["run", "--suite", "affine", "--cell", "none"], 2, "No cell of this run has the id none"),
         (["run"], 2, "--suite"),
         (["runn"], 2, "runn"),
         (["report", "nowhere"], 3, "no folder"),
@@ -145,6 +149,16 @@ def test_bad_input_gets_a_line_and_its_exit_code(
     assert message in err and "Traceback" not in err and not out
     lines = [line for line in err.splitlines() if line.startswith(("Error", "Note", "Usage", "Try")) or line]
     assert len(lines) <= 4
+
+
+def test_a_shard_without_cells_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--suite", "affine", "--preset", "smoke", "--shard", "7/8"]
+    for extra in ([], ["--dry-run"]):
+        assert run_cli(*arguments, *extra) == 0
+        out, err = capsys.readouterr()
+        assert out.strip() == "" and err == "There are no cells in shard 7/8.\n"
+    assert run_cli(*arguments, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == []
 
 
 def test_help_does_not_wait_for_torch() -> None:

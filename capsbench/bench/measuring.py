@@ -1,0 +1,119 @@
+"""One cell, measured in this process: under a lock, seeded as a whole, its result saved."""
+
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from capsbench import registry
+from capsbench.bench.bench import Bench
+from capsbench.bench.cells import Cell
+from capsbench.bench.planning import Plan
+from capsbench.contracts import ProgressBar, Say, no_bar, silent
+from capsbench.errors import CapsbenchError, LockedError, StorageError, first_line
+from capsbench.results.result import Result, load_result, now, save_result
+from capsbench.sources.seeding import seeded
+from capsbench.system import machine
+from capsbench.system.disk import lock, make_folder, write_atomically
+
+Measure = Callable[[Cell, Plan, Say, ProgressBar], str | None]
+"""Measures one cell of a plan and saves its result; returns None, or in a line why it failed. Where another run is
+measuring the cell, it raises `LockedError`."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What measures cells.
+
+    Attributes:
+        slots: One for each cell that is measured at a time.
+        retries: How often a cell that failed is tried again.
+        stopped: Set when the run is interrupted: cells that are being measured end.
+    """
+
+    slots: Sequence[Measure]
+    retries: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+
+def measure(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -> str | None:
+    """Measures one cell in this process; see `Measure`."""
+    try:
+        run_cell(cell, plan, report, progress)
+    except LockedError:
+        raise
+    except (Exception, SystemExit) as error:  # a user's model can fail in any way
+        return explain(error, plan.path(cell))
+    return None
+
+
+IN_THIS_PROCESS = Engine([measure])
+
+
+def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar = no_bar) -> Result:
+    """Measures one cell and saves its result, under a lock: of two runs, one measures it and the other is refused.
+
+    Cells and plans can be pickled, so any process on any machine that shares the folder can run one.
+
+    Args:
+        cell: What to measure.
+        plan: The plan that it belongs to.
+        report: Called with a line now and then.
+        progress: Shows how far training is; by default nothing does.
+
+    Raises:
+        LockedError: Another run holds the lock.
+        StorageError: The result cannot be written.
+    """
+    make_folder(plan.path(cell).parent)
+    with lock(plan.path(cell)):
+        try:
+            return plan.finished(cell) or _measured(cell, plan, report, progress)  # another run may just have done it
+        except LockedError as error:  # of a file of the network's own
+            raise StorageError(str(error)) from None
+
+
+def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Result:
+    begun = perf_counter()
+    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, fresh=plan.force)
+    # Seeded as a whole, since a network may draw numbers while it is tested, too.
+    randomness = seeded(cell.seed, cell.device)
+    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source), randomness:
+        metrics = registry.load("suite", cell.suite)().run(bench)
+    result = Result(
+        suite=cell.suite,
+        version=cell.version,
+        preset=cell.preset,
+        model=cell.model,
+        label=cell.label,
+        source=cell.source,
+        identity=cell.made_of,
+        seed=cell.seed,
+        cell=cell.id,
+        settings=asdict(cell.settings),
+        parameters=dict(cell.parameters),
+        digits=cell.digits,
+        data=bench.data,
+        metrics=metrics,
+        seconds=perf_counter() - begun + bench.earlier,
+        environment=machine.environment(cell.device),
+        date=now(),
+        remarks=bench.remarks,
+    )
+    save_result(result, plan.path(cell))
+    return load_result(plan.path(cell))  # so that what is shown is what the file holds
+
+
+def explain(error: BaseException, path: Path) -> str:
+    """An error in one line; if it is not ours, its traceback goes into a file beside the result."""
+    if isinstance(error, CapsbenchError):
+        return str(error)
+    log = path.with_suffix(".error.txt")
+    first = first_line(error)
+    try:
+        write_atomically(log, "".join(traceback.format_exception(error)).encode())
+    except StorageError:  # a full disk may have stopped the cell: it must not hide the reason, nor stop the other cells
+        return first
+    return f"{first} (traceback: {log})"
