@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 
 from capsbench.bench.cells import Cell
+from capsbench.bench.measuring import run_cell
 from capsbench.bench.planning import Plan, plan_run
-from capsbench.bench.running import run_cell
 from capsbench.errors import CapsbenchError, CellsFailedError
 from capsbench.results.result import load_results
 from capsbench.system.disk import make_folder, write_atomically
