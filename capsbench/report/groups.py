@@ -9,7 +9,7 @@ from typing import Any, cast
 from capsbench import registry
 from capsbench.errors import DataFileError
 from capsbench.report.figures import Figure
-from capsbench.report.numbers import seeds_of
+from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 
@@ -46,10 +46,12 @@ class Group:
     def title(self) -> str:
         """The line above their table and charts."""
         first = self.members[0]
-        several = seeds_of(self.members)
-        seeds = f"seeds {', '.join(map(str, several))}" if len(several) > 1 else f"one seed: {several[0]}"
         source = SOURCES.get(first.digits, first.digits)
-        return ", ".join(part for part in (self.suite, f"preset {first.preset}", source, self.device, seeds) if part)
+        return ", ".join(
+            part
+            for part in (self.suite, f"preset {first.preset}", source, self.device, told_seeds(self.members))
+            if part
+        )
 
     @property
     def device(self) -> str:

@@ -15,6 +15,12 @@ def seeds_of(results: Sequence[Result]) -> list[int]:
     return sorted({result.seed for result in results})
 
 
+def told_seeds(results: Sequence[Result]) -> str:
+    """``seeds 0, 1, 2`` or ``one seed: 0``."""
+    seeds = seeds_of(results)
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else f"one seed: {seeds[0]}"
+
+
 def seeds_note(results: Sequence[Result]) -> str:
     """The line of a chart about its seeds: ``Seed 0.`` or ``Means over seeds 0, 1, 2.``."""
     seeds = ", ".join(map(str, seeds_of(results)))

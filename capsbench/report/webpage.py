@@ -23,6 +23,7 @@ from capsbench.report.figures import Figure
 from capsbench.report.glossary import GLOSSARY
 from capsbench.report.groups import Group, groups
 from capsbench.report.headlines import Headline, Measured
+from capsbench.report.numbers import told_seeds
 from capsbench.report.pages import paper_table
 from capsbench.report.pictures import Picture, Tile
 from capsbench.report.png import png
@@ -120,25 +121,29 @@ def _shown_board(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str
         "notes": board.notes,
         "figure": _headline_figure(board, hues, markup),
         "parts": parts,
-        "stated": json.dumps(board.stated_protocol(), indent=1, sort_keys=True),
+        "stated": "\n".join(_stated(board.stated_protocol())),
     }
+
+
+def _stated(protocol: Mapping[str, Any]) -> Iterator[str]:
+    """What a protocol's id stands for, a line for each thing and each set of test images."""
+    for name, said in protocol.items():
+        if name != "tests":
+            yield f"{name}: {json.dumps(said, sort_keys=True)}"
+    for role, spec in protocol["tests"].items():
+        yield f"test {role}: {json.dumps(spec, sort_keys=True)}"
 
 
 def _columns(board: Board) -> list[dict[str, Any]]:
     """The titles of a board's columns; one whose largest value is the best is sorted from there at first."""
-    found: list[dict[str, Any]] = [
-        {"title": "network"},
-        {"title": "origin"},
-        {"title": "parameters"},
-        {"title": "seeds"},
-    ]
+    found: list[dict[str, Any]] = [{"title": "network"}]
     for one in board.headlines:
         found.append({"title": _with_unit(one), "descending": one.larger_is_better})
         if _has_paper(board, one):
             found.append({"title": f"paper's {one.name}"})
     if any(row.beside for row in board.rows):
-        found += [{"title": f"{board.headlines[0].name}, difference to the best"}, {"title": "p"}]
-    return found
+        found += [{"title": "difference to the best"}, {"title": "p"}]
+    return found + [{"title": name} for name in ("parameters", "seeds", "origin")]
 
 
 def _with_unit(one: Headline) -> str:
@@ -151,12 +156,7 @@ def _has_paper(board: Board, one: Headline) -> bool:
 
 def _shown_row(board: Board, row: Row, hues: Mapping[str, int], markup: Any) -> dict[str, Any]:
     seeds = ", ".join(map(str, row.seeds))
-    cells = [
-        _cell(row.network),
-        _cell(row.origin),
-        _cell("" if row.parameters is None else f"{row.parameters:,}", row.parameters),
-        _cell(f"{len(row.cells)}", len(row.cells), more=seeds if len(seeds) <= 20 else ""),
-    ]
+    cells = [_cell(row.network)]
     for number, one in enumerate(board.headlines):
         found = row.figures[one.name]
         shown, _, ends = one.told(found, row.cells).partition(" (") if found else (one.told(found, row.cells), "", "")
@@ -167,6 +167,11 @@ def _shown_row(board: Board, row: Row, hues: Mapping[str, int], markup: Any) -> 
             cells.append(_cell(row.paper.get(one.name, "")))
     if any(each.beside for each in board.rows):
         cells += _beside(row, board.headlines[0])
+    cells += [
+        _cell("" if row.parameters is None else f"{row.parameters:,}", row.parameters),
+        _cell(f"{len(row.cells)}", len(row.cells), more=seeds if len(seeds) <= 20 else ""),
+        _cell(row.origin),
+    ]
     facts = [_facts(cell) for cell in row.cells]
     return {
         "network": row.network,
@@ -188,7 +193,7 @@ def _cell(text: str, value: float | str | None = None, *, more: str = "", kind: 
 def _beside(row: Row, first: Headline) -> list[dict[str, Any]]:
     """The cells of the difference to the best, and of its p."""
     if row.best:
-        return [_cell("best", 0.0, kind="first"), _cell("")]
+        return [_cell("best", 0.0), _cell("")]
     if row.beside is None:
         return [_cell("not compared", kind="words"), _cell("")]
     found = row.beside
@@ -223,7 +228,7 @@ def _shown_part(group: Group, hues: Mapping[str, int], markup: Any) -> dict[str,
     pictures = [one for one in figures if isinstance(one, Picture)][: 3 * PICTURES]
     shown = [_shown_chart(one, hues, markup) for one in figures if isinstance(one, Chart)]
     return {
-        "title": f"All figures: {group.title}",
+        "title": f"All figures and charts ({group.device}, {told_seeds(group.members)})",
         **_shown_table(group.table()),
         "charts": [one for one in shown if one["panels"]] + [_shown_picture(one) for one in pictures],
     }
@@ -232,7 +237,7 @@ def _shown_part(group: Group, hues: Mapping[str, int], markup: Any) -> dict[str,
 def _shown_chart(chart: Chart, hues: Mapping[str, int], markup: Any) -> dict[str, Any]:
     wordy = any(isinstance(x, str) and len(x) > WORDY for points in chart.series.values() for x, _ in points)
     panels = [] if wordy else panels_of(chart, list(hues))
-    return _captioned(chart, panels=[markup(drawn(panel, hues)) for panel in panels])
+    return _captioned(chart, title="", panels=[markup(drawn(panel, hues)) for panel in panels])  # its axes say it
 
 
 def _captioned(figure: Figure, **parts: Any) -> dict[str, Any]:
