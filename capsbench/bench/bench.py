@@ -1,12 +1,15 @@
 """The bench that a suite works on: for one cell, its data, its network, training and predictions."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import torch
 
+from capsbench.bench.cells import WEIGHTS
 from capsbench.bench.data import CellData
 from capsbench.building import build
 from capsbench.contracts import CLASSES, ProgressBar, Say, no_bar
@@ -14,10 +17,16 @@ from capsbench.data.samples import Samples
 from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import NetworkSubject, Tests
+from capsbench.results.result import now
 from capsbench.scoring import remarks_of
 from capsbench.sources.seeding import seeded
+from capsbench.system.disk import is_regular
+from capsbench.system.machine import environment
+from capsbench.training.checkpoints import CheckpointFolder, largest_checkpoint
 from capsbench.training.config import Selected, TrainConfig, Trained
+from capsbench.training.kept import Kept, held, load_kept, put_foreign_aside, save_kept
 from capsbench.training.logs import MetricsLog
+from capsbench.training.plain import copied
 from capsbench.training.trainer import Trainer
 
 
@@ -30,8 +39,10 @@ class Bench(CellData):
         progress: Shows how far training is.
         tensorboard: Whether training also logs for TensorBoard.
         fresh: Whether training begins at its first step, whatever checkpoints there are.
-        earlier: Seconds that runs of this cell spent on its trainings before they were stopped.
+        earlier: Seconds that earlier runs spent on the cell's trainings.
         remarks: What tables must say of the network, once each, in the order in which it came up.
+        weights: For each training by its name, the file of its weights below ``weights``; of weights that an earlier
+            run left, also where and when they were trained.
     """
 
     report: Say
@@ -40,6 +51,7 @@ class Bench(CellData):
     fresh: bool = False
     earlier: float = 0.0
     remarks: list[str] = field(default_factory=list)
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
         """The cell's network, with initial weights from the cell's seed; ``changes`` win over its parameters."""
@@ -66,7 +78,8 @@ class Bench(CellData):
     ) -> Trained:
         """Trains a network with the cell's seed on its device; continues where an earlier run was stopped.
 
-        Checkpoints go below ``checkpoints``, the log of metrics beside the cell's result as JSON lines.
+        Checkpoints go below ``checkpoints``, the log of metrics beside the cell's result as JSON lines. At the end the
+        selected weights are kept below ``weights`` instead, from where this training is taken the next time.
 
         Args:
             model: The network; it is trained in place.
@@ -77,6 +90,8 @@ class Bench(CellData):
             name: Tells several trainings of one cell apart.
         """
         parts = [part for part in (self.cell.name, name) if part]
+        stem = self.cell.training_name(name)
+        checkpoints = self.folder / "checkpoints" / stem
         log = MetricsLog(
             self.folder / self.cell.folder / f"{'.'.join(parts)}.jsonl",
             self.folder.joinpath("tensorboard", *parts) if self.tensorboard else None,
@@ -89,16 +104,54 @@ class Bench(CellData):
             seed=self.cell.seed,
             watch=watch,
             device=self.cell.device,
-            folder=self.folder.joinpath("checkpoints", *parts),
+            folder=checkpoints,
             log=log,
-            identity=".".join(parts),
+            identity=stem,
             fresh=self.fresh,
         )
-        with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
-            begun = perf_counter()
-            trained = trainer.run(self.report, progress)
+        path = self.folder / WEIGHTS / f"{stem}.pt"
+        begun = perf_counter()
+        with held(path, self.report):
+            kept = self._kept(path, trainer)
+            if kept is None:
+                with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
+                    trained = trainer.run(self.report, progress)
+                about = {"date": now(), "environment": environment(self.cell.device)}
+                save_kept(path, Kept(trainer.identity, trained, about))
+                CheckpointFolder(checkpoints).clear()
+        self.weights[name] = {"file": path.name, **(kept.about if kept else {})}
+        trained = kept.trained if kept else trained
         self.earlier += max(0.0, trained.seconds - (perf_counter() - begun))
         return trained
+
+    def _kept(self, path: Path, trainer: Trainer) -> Kept | None:
+        """The weights that an earlier run of this training left, if they are whole; the model gets the last ones."""
+        kept = None
+        if is_regular(path):
+            own = trainer.model.state_dict()
+            kept = load_kept(path, largest=largest_checkpoint(own, steps=trainer.steps))
+            if kept and kept.is_of(trainer.identity, copied(own), steps=trainer.steps):
+                if self.fresh:
+                    return None
+                trainer.model.load_state_dict(kept.trained.selected["last"].state)
+                self.report(f"its weights are kept in {path}; nothing is trained{self._other_threads(kept)}")
+                return kept
+        elif not os.path.lexists(path) and self._mentioned(path.name):
+            self.report(f"{path} is missing; the network is trained again")
+        put_foreign_aside(path, self.report)
+        return None
+
+    def _other_threads(self, kept: Kept) -> str:
+        """What to say where weights are measured with another number of threads than they were trained with."""
+        then, here = kept.about["environment"]["threads"], torch.get_num_threads()
+        if self.cell.device != "cpu" or then == here:
+            return ""
+        return f"; it was trained with threads: {then}, now there are {here}"
+
+    def _mentioned(self, name: str) -> bool:
+        """Whether a result of the suite says that it is of the weights in a file of this name."""
+        results = (self.folder / self.cell.folder).glob("*.json")
+        return any(name.encode() in path.read_bytes() for path in results if is_regular(path))
 
     def predict(self, model: torch.nn.Module, data: Samples) -> Predictions:
         """The model's answers to a data set, on the cell's device; see `capsbench.evaluation.inference.predict`."""

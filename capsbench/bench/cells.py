@@ -10,6 +10,9 @@ from capsbench.parameters import check_number, check_seed
 from capsbench.sources.identity import Identity
 from capsbench.training.config import TrainConfig
 
+WEIGHTS = "weights"
+"""The folder, in that of a run, of the weights that its finished trainings left."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentSettings(TrainConfig):
@@ -22,6 +25,9 @@ class ExperimentSettings(TrainConfig):
 
     files: ClassVar[Sequence[str]] = ()
     """The settings that name a file of the user's, whose content identifies a cell as well."""
+
+    of_tests: ClassVar[Sequence[str]] = ("variants",)
+    """The settings that no weight depends on: where they alone change, nothing is trained again."""
 
     variants: int = 1
     data_seed: int = 0
@@ -58,6 +64,7 @@ class Work:
         tests: Passes over the test digits, over all checkpoints.
         pairs: Whether an image shows two digits.
         validation_sets: Data sets on which each validation measures the accuracy.
+        name: Tells several trainings of one cell apart, as in `capsbench.bench.bench.Bench.train`.
     """
 
     image_size: int | tuple[int, int]
@@ -65,6 +72,7 @@ class Work:
     tests: int
     pairs: bool = False
     validation_sets: int = 1
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +94,8 @@ class Cell:
         suite_identity: What the suite is made of.
         files: For each setting that names a file, the SHA-256 of its content; empty text where it cannot be read.
         given: The class or function that was given in Python instead of a name.
+        code: A digest of capsbench's own code that the weights depend on; see `capsbench.bench.code`.
+        trainings: The names of the networks that the cell trains; one network needs no name.
     """
 
     suite: str
@@ -102,26 +112,41 @@ class Cell:
     suite_identity: Identity
     files: Mapping[str, str] = field(default_factory=dict)
     given: Callable[..., Any] | None = field(default=None, compare=False)
+    code: str = ""
+    trainings: tuple[str, ...] = ("",)
 
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of the cell, by which a finished cell is found again."""
+        return _hashed({**self._content(asdict(self.settings), self.files), "version": self.version})
+
+    @property
+    def training(self) -> str:
+        """Twelve hexadecimal digits, a hash of what determines the cell's weights, by which kept ones are found again.
+
+        It leaves out what only tests and metrics depend on: the suite's version and the settings of tests.
+        """
+        of_tests = getattr(self.settings, "of_tests", ())
+        settings = {key: value for key, value in asdict(self.settings).items() if key not in of_tests}
+        files = {key: value for key, value in self.files.items() if key not in of_tests}
+        return _hashed({**self._content(settings, files), "code": self.code})
+
+    def _content(self, settings: dict[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
         content = {
             "suite": self.suite_identity.name,
-            "version": self.version,
             "model": self.identity.name,
             "source": self.source,
             "parameters": dict(self.parameters),
             "seed": self.seed,
-            "settings": asdict(self.settings),
+            "settings": settings,
             "digits": self.digits,
             "device": self.device,
         }
         if self.suite_identity.hash:  # a user's own
             content["suite source"] = self.suite_identity.hash
-        if self.files:
-            content["files"] = dict(self.files)
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        if files:
+            content["files"] = dict(files)
+        return content
 
     @property
     def source(self) -> str:
@@ -140,10 +165,19 @@ class Cell:
         """The stem of its files' names: the model's name, the seed and the id."""
         return f"{file_name(self.identity.name)}-seed{self.seed}-{self.id}"
 
+    def training_name(self, part: str = "") -> str:
+        """The stem of the files of its weights: the model's name, the seed, `training`, and which of several it is."""
+        stem = f"{file_name(self.identity.name)}-seed{self.seed}-{self.training}"
+        return f"{stem}.{file_name(part)}" if part else stem
+
     @property
     def folder(self) -> str:
         """The name of the folder of its suite's results."""
         return file_name(self.suite_identity.name)
+
+
+def _hashed(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def file_name(name: str) -> str:

@@ -20,7 +20,7 @@ WARM_UP = {"cpu": 1, "cuda": 8}  # calls: a GPU compiles its kernels and capture
 SECONDS = 1.0  # of calls that count
 
 
-def estimate(cell: Cell, digits: str) -> float | None:
+def estimate(cell: Cell, digits: str, *, training: bool = True) -> float | None:
     """Seconds that the networks of a cell may take to be trained, validated and tested.
 
     Data files, statistics and what a suite measures besides predictions are not included.
@@ -28,6 +28,7 @@ def estimate(cell: Cell, digits: str) -> float | None:
     Args:
         cell: What would be measured.
         digits: The source digits: ``auto``, ``embedded`` or a folder.
+        training: Whether they are trained, or tested alone.
 
     Returns:
         None if the suite does not state its work.
@@ -40,10 +41,10 @@ def estimate(cell: Cell, digits: str) -> float | None:
         registry.as_identified(cell.source),
         seeded(cell.seed, cell.device),
     ):
-        return _estimated(cell, digits)
+        return _estimated(cell, digits, training)
 
 
-def _estimated(cell: Cell, digits: str) -> float | None:
+def _estimated(cell: Cell, digits: str, training: bool) -> float | None:
     state = getattr(registry.load("suite", cell.suite), "work", None)
     if state is None:
         return None
@@ -52,7 +53,7 @@ def _estimated(cell: Cell, digits: str) -> float | None:
     for work in state(cell.settings):
         step, prediction = _measured(cell, work)
         every = ceil(number["train"] / cell.settings.batch_size)
-        steps = every * work.epochs
+        steps = every * work.epochs if training else 0
         validations = ceil(steps / (cell.settings.eval_every or every))
         images = validations * work.validation_sets * number["validation"] + work.tests * number["test"]
         seconds += steps * step + images * prediction

@@ -101,6 +101,7 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         environment=machine.environment(cell.device),
         date=now(),
         remarks=bench.remarks,
+        training={"id": cell.training, "weights": bench.weights} if bench.weights else {},
     )
     save_result(result, plan.path(cell))
     return load_result(plan.path(cell))  # so that what is shown is what the file holds

@@ -41,6 +41,11 @@ class Network:
     parameters: dict[str, Any]
     given: Callable[..., Any] | None = None
 
+    @property
+    def factory(self) -> Any:
+        """The class or the function that builds it."""
+        return self.given or registry.load("model", self.name)
+
     def identified(self, kind: type[Suite]) -> Identity:
         """What the network is made of; it is built once for that, from shapes alone.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from capsbench import registry
-from capsbench.bench.cells import Cell, Preset
+from capsbench.bench.cells import WEIGHTS, Cell, Preset
+from capsbench.bench.code import code_of
 from capsbench.bench.networks import Given, labelled, networks
 from capsbench.contracts import Suite
 from capsbench.data.digits import load_digits
@@ -16,11 +17,16 @@ from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
 from capsbench.sources.places import digest
 from capsbench.system import machine
+from capsbench.training.config import TrainConfig
+from capsbench.training.kept import load_kept
 from capsbench.training.logs import check_tensorboard
 
 MOST_SHOWN = 8  # ids in a message
 FULL = ("medium", "paper")
 """Presets that never fall back to the embedded digits."""
+
+FINISHED, MEASURE, TRAIN = "finished", "measure only", "train and measure"
+"""What a run would do with a cell."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,17 @@ class Plan:
         ordered = sorted(self.cells, key=lambda cell: (cell.label, cell.seed, cell.id))
         mine = {cell.id for cell in ordered[index::shards]}
         return replace(self, cells=[cell for cell in self.cells if cell.id in mine])
+
+    def weights(self, cell: Cell) -> list[Path]:
+        """The files of the weights that a cell's trainings leave."""
+        return [self.folder / WEIGHTS / f"{cell.training_name(part)}.pt" for part in cell.trainings]
+
+    def state(self, cell: Cell) -> str:
+        """What a run would do with a cell: ``finished``, ``measure only`` or ``train and measure``."""
+        if self.finished(cell):
+            return FINISHED
+        kept = not self.force and all(load_kept(path) for path in self.weights(cell))
+        return MEASURE if kept or not cell.trainings else TRAIN
 
     def finished(self, cell: Cell) -> Result | None:
         """A cell's result, if it is there and readable, and is not to be measured again."""
@@ -135,6 +152,7 @@ def plan_run(
         check_tensorboard()
     shows_digits = getattr(kind, "needs_digits", True)
     origin = load_digits("test", digits, full=preset in FULL).origin if shows_digits else "none"
+    trainings = _trainings(kind, settings)
     cells = [
         Cell(
             suite=suite,
@@ -151,6 +169,8 @@ def plan_run(
             suite_identity=suite_made_of,
             files=files,
             given=network.given,
+            code=code_of(network.factory),
+            trainings=trainings,
         )
         for network, identity in zip(measured, made_of, strict=True)
         for seed in seeds
@@ -160,6 +180,14 @@ def plan_run(
     return Plan(
         list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked | {"force": force}
     )
+
+
+def _trainings(kind: type[Suite], settings: Any) -> tuple[str, ...]:
+    """The names of the networks that a cell trains; a suite that states no work trains one, if it trains at all."""
+    if not isinstance(settings, TrainConfig):
+        return ()
+    work = getattr(kind, "work", None)
+    return tuple(one.name for one in work(settings)) if work else ("",)
 
 
 def _load_suite(name: str) -> type[Suite]:

@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     default="runs",
     show_default=True,
     metavar="DIR",
-    help="The folder of results, data and checkpoints.",
+    help="The folder of results, data, weights and checkpoints.",
 )
-@click.option("--force", is_flag=True, help="Measure finished cells again, from the first step on.")
+@click.option("--force", is_flag=True, help="Train and measure finished cells again, from the first step on.")
 @click.option("--tensorboard", is_flag=True, help="Also log for TensorBoard, below --out.")
 @click.option("--jobs", type=int, default=1, show_default=True, metavar="N", help="Cells at once, a process for each.")
 @click.option("--isolate", is_flag=True, help="Give each cell a process of its own, also with one job.")
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 @click.option("--shard", metavar="I/N", help="Run only part I of N of the cells, counted from 0.")
 @click.option("--cell", "only", metavar="ID", help="Run only the cell with this id, which is in its file's name.")
 @click.option("--events", is_flag=True, hidden=True, help="Run the cell for a parent: lines of JSON on stdout.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be run, and estimate the time it takes here.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only show what would be trained and measured, and estimate the time it takes here."
+)
 @json_option
 def run(
     sets: tuple[str, ...],
@@ -61,6 +63,8 @@ def run(
     **options: Any,
 ) -> None:
     """Run a suite: train, test, and print the table. Finished cells are not run again.
+
+    Where tests alone change, the weights of finished trainings are measured again, and nothing is trained.
 
     A network of your own is code that is run; use only code that you trust.
 
@@ -104,7 +108,7 @@ def _planned(sets: tuple[str, ...], seeds: str, shard: str | None, only: str | N
 
 def _show_plan(plan: "Plan", *, as_json: bool) -> None:
     """Prints what a run would do."""
-    states = {str(plan.path(cell)): "finished" if plan.finished(cell) else "to do" for cell in plan.cells}
+    states = {str(plan.path(cell)): plan.state(cell) for cell in plan.cells}
     names = [f"{cell.label}, seed {cell.seed}" for cell in plan.cells]
     lines = [f"{path}: {state} ({name})" for (path, state), name in zip(states.items(), names, strict=True)]
     click.echo(json.dumps(states, indent=2) if as_json else "\n".join(lines))
@@ -151,15 +155,16 @@ def _made_of(plan: "Plan") -> Iterator[str]:
 def _say_estimates(plan: "Plan") -> None:
     """Prints on stderr how long the cells that are to do may take on this device."""
     from capsbench.bench.estimating import estimate
+    from capsbench.bench.planning import FINISHED, TRAIN
     from capsbench.errors import first_line
     from capsbench.system.timing import duration
 
     known: dict[str, float] = {}
-    waiting = [cell for cell in plan.cells if not plan.finished(cell)]
+    waiting = [cell for cell in plan.cells if plan.state(cell) != FINISHED]
     for cell in waiting:
         if cell.label not in known:
             try:
-                seconds = estimate(cell, plan.digits)
+                seconds = estimate(cell, plan.digits, training=plan.state(cell) == TRAIN)
             except Exception as error:  # a user's network can fail in any way; its cell will say more
                 click.echo(f"No estimate for {cell.label}: {first_line(error)}", err=True)
                 return

@@ -49,6 +49,8 @@ class Result:
         origin: One of `ORIGINS`: ``"trained"`` by this run, ``"weights"`` from a file of weights trained elsewhere,
             ``"scores"`` from files of scores.
         remarks: Sentences that every table must say of the network, such as how it was fitted to the images.
+        training: The ``id`` of what determined the weights, and under ``weights`` the file of each training's, in the
+            folder ``weights`` of the run; where an earlier run had trained, also the date and the environment of that.
     """
 
     suite: str
@@ -70,6 +72,7 @@ class Result:
     identity: dict[str, Any] = field(default_factory=dict)
     origin: str = "trained"
     remarks: list[Any] = field(default_factory=list)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def protocol(self) -> str:

@@ -68,6 +68,7 @@ class AffineSettings(ExperimentSettings):
     """
 
     files: ClassVar[Sequence[str]] = ("test",)
+    of_tests: ClassVar[Sequence[str]] = ("variants", "test", "rotation", "shear", "scale", "translation")
 
     test: str = ""
     rotation: tuple[float, ...] = (-60, -45, -30, -20, -10, 0, 10, 20, 30, 45, 60)

@@ -43,6 +43,8 @@ class CrowdingSettings(ExperimentSettings):
         spacings: From the target's centre to each flanker's in pixels, ascending.
     """
 
+    of_tests: ClassVar[Sequence[str]] = ("variants", "spacings")
+
     spacings: tuple[int, ...] = SPACINGS
 
     def __post_init__(self) -> None:

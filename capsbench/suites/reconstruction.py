@@ -106,8 +106,8 @@ class Reconstruction:
     def work(settings: ReconstructionSettings) -> list[Work]:
         """The cell's training and tests."""
         return [
-            Work(image_size=SINGLE, epochs=settings.epochs, tests=1),
-            Work(image_size=PAIR, epochs=settings.pair_epochs, tests=settings.variants, pairs=True),
+            Work(image_size=SINGLE, epochs=settings.epochs, tests=1, name="single"),
+            Work(image_size=PAIR, epochs=settings.pair_epochs, tests=settings.variants, pairs=True, name="pairs"),
         ]
 
     def run(self, bench: "Bench") -> dict[str, Any]:

@@ -80,7 +80,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "capsbench": VERSION,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a class of its own
         "numpy": numpy.__version__,
         "h5py": h5py.__version__,
         "system": f"{platform.system()} {platform.machine()}",

@@ -6,6 +6,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,18 @@ def _alike(first: Any, second: Any) -> bool:
     return first.shape == second.shape and first.dtype == second.dtype
 
 
+def put_aside(path: Path) -> Path:
+    """Renames a checkpoint, so that it is not found again; returns its new path.
+
+    Raises:
+        StorageError: It could not be renamed.
+    """
+    with storage_errors(path):
+        aside = _put_aside(path)
+        _remove(_digest_path(path))
+    return aside
+
+
 class CheckpointFolder:
     """The checkpoints of one training, the newest two of which are kept.
 
@@ -145,7 +158,7 @@ class CheckpointFolder:
                     _remove(path)
 
     def clear(self) -> None:
-        """Removes every checkpoint.
+        """Removes every checkpoint, and their folder where nothing else is in it.
 
         Raises:
             StorageError: One could not be removed.
@@ -154,6 +167,8 @@ class CheckpointFolder:
             for path in self._paths():
                 _remove(_digest_path(path))
                 _remove(path)
+        with suppress(OSError):
+            self._folder.rmdir()
 
     def newest_first(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         """Every checkpoint, the newest first, with its content; None stands for a damaged one.
@@ -164,17 +179,6 @@ class CheckpointFolder:
         """
         for path in reversed(self._paths()):
             yield path, load_checkpoint(path, largest=self._largest)
-
-    def put_aside(self, path: Path) -> Path:
-        """Renames a checkpoint, so that it is not found again; returns its new path.
-
-        Raises:
-            StorageError: It could not be renamed.
-        """
-        with storage_errors(path):
-            aside = _put_aside(path)
-            _remove(_digest_path(path))
-        return aside
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.pt"))

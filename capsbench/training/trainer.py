@@ -4,10 +4,11 @@ import copy
 import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
 from capsbench.sources import seeding
 from capsbench.system.timing import finish
-from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder, fits, largest_checkpoint
+from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder, fits, largest_checkpoint, put_aside
 from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
@@ -37,6 +38,12 @@ SAVING_SHARE = 1 / 20  # of the time, at most, goes into checkpoints
 
 class Trainer:
     """Trains one network.
+
+    Attributes:
+        model: The network.
+        trained: What training left behind so far.
+        steps: All steps of the training.
+        identity: A hash of everything that determines the weights: checkpoints and weights of another are not taken.
 
     Args:
         model: The network, initialised; it is trained in place.
@@ -88,17 +95,19 @@ class Trainer:
         # Batch normalization cannot train on one image, so a last batch of one joins the batch before it.
         self._joined = self._samples > config.batch_size > 1 and self._samples % config.batch_size == 1
         self._epoch_steps -= self._joined
-        self._steps = self._epoch_steps * config.epochs
+        self.steps = self._epoch_steps * config.epochs
         self._optimizer = adam(model, config.learning_rate)
-        self._scheduler = _scheduler(self._optimizer, config, self._steps)
+        self._scheduler = _scheduler(self._optimizer, config, self.steps)
         self._losses = torch.empty(0, device=device)  # of the steps since the last validation
         self._first_loss = math.nan
         self._sound: State = {}  # weights that are numbers, to find out why later ones are not
         self._saved_at, self._saving = -math.inf, 0.0
         self._timed_after, self._timed_from = 0, 0.0
-        what = [asdict(config), data.spec.to_dict(), validation.spec.to_dict(), seed, str(model), device, identity]
+        how = {field.name: getattr(config, field.name) for field in fields(TrainConfig)}  # a suite's has tests, too
+        network = re.sub(" at 0x[0-9a-f]+", "", str(model))
+        what = [how, data.spec.to_dict(), validation.spec.to_dict(), seed, network, device, identity]
         what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
-        self._identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+        self.identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
     def run(self, report: Say = silent, progress: Progress = silent) -> Trained:
         """Trains what is left of the steps.
@@ -121,11 +130,11 @@ class Trainer:
                 "and dictionaries and lists of them."
             ) from None
         if self._folder:
-            self._checkpoints = CheckpointFolder(self._folder, largest=largest_checkpoint(own, steps=self._steps))
+            self._checkpoints = CheckpointFolder(self._folder, largest=largest_checkpoint(own, steps=self.steps))
         with seeding.seeded(self._seed, self._device), fast:
             self._resume(report)
             self._log.begin(self.trained.steps)
-            if self._steps - self.trained.steps > UNTIMED_STEPS:  # a shorter run has no others to time
+            if self.steps - self.trained.steps > UNTIMED_STEPS:  # a shorter run has no others to time
                 self._timed_after = self.trained.steps + UNTIMED_STEPS
             step = TrainingStep(
                 self.model,
@@ -136,9 +145,9 @@ class Trainer:
                 micro_batches=self.trained.micro_batches,
                 report=report,
             )
-            lines = EpochLines(report, steps=self._steps, epochs=self._config.epochs, done=self.trained.steps)
+            lines = EpochLines(report, steps=self.steps, epochs=self._config.epochs, done=self.trained.steps)
             try:
-                while self.trained.steps < self._steps:
+                while self.trained.steps < self.steps:
                     images, seconds = self.trained.timed, self.trained.stepping
                     self._train(step, progress)
                     if self.trained.stepping > seconds:
@@ -168,7 +177,7 @@ class Trainer:
                 trained.steps += 1
                 trained.images += len(batch.images)
                 trained.micro_batches = step.micro_batches
-                progress(trained.steps, self._steps)
+                progress(trained.steps, self.steps)
                 if trained.steps <= self._timed_after:
                     trained.untimed += len(batch.images)
                     finish(self._device)
@@ -202,7 +211,7 @@ class Trainer:
                 row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
             except NotNumbersError as error:  # the last step ruined the weights; no loss shows it yet
                 raise TrainingError(f"After {self._at(step)}: {error} {self._way_out}") from None
-        last = step == self._steps
+        last = step == self.steps
         self.trained.select(row, self._state, target=self._config.target, last=last)
         self._losses = self._losses[:0]
         self.trained.seconds += time.perf_counter() - begun
@@ -214,7 +223,7 @@ class Trainer:
     def _next_validation(self, step: int) -> int:
         """The step of the first validation after a step."""
         every = self._config.eval_every or self._epoch_steps
-        return min((step // every + 1) * every, self._steps)
+        return min((step // every + 1) * every, self.steps)
 
     def _orders(self, first: int, end: int) -> Iterator[tuple[IndexArray, int]]:
         """The samples of steps first..end-1, epoch by epoch, in the order of (seed, epoch), and the size of batches."""
@@ -250,7 +259,7 @@ class Trainer:
 
     def _at(self, step: int) -> str:
         """A step, counted from 1, in words."""
-        return f"step {step} of {self._steps} (epoch {(step - 1) // self._epoch_steps + 1} of {self._config.epochs})"
+        return f"step {step} of {self.steps} (epoch {(step - 1) // self._epoch_steps + 1} of {self._config.epochs})"
 
     @property
     def _way_out(self) -> str:
@@ -292,7 +301,7 @@ class Trainer:
         begun = time.perf_counter()
         facts = {key: value for key, value in vars(self.trained).items() if key != "selected"}
         content = {
-            "identity": self._identity,
+            "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "scheduler": self._scheduler.state_dict(),
@@ -302,7 +311,7 @@ class Trainer:
             "first_loss": self._first_loss,
             "threads": torch.get_num_threads(),
         }
-        last = self.trained.steps == self._steps
+        last = self.trained.steps == self.steps
         self._checkpoints.save(self.trained.steps, content, keep=1 if last else KEPT_CHECKPOINTS)
         self._saved_at = time.perf_counter()
         self._saving = self._saved_at - begun
@@ -314,11 +323,11 @@ class Trainer:
         if self._fresh:
             folder.clear()
         for path, content in folder.newest_first():
-            if content is None or content.get("identity") != self._identity or not self._take_up(content):
+            if content is None or content.get("identity") != self.identity or not self._take_up(content):
                 # Left there, it would count as newer than the checkpoints that this run is going to write.
-                report(f"{path} is damaged or belongs to another run; it is now called {folder.put_aside(path).name}")
+                report(f"{path} is damaged or belongs to another run; it is now called {put_aside(path).name}")
                 continue
-            report(f"going on after step {self.trained.steps} of {self._steps}{self._other_threads(content)}")
+            report(f"going on after step {self.trained.steps} of {self.steps}{self._other_threads(content)}")
             return
 
     def _other_threads(self, content: dict[str, Any]) -> str:
@@ -337,7 +346,7 @@ class Trainer:
             selected = {name: Selected(**values) for name, values in facts.pop("selected").items()}
             trained = Trained(**facts, selected=selected)
             losses, first_loss = content["losses"].to(self._device), float(content["first_loss"])
-            if not 0 < trained.steps <= self._steps or losses.ndim != 1 or len(losses) > trained.steps:
+            if not 0 < trained.steps <= self.steps or losses.ndim != 1 or len(losses) > trained.steps:
                 return False
             if not all(fits(state, before) for state in (content["model"], *(one.state for one in selected.values()))):
                 return False

@@ -64,7 +64,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert run_cli(*arguments, "--dry-run", "--seeds", "0,1") == 0
     out, err = capsys.readouterr()
     states = [line.rpartition(": ")[2] for line in out.splitlines()[:2]]
-    assert states == [f"finished ({GUESS}, seed 0)", f"to do ({GUESS}, seed 1)"]
+    assert states == [f"finished ({GUESS}, seed 0)", f"train and measure ({GUESS}, seed 1)"]
     title, *parts = out.splitlines()[2:]
     content = hashlib.sha256((Path(GUESS.partition(":")[0])).read_bytes()).hexdigest()
     assert title == f"{GUESS}: the model is made of" and parts == [f"  known_networks.py  {content[:16]}"]

@@ -18,6 +18,7 @@ from capsbench.training.checkpoints import (
     CheckpointFolder,
     largest_checkpoint,
     load_checkpoint,
+    put_aside,
     save_checkpoint,
 )
 from capsbench.training.plain import UnsavableError
@@ -96,7 +97,7 @@ def test_a_checkpoint_put_aside_is_neither_found_again_nor_lost(tmp_path: Path) 
     folder = CheckpointFolder(tmp_path)
     folder.save(5, CONTENT)
     content = (tmp_path / "step-00000005.pt").read_bytes()
-    aside = folder.put_aside(tmp_path / "step-00000005.pt")
+    aside = put_aside(tmp_path / "step-00000005.pt")
     assert list(folder.newest_first()) == []
     for step in (6, 7, 8):
         folder.save(step, CONTENT)
@@ -187,7 +188,7 @@ def test_what_is_no_checkpoint_is_put_aside_unread(what: str, beside: bool, tmp_
     found = list(folder.newest_first())
     assert [content is not None for _, content in found] == [False, True]
     for _ in range(2):  # the second time its name is taken
-        folder.put_aside(newest)
+        put_aside(newest)
         assert [path.name for path, _ in folder.newest_first()] == ["step-00000008.pt"]
         if beside:
             break
