@@ -21,6 +21,9 @@ from capsbench.sources.seeding import seeded
 FAMILIES = {"data set": "capsbench.generators", "model": "capsbench.models", "suite": "capsbench.suites"}
 """What a family is called in messages, and the package and entry-point group where it lives."""
 
+DOWNLOADED = ("hf-hub", "local-dir", "http", "https")
+"""Prefixes by which other tools download a network with its weights."""
+
 
 def catalog(family: str) -> dict[str, str]:
     """Every known name of a family with its ``module:attribute``; what ships wins over a plug-in of the same name."""
@@ -33,12 +36,16 @@ def catalog(family: str) -> dict[str, str]:
 def load(family: str, name: str) -> Any:
     """The object that a name, ``module:attribute`` or ``file.py:attribute`` stands for.
 
-    A file may import what lies beside it; a module is also looked for in the working folder.
+    A file may import what lies beside it; a module is also looked for in the working folder. A network of a library,
+    ``torchvision:resnet18``, is a function that builds it.
 
     Raises:
         UnknownNameError: There is no such name.
         UsageError: The place that the name states does not exist, or cannot be imported.
     """
+    library = _library(family, name)
+    if library:
+        return _of_library(library, name.partition(":")[2])
     place, attribute = _place(family, name)
     module = _module(family, place)
     try:
@@ -56,6 +63,8 @@ def room(family: str, name: str) -> Room | None:
     Raises:
         UsageError: As `load`.
     """
+    if _library(family, name):
+        return None
     place, _ = _place(family, name)
     return None if _ships(place) else _room(family, place)
 
@@ -76,6 +85,10 @@ def identify(
         Exception: Whatever the trial raises.
     """
     thing = load(family, name)
+    library = _library(family, name)
+    if library:
+        trial()
+        return identity_of_installed(name, importlib.import_module(library))
     place, attribute = _place(family, name)
     if _ships(place):
         trial()
@@ -113,6 +126,54 @@ def as_identified(source: str) -> Iterator[None]:
 
 
 _identified: dict[str, tuple[Room, Noted]] = {}
+
+
+def _library(family: str, name: str) -> str:
+    """The library that a network's name begins with; empty where there is none.
+
+    Raises:
+        UsageError: The name leads to something that would be downloaded, or into a library past its names.
+    """
+    before, colon, rest = name.partition(":")
+    if family != "model" or not colon or before.endswith(".py"):
+        return ""
+    known = importlib.import_module(f"{FAMILIES[family]}.libraries").LIBRARIES
+    inner = rest.partition(":")[0] if before in known else before
+    if inner.replace("_", "-") in DOWNLOADED:
+        raise UsageError(
+            f"{name}: capsbench downloads neither networks nor weights. Name the architecture, such as "
+            "timm:resnet18, and measure weights that you have with --weights FILE."
+        )
+    top = before.partition(".")[0]
+    if top in known and before != top:
+        raise UsageError(f"A network of {top} is named {top}:NAME, such as {top}:{rest}, got {name!r}.")
+    return before if before in known else ""
+
+
+def library_table(library: str) -> dict[str, Any]:
+    """Which networks of a library work on which images, as they were measured.
+
+    Raises:
+        UsageError: There is no such library, or its networks were not measured.
+    """
+    package = importlib.import_module(f"{FAMILIES['model']}.libraries")
+    if library not in package.LIBRARIES:
+        raise UnknownNameError("library of networks", library, package.LIBRARIES)
+    try:
+        table: dict[str, Any] = package.measured(library)
+    except FileNotFoundError:
+        raise UsageError(
+            f"Which networks of {library} work was not measured. Try one: capsbench try {library}:NAME. Its names: "
+            f"python -c 'import {library}; print({library}.list_models())'"
+        ) from None
+    return table
+
+
+def _of_library(library: str, name: str) -> Callable[..., Any]:
+    """What builds a network of a library."""
+    module, _, attribute = importlib.import_module(f"{FAMILIES['model']}.libraries").LIBRARIES[library].partition(":")
+    builder: Callable[..., Any] = getattr(importlib.import_module(module), attribute)(name)
+    return builder
 
 
 def _place(family: str, name: str) -> tuple[str, str]:

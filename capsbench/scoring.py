@@ -101,7 +101,7 @@ def kind_of(scores: "Tensor") -> str:
         return "log-softmax"
     if positive and "Sigmoid" in type(scores.grad_fn).__name__:
         return "sigmoid"
-    return "in 0..1" if positive else "logits"
+    return "in 0..1" if positive and values.min() < values.max() else "logits"  # a last layer may begin with zeros
 
 
 def remarks_of(model: "nn.Module") -> Sequence[str]:

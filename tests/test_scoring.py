@@ -71,7 +71,7 @@ def test_a_probability_of_zero_has_a_loss_and_gradients_that_are_numbers(kind: s
         (LOGITS.clone().requires_grad_().sigmoid(), "sigmoid"),
         (LOGITS.sigmoid(), "in 0..1"),  # nothing says where they come from
         (-LOGITS.abs(), "logits"),
-        (torch.zeros(2, 10), "in 0..1"),
+        (torch.zeros(2, 10), "logits"),  # a last layer that begins with zeros
         (torch.full((2, 10), torch.nan), "logits"),
         (torch.zeros(2, 10, device="meta"), "logits"),
     ],
