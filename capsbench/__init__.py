@@ -5,6 +5,8 @@
     capsbench.stream("affnist", split="train", variants=32)      the same samples without a file
     capsbench.BatchDataset(data, shuffle=True)                   batches of tensors from either
     capsbench.run("affine", models=["capsnet"])                  runs a suite
+    capsbench.tests("affine", out="tests")                       writes what a network elsewhere must answer
+    capsbench.judge("affine", "tests", label="mine")             makes a result of its scores
     capsbench.load_results("runs")                               reads what it measured
     capsbench.compare("runs/a.json", "runs/b.json")              tells how two results differ on the same images
     capsbench.check("layer.py:routing")                           checks a capsule layer against the paper
@@ -27,10 +29,12 @@ PLACES = {
     "check": "capsbench.conformance.check",
     "compare": "capsbench.report.comparison",
     "generate": "capsbench.files.generation",
-    "load_results": "capsbench.results.result",
+    "judge": "capsbench.judging.judge",
+    "load_results": "capsbench.report.shown",
     "open_dataset": "capsbench.files.datafile",
     "run": "capsbench.bench.running",
     "stream": "capsbench.data.streaming",
+    "tests": "capsbench.judging.tests",
 }
 
 __all__ = [
@@ -41,10 +45,12 @@ __all__ = [
     "check",
     "compare",
     "generate",
+    "judge",
     "load_results",
     "open_dataset",
     "run",
     "stream",
+    "tests",
 ]
 
 

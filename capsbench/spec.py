@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 SPLITS = ("train", "validation", "trainval", "test")
@@ -87,6 +87,16 @@ class DataSpec:
     def imported(self) -> bool:
         """Whether the samples come from a file of the real affNIST, so that no generator here can draw them."""
         return self.generator == IMPORTED
+
+    def some(self, rows: str, count: int) -> "DataSpec":
+        """The spec of some of the samples: ``rows`` is the SHA-256 of their indices, ``count`` how many they are."""
+        chosen = {"of": self.count, "rows": rows}
+        return replace(self, count=count, parameters={**self.parameters, **chosen}, layers=False)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is of some samples of a data set, so that no generator draws them by themselves."""
+        return {"of", "rows"} <= self.parameters.keys()
 
     @property
     def digits_known(self) -> bool:

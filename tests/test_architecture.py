@@ -24,7 +24,7 @@ LAYERS = [
     {"files", "evaluation"},
     {"importing", "training"},
     {"bench"},
-    {"suites"},
+    {"judging", "suites"},
     {"cli"},
 ]
 """Packages and modules of the toolkit: imports run from a later line to an earlier one, or within a package."""
@@ -149,7 +149,7 @@ WITHOUT_TORCH = [
     *(f"suites.{name}" for name in ("affine", "crowding", "mnist", "overlap", "reconstruction", "throughput")),
     *(f"system.{name}" for name in ("disk", "machine", "memory", "processes", "timing")),
     *(f"evaluation.{name}" for name in ("accuracy", "factors", "pairs", "predictions", "segmentation", "subjects")),
-    "bench.data",
+    *("bench.data", "judging.judge", "judging.tests"),
 ]
 """Modules that can be imported without torch: it takes seconds to import, and not every command needs it."""
 

@@ -5,26 +5,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from capsbench import registry
-from capsbench.bench.cells import WEIGHTS, Cell, Preset
+from capsbench.bench.cells import WEIGHTS, Cell
 from capsbench.bench.code import code_of
-from capsbench.bench.networks import Given, labelled, networks
+from capsbench.bench.networks import Given, networks
+from capsbench.bench.protocols import Protocol, check_seeds, load_suite
 from capsbench.contracts import Suite
-from capsbench.data.digits import load_digits
-from capsbench.errors import DataFileError, ParameterError, UsageError, shown
-from capsbench.parameters import check_choice, check_seed, construct, split_shard
+from capsbench.errors import DataFileError, UsageError, shown
+from capsbench.parameters import split_shard
 from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
-from capsbench.sources.places import digest
 from capsbench.system import machine
 from capsbench.training.config import TrainConfig
 from capsbench.training.kept import load_kept
 from capsbench.training.logs import check_tensorboard
 
 MOST_SHOWN = 8  # ids in a message
-FULL = ("medium", "paper")
-"""Presets that never fall back to the embedded digits."""
-
 FINISHED, MEASURE, TRAIN = "finished", "measure only", "train and measure"
 """What a run would do with a cell."""
 
@@ -135,39 +130,32 @@ def plan_run(
         UsageError: A name, a key or a value makes no sense, or TensorBoard is not installed.
         DigitsError: The digits are missing or damaged.
     """
-    kind = _load_suite(suite)
-    check_choice(f"preset of suite {suite!r}", preset, kind.presets)
+    kind = load_suite(suite, preset)
     given = dict(changes or {})
     changes = dict(given)  # those of networks are taken out
-    protocol = kind.presets[preset]
-    measured = networks(models or kind.models, protocol, changes)
-    settings = construct(type(protocol.settings), {**vars(protocol.settings), **changes}, owner=f"suite {suite!r}")
-    changed = {key: value for key, value in vars(settings).items() if value != getattr(protocol.settings, key)}
-    _check_seeds(seeds)
+    measured = networks(models or kind.models, kind.presets[preset], changes)
+    protocol = Protocol.of(suite, preset, changes)
+    check_seeds(seeds)
     made_of = [network.identified(kind) for network in measured]
-    suite_made_of = registry.identify("suite", suite)
-    named = {key: getattr(settings, key) for key in getattr(settings, "files", ())}
-    files = {key: digest(user_path(path, key)) for key, path in named.items() if path}
     if tensorboard:
         check_tensorboard()
-    shows_digits = getattr(kind, "needs_digits", True)
-    origin = load_digits("test", digits, full=preset in FULL).origin if shows_digits else "none"
-    trainings = _trainings(kind, settings)
+    origin = protocol.origin(digits)
+    trainings = _trainings(kind, protocol.settings)
     cells = [
         Cell(
             suite=suite,
             version=kind.version,
-            preset=labelled(preset, changed),
+            preset=protocol.label,
             model=network.name,
             label=network.label,
             identity=identity,
             parameters=network.parameters,
             seed=seed,
-            settings=settings,
+            settings=protocol.settings,
             digits=origin,
             device=machine.device(device),
-            suite_identity=suite_made_of,
-            files=files,
+            suite_identity=protocol.suite_identity,
+            files=protocol.files,
             given=network.given,
             code=code_of(network.factory),
             trainings=trainings,
@@ -188,26 +176,3 @@ def _trainings(kind: type[Suite], settings: Any) -> tuple[str, ...]:
         return ()
     work = getattr(kind, "work", None)
     return tuple(one.name for one in work(settings)) if work else ("",)
-
-
-def _load_suite(name: str) -> type[Suite]:
-    kind: type[Suite] = registry.load("suite", name)
-    parts = ("version", "models", "image_size", "presets", "run", "table")
-    missing = [part for part in parts if not hasattr(kind, part)]
-    if missing:
-        raise UsageError(f"{name!r} is not a suite: it lacks {', '.join(missing)}.")
-    presets: Any = kind.presets
-    if not isinstance(presets, Mapping) or not all(isinstance(one, Preset) for one in presets.values()):
-        raise UsageError(f"The presets of suite {name!r} should map names to capsbench.bench.Preset(...).")
-    for attribute, wanted in {"version": int, "models": Sequence, "image_size": int | tuple}.items():
-        value = getattr(kind, attribute)
-        if not isinstance(value, wanted):
-            raise UsageError(f"The {attribute} of suite {name!r} is {shown(value)} ({type(value).__name__}).")
-    return kind
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ParameterError(f"seeds must be different numbers, got {','.join(map(str, seeds)) or 'none'}.")
-    for seed in seeds:
-        check_seed(seed)

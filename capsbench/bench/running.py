@@ -13,6 +13,7 @@ from capsbench.bench.networks import Given
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.contracts import Progress, ProgressBar, Say, no_bar, silent
 from capsbench.errors import CellsFailedError, LockedError
+from capsbench.report.shown import Results
 from capsbench.results.result import Result, load_result
 from capsbench.system.disk import make_folder
 
@@ -50,7 +51,7 @@ def run(
     isolate: bool = False,
     retries: int = 0,
     timeout: float | None = None,
-) -> list[Result]:
+) -> Results:
     """Runs a suite; finished cells are not run again.
 
     Args:
@@ -70,7 +71,7 @@ def run(
         timeout: Minutes that a cell may take; it then has a process of its own.
 
     Returns:
-        A result for each network and seed.
+        A result for each network and seed; a notebook shows their tables, and ``to_dicts()`` is for pandas.
 
     Raises:
         UsageError: A name, a key or a value makes no sense.
@@ -94,7 +95,7 @@ def run(
     outcome = run_plan(plan, engine=apart.engine(plan))
     if outcome.failed:
         raise CellsFailedError("; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed))
-    return outcome.results
+    return Results(outcome.results)
 
 
 def run_plan(

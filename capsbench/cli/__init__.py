@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from capsbench.cli import bench, conformance, data, files, importing, listing, report
+from capsbench.cli import bench, conformance, data, files, importing, judging, listing, report
 from capsbench.cli.exits import SHOWABLE, exit_code
 from capsbench.version import VERSION
 
@@ -38,6 +38,8 @@ for command in (
     data.data,
     listing.list_command,
     bench.run,
+    judging.tests,
+    judging.judge,
     conformance.check,
     report.report,
     report.compare,

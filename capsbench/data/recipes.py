@@ -128,6 +128,11 @@ def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
             f"Imported samples cannot be drawn from their spec. Import the file of affNIST again: {IMPORT}\n"
             f"Its SHA-256 was {str(spec.parameters.get('mat'))[:64]}."
         )
+    if spec.chosen:
+        raise DataFileError(
+            "The file holds some samples of a data set, which a suite chose; they cannot be drawn from the spec alone. "
+            "Make them again: capsbench tests --suite S --out DIR"
+        )
     if ":" in spec.generator:  # a file from elsewhere must not choose the code that checks it
         raise DataFileError(
             f"The file was drawn by {spec.generator!r}, which is not an installed data set; "

@@ -1,6 +1,7 @@
 """A network's answers to a data set: its scores, beside the labels, and whether they are right."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +14,12 @@ class Predictions:
     """A model's answers to all samples of a data set.
 
     Attributes:
-        scores: ``[N, classes]`` float32.
+        scores: ``[N, classes]`` float32 or float64.
         labels: ``[N]`` or ``[N, 2]`` uint8.
         source: ``[N]`` or ``[N, 2]`` int32, the digits that each sample shows.
     """
 
-    scores: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.floating[Any]]
     labels: UInt8Array
     source: npt.NDArray[np.int32]
 

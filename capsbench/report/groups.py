@@ -11,7 +11,7 @@ from capsbench.errors import DataFileError
 from capsbench.report.figures import Figure
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
-from capsbench.results.result import Result
+from capsbench.results.result import ORIGINS, Result
 
 SOURCES = {
     "embedded": "embedded digits of MNIST (3,200 train, 800 select, 1,000 test)",
@@ -55,8 +55,8 @@ class Group:
 
     @property
     def device(self) -> str:
-        """What they were measured on."""
-        return str(self.members[0].environment.get("device", "?"))
+        """What they were measured on; nothing of scores alone."""
+        return next((device for one in self.members if (device := _device(one)) is not None), "")
 
     def table(self) -> Table:
         """The suite's table of these results.
@@ -68,7 +68,13 @@ class Group:
         return replace(
             table,
             title=self.title,
-            notes=[*_legend(table), *table.notes, *_remarks(self.members), *_threads(self.members)],
+            notes=[
+                *_legend(table),
+                *table.notes,
+                *_origins(self.members),
+                *_remarks(self.members),
+                *_threads(self.members),
+            ],
         )
 
     def charts(self) -> list[Figure]:
@@ -81,12 +87,13 @@ class Group:
         return list(self._made(make)) if make else []
 
     def ours(self, reported: ReportedValue) -> str | None:
-        """Our value beside one that the paper reports; None where it was not measured.
+        """Our value beside one that the paper reports, of networks trained here; None where it was not measured.
 
         Raises:
             DataFileError: The suite cannot read a result.
         """
-        return cast("str | None", self._made(reported.ours))
+        ours = [one for one in self.members if one.origin == "trained"]
+        return cast("str | None", replace(self, members=ours)._made(reported.ours)) if ours else None
 
     def _made(self, make: Callable[[Sequence[Result]], Any]) -> Any:
         return readable(self.suite, make, self.members)
@@ -167,28 +174,48 @@ def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
 
 
 def groups(results: Sequence[Result]) -> list[Group]:
-    """Results by protocol and device, so that no table mixes what cannot be compared."""
+    """Results by protocol and device, so that no table mixes what cannot be compared.
+
+    Scores have no device: they stand beside the results of every device, and alone where there are none.
+    """
     found: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         found.setdefault(_protocol(result), []).append(result)
+    for key in [key for key in found if key[-1] is None]:
+        beside = [other for other in found if other[:-1] == key[:-1] and other != key]
+        for other in beside:
+            found[other] += found[key]
+        if beside:
+            del found[key]
     return [Group(key[0], _ordered(key[0], members)) for key, members in found.items()]
 
 
 def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:
     """The results of ``among`` that may stand in one table with one of ``results``."""
     protocols = {_protocol(result) for result in results}
-    return [other for other in among if _protocol(other) in protocols]
+    return [other for other in among if any(_together(_protocol(other), one) for one in protocols)]
 
 
 def _protocol(result: Result) -> tuple[Any, ...]:
-    return result.suite, result.protocol, result.environment.get("device", "?")
+    return result.suite, result.protocol, _device(result)
+
+
+def _together(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
+    return first[:-1] == second[:-1] and (first[-1] == second[-1] or None in (first[-1], second[-1]))
+
+
+def _device(result: Result) -> str | None:
+    return None if result.origin == "scores" else str(result.environment.get("device", "?"))
 
 
 def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
     """Sorted by network, then by seed: the suite's own networks first, in the suite's order."""
     own = list(getattr(registry.load("suite", suite), "models", ()))
-    place = {result.model: own.index(result.model) if result.model in own else len(own) for result in members}
-    return sorted(members, key=lambda result: (place[result.model], result.model, result.label, result.seed))
+
+    def place(result: Result) -> int:
+        return own.index(result.model) if result.model in own and result.origin == "trained" else len(own)
+
+    return sorted(members, key=lambda result: (place(result), result.model, result.label, result.origin, result.seed))
 
 
 def at_paper_size(results: Sequence[Result]) -> bool:
@@ -225,12 +252,30 @@ def figures_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure
 
 
 def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results of each network by its label, over its seeds; editions of one user's file stay apart."""
+    """The results of each network by its label, over its seeds; editions of one user's file stay apart.
+
+    A network that was not trained here has a mark behind its label.
+    """
     editions: dict[str, set[str]] = {}
     for result in results:
-        editions.setdefault(result.label, set()).add(result.source)
+        if result.origin != "scores":  # those of each seed are other files
+            editions.setdefault(_marked(result), set()).add(result.source)
     networks: dict[str, list[Result]] = {}
     for result in results:
-        edition = f" [{result.source[:6]}]" if len(editions[result.label]) > 1 else ""
-        networks.setdefault(result.label + edition, []).append(result)
+        edition = f" [{result.source[:6]}]" if len(editions.get(_marked(result), ())) > 1 else ""
+        networks.setdefault(_marked(result) + edition, []).append(result)
     return networks
+
+
+def _marked(result: Result) -> str:
+    return result.label if result.origin == "trained" else f"{result.label} ({ORIGINS[result.origin]})"
+
+
+def _origins(members: Sequence[Result]) -> list[str]:
+    """The sentence about scores, where some were judged."""
+    if all(one.origin != "scores" for one in members):
+        return []
+    return [
+        "Scores: computed elsewhere and judged here. How the network was trained and selected is not known; it stands "
+        "where others have their best checkpoint by validation."
+    ]

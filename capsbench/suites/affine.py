@@ -212,7 +212,7 @@ class Affine:
         rows = []
         networks = by_network(results)
         for model, cells in in_order(networks).items():
-            for name, title in SELECTIONS.items():
+            for name, title in _selections(cells).items():
                 reached = [cell.metrics["checkpoints"][name] for cell in cells if name in cell.metrics["checkpoints"]]
                 reach = reach_points(cells, name) if len(reached) == len(cells) else []
                 rows.append(_row(model, cells, title, reached, list(columns.values())))
@@ -232,7 +232,7 @@ class Affine:
         notes += [
             f"{model} did not learn: its clean accuracy is near chance, and its gap means nothing."
             for model, cells in networks.items()
-            if np.mean([cell.metrics["checkpoints"]["last"]["clean"]["share"] for cell in cells]) < 2 / CLASSES
+            if np.mean([_last(cell)["clean"]["share"] for cell in cells]) < 2 / CLASSES
         ]
         notes += few_seeds_note(results)
         headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
@@ -337,13 +337,25 @@ def _transform(tests: "Tests") -> npt.NDArray[np.float32]:
     return transform
 
 
+def _selections(cells: Sequence[Result]) -> Mapping[str, str]:
+    """The checkpoints of a network, and what a table calls them; one that was not trained here has no others."""
+    return SELECTIONS if cells[0].origin == "trained" else {"best": "as given"}
+
+
+def _last(cell: Result) -> Mapping[str, Any]:
+    """What was measured at the last checkpoint, or at the only one."""
+    points: Mapping[str, Any] = cell.metrics["checkpoints"]
+    found: Mapping[str, Any] = points["last"] if cell.origin == "trained" else points["best"]
+    return found
+
+
 def _row(
     model: str, cells: Sequence[Result], title: str, reached: Sequence[Mapping[str, Any]], columns: Sequence[str]
 ) -> list[Any]:
     row: list[Any] = [model, cells[0].metrics["parameters"], len(cells), title]
     if len(reached) < len(cells):
         return [*row, f"not reached by {len(cells) - len(reached)} of {len(cells)}", *[""] * len(columns)]
-    row.append(spread([point["epoch"] for point in reached], digits=1))
+    row.append(spread([point["epoch"] for point in reached], digits=1) if cells[0].origin == "trained" else "")
     return row + [percent([point[column] for point in reached]) for column in columns]
 
 

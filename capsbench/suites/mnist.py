@@ -166,13 +166,13 @@ class MNIST:
         beside = at_paper_size(results)
         rows = []
         for network, cells in by_network(results).items():
-            tested = [[cell.metrics["checkpoints"][name]["test"] for cell in cells] for name in SELECTIONS]
+            tested = [_tested(cells, name) for name in SELECTIONS]
             rows.append(
                 [
                     network,
                     cells[0].metrics["parameters"],
                     len(cells),
-                    *(error_percent(points, digits=2) for points in tested),
+                    *(error_percent(points, digits=2) if points else "" for points in tested),
                     *([TABLE_1.get(_row_of(cells[0]), "")] if beside else []),
                 ]
             )
@@ -192,9 +192,11 @@ class MNIST:
         for network, cells in networks.items():
             label = _short(network, cells).replace(", ", ",\n").replace(" recon", "\nrecon")
             for name, title in SELECTIONS.items():
-                right, ends = percent_over_seeds([cell.metrics["checkpoints"][name]["test"] for cell in cells])
-                bars[title].append((label, 100 - right))
-                intervals[title].append(ends and (100 - ends[1], 100 - ends[0]))
+                points = _tested(cells, name)
+                if points:
+                    right, ends = percent_over_seeds(points)
+                    bars[title].append((label, 100 - right))
+                    intervals[title].append(ends and (100 - ends[1], 100 - ends[0]))
         note = seeds_note(results)
         return [
             Chart(
@@ -211,7 +213,11 @@ class MNIST:
                 title="Validation error over training",
                 x_label="epochs",
                 y_label="validation error (%), logarithmic",
-                series={_short(network, cells): _curve(cells) for network, cells in networks.items()},
+                series={
+                    _short(network, cells): _curve(cells)
+                    for network, cells in networks.items()
+                    if cells[0].origin == "trained"
+                },
                 log=True,
                 note=note,
             ),
@@ -220,6 +226,13 @@ class MNIST:
 
 def _measured(subject: "Subject") -> dict[str, Any]:
     return {"test": accuracy(subject.predict("test")).to_dict()}
+
+
+def _tested(cells: Sequence[Result], name: str) -> list[Mapping[str, Any]]:
+    """The accuracies at a checkpoint over seeds; nothing of a network that was not trained here but for the best."""
+    if cells[0].origin != "trained" and name != "best":
+        return []
+    return [cell.metrics["checkpoints"][name]["test"] for cell in cells]
 
 
 def _curve(cells: Sequence[Result]) -> list[Point]:
@@ -232,7 +245,7 @@ def _curve(cells: Sequence[Result]) -> list[Point]:
 def _row_of(result: Result) -> Row:
     """Which row of Table 1 a result belongs to; one of no row where anything else of the network was changed."""
     for row in TABLE_1:
-        if result.label == _row_name(*row):
+        if result.label == _row_name(*row) and result.origin == "trained":
             return row
     return result.label, None, None
 

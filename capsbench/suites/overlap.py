@@ -174,7 +174,7 @@ class Overlap:
         rows: list[list[Any]] = []
         networks = by_network(results)
         for model, cells in networks.items():
-            rows += [_row(model, cells, name) for name in SELECTIONS]
+            rows += [_row(model, cells, name, title) for name, title in _selections(cells).items()]
         blank = [""] * 7
         for model, cells in networks.items():
             alone = [_best(cell)["segmentation"].get("each layer alone") for cell in cells]
@@ -258,14 +258,19 @@ def _by_overlap(wrong: npt.NDArray[np.bool_], source: npt.NDArray[np.int32], ove
     return found
 
 
-def _row(model: str, cells: Sequence[Result], name: str) -> list[Any]:
+def _selections(cells: Sequence[Result]) -> Mapping[str, str]:
+    """The checkpoints of a network, and what a table calls them; one that was not trained here has no others."""
+    return SELECTIONS if cells[0].origin == "trained" else {"best": "as given"}
+
+
+def _row(model: str, cells: Sequence[Result], name: str, title: str) -> list[Any]:
     """A checkpoint of a network: means over seeds."""
     reached = [cell.metrics["checkpoints"][name] for cell in cells]
     metrics = ("exact pair", "per digit", "at least one")
     wrong = [error_percent([_known(cell, name, metric) for cell in cells]) for metric in metrics]
     parts = [_taken_apart([point["segmentation"].get(given) for point in reached]) for given in _SHOWN]
-    epoch = spread([point["epoch"] for point in reached], digits=0)
-    return [model, cells[0].metrics["parameters"], len(cells), SELECTIONS[name], epoch, *wrong, *parts]
+    epoch = spread([point["epoch"] for point in reached], digits=0) if cells[0].origin == "trained" else ""
+    return [model, cells[0].metrics["parameters"], len(cells), title, epoch, *wrong, *parts]
 
 
 def _known(cell: Result, name: str, metric: str) -> Mapping[str, Any]:
@@ -295,8 +300,11 @@ def _notes(results: Sequence[Result]) -> list[str]:
         shares = [
             f"{model} {spread([100 * _best(cell)['validation'] for cell in cells], digits=1)} %"
             for model, cells in networks.items()
+            if cells[0].origin == "trained"
         ]
-        notes.append(f"{ZERO_SHOT} Accuracy on single validation digits, best validation: {', '.join(shares)}.")
+        notes.append(
+            f"{ZERO_SHOT} Accuracy on single validation digits, best validation: {', '.join(shares) or 'not measured'}."
+        )
     notes.append(PAPER)
     return [*notes, *few_seeds_note(results)]
 

@@ -1,0 +1,98 @@
+"""How a suite measures, without a network: a preset with its changes, and what identifies it; it loads no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from capsbench import registry
+from capsbench.bench.cells import Preset
+from capsbench.bench.networks import labelled
+from capsbench.contracts import Suite
+from capsbench.data.digits import load_digits
+from capsbench.errors import ParameterError, UsageError, shown
+from capsbench.parameters import check_choice, check_seed, construct
+from capsbench.paths import user_path
+from capsbench.sources.identity import Identity
+from capsbench.sources.places import digest
+
+FULL = ("medium", "paper")
+"""Presets that never fall back to the embedded digits."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a suite measures: its settings, without a network.
+
+    Attributes:
+        preset: The preset's name.
+        label: The preset's name with the settings that were changed.
+        settings: An instance of the suite's settings.
+        suite_identity: What the suite is made of.
+        files: For each setting that names a file, the SHA-256 of its content.
+        shows_digits: Whether the suite shows digits.
+    """
+
+    preset: str
+    label: str
+    settings: Any
+    suite_identity: Identity
+    files: Mapping[str, str]
+    shows_digits: bool
+
+    @classmethod
+    def of(cls, suite: str, preset: str, changes: Mapping[str, str]) -> "Protocol":
+        """The protocol of a suite's preset with some changes.
+
+        Raises:
+            UsageError: A name, a key or a value makes no sense.
+        """
+        kind = load_suite(suite, preset)
+        stated = kind.presets[preset].settings
+        settings = construct(type(stated), {**vars(stated), **changes}, owner=f"suite {suite!r}")
+        changed = {key: value for key, value in vars(settings).items() if value != getattr(stated, key)}
+        identity = registry.identify("suite", suite)
+        named = {key: getattr(settings, key) for key in getattr(settings, "files", ())}
+        files = {key: digest(user_path(path, key)) for key, path in named.items() if path}
+        return cls(preset, labelled(preset, changed), settings, identity, files, getattr(kind, "needs_digits", True))
+
+    def origin(self, digits: str) -> str:
+        """``"embedded"`` or ``"mnist"``, the digits that are shown; ``"none"`` where the suite shows none.
+
+        Raises:
+            DigitsError: The digits are missing or damaged.
+        """
+        return load_digits("test", digits, full=self.preset in FULL).origin if self.shows_digits else "none"
+
+
+def load_suite(name: str, preset: str) -> type[Suite]:
+    """A suite that has a preset.
+
+    Raises:
+        UsageError: There is no such suite, it lacks a part, or it has no such preset.
+    """
+    kind: type[Suite] = registry.load("suite", name)
+    parts = ("version", "models", "image_size", "presets", "run", "table")
+    missing = [part for part in parts if not hasattr(kind, part)]
+    if missing:
+        raise UsageError(f"{name!r} is not a suite: it lacks {', '.join(missing)}.")
+    presets: Any = kind.presets
+    if not isinstance(presets, Mapping) or not all(isinstance(one, Preset) for one in presets.values()):
+        raise UsageError(f"The presets of suite {name!r} should map names to capsbench.bench.Preset(...).")
+    for attribute, wanted in {"version": int, "models": Sequence, "image_size": int | tuple}.items():
+        value = getattr(kind, attribute)
+        if not isinstance(value, wanted):
+            raise UsageError(f"The {attribute} of suite {name!r} is {shown(value)} ({type(value).__name__}).")
+    check_choice(f"preset of suite {name!r}", preset, kind.presets)
+    return kind
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuses what are not different seeds.
+
+    Raises:
+        ParameterError: There are none, one comes twice, or one is out of range.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ParameterError(f"seeds must be different numbers, got {','.join(map(str, seeds)) or 'none'}.")
+    for seed in seeds:
+        check_seed(seed)

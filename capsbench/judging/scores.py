@@ -1,0 +1,260 @@
+"""Files of scores, as anyone may have written them: ``NAME.npz`` or ``NAME.csv``; nothing in them is executed."""
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from capsbench.contracts import CLASSES, IndexArray
+from capsbench.errors import DataFileError, shown
+from capsbench.system.disk import is_regular
+
+Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+COLUMNS = ("index", *map(str, range(CLASSES)))
+READ = 2**24  # bytes at a time
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What the libraries raise on a file that is damaged, packed in a way of its own, or no archive at all."""
+
+
+def scores_file(folder: Path, name: str) -> Path | None:
+    """The file with the scores of a test; None if there is none.
+
+    Raises:
+        DataFileError: There are two, or one is no file.
+    """
+    found = [path for path in (folder / f"{name}.npz", folder / f"{name}.csv") if path.exists()]
+    if len(found) > 1:
+        raise DataFileError(f"There are scores in {found[0]} and in {found[1].name}; keep one of the two.")
+    if found and not is_regular(found[0]):
+        raise DataFileError(f"{found[0]} is not a file.")
+    return found[0] if found else None
+
+
+def read_scores(path: Path, count: int, digest: str) -> Scores:
+    """The scores in a file.
+
+    Args:
+        path: ``NAME.npz`` or ``NAME.csv``.
+        count: How many images there are.
+        digest: The root digest of their file, in hexadecimal.
+
+    Returns:
+        ``[N, 10]``, float32 where the file has it, else float64; finite.
+
+    Raises:
+        DataFileError: They are not scores for these images; the message says where and why.
+    """
+    scores = _of_csv(path, count) if path.suffix == ".csv" else _of_npz(path, count, digest)
+    wrong = np.argwhere(~np.isfinite(scores))
+    if len(wrong):
+        row, column = wrong[0]
+        more = f", and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
+        raise DataFileError(
+            f"{path}: the score of image {row} for class {column} is {scores[row, column]}{more}. "
+            "Scores must be finite numbers."
+        )
+    return scores
+
+
+def _of_npz(path: Path, count: int, digest: str) -> Scores:
+    with _archive(path) as archive:
+        if "digest.npy" not in archive.namelist():
+            raise DataFileError(
+                f"{path} has no digest, which says what the scores are for. Save it beside them: "
+                f"numpy.savez(..., scores=scores, digest={digest!r})"
+            )
+        with _member(path, archive, "digest") as stream:
+            found = _text(path, stream)
+        if found != digest:
+            raise DataFileError(
+                f"{path} is for other images: its digest is {shown(found)[:16]}, that of the test is {digest[:16]}. "
+                "Compute the scores on the files of capsbench tests, and save each file's digest with them."
+            )
+        with _member(path, archive, "scores") as stream:
+            shape, dtype, fortran = _header(path, "scores", stream)
+            if shape != (count, CLASSES) or dtype.kind not in "fiu":
+                raise DataFileError(
+                    f"{path}: scores must be [{count}, {CLASSES}] numbers, one row an image, got "
+                    f"{list(shape)} of {dtype}."
+                )
+            values = _values(path, stream, dtype, count * CLASSES)
+    array = values.reshape(shape, order="F" if fortran else "C")
+    narrow = dtype.kind == "f" and dtype.itemsize <= 4
+    return array.astype(np.float32) if narrow else array.astype(np.float64)
+
+
+def _of_csv(path: Path, count: int) -> Scores:
+    scores = np.zeros((count, CLASSES))
+    lines = np.zeros(count, np.int64)  # where each image's scores stand
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            header = [name.strip() for name in next(rows, [])]
+            if sorted(header) != sorted(COLUMNS):
+                raise DataFileError(
+                    f"{path}: the first line must name the columns {','.join(COLUMNS)}, got {shown(','.join(header))}."
+                )
+            order = [header.index(name) for name in COLUMNS]
+            for row in rows:
+                if row:
+                    _put(path, rows.line_num, row, order, scores, lines)
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path} is not a CSV file in UTF-8: {error}.") from None
+    missing = np.flatnonzero(lines == 0)
+    if len(missing):
+        shown_rows = ", ".join(map(str, missing[:3].tolist()))
+        raise DataFileError(
+            f"{path} has scores of {count - len(missing):,} of {count:,} images; it lacks index {shown_rows}"
+            f"{', ...' if len(missing) > 3 else ''}."
+        )
+    return scores
+
+
+def _put(path: Path, line: int, row: list[str], order: list[int], scores: Scores, lines: IndexArray) -> None:
+    """Puts a line of a CSV file in its place."""
+    if len(row) != len(COLUMNS):
+        raise DataFileError(f"{path}, line {line}: {len(COLUMNS)} columns are needed, got {len(row)}.")
+    number, *values = (row[place].strip() for place in order)
+    if not (number.isascii() and number.isdigit()) or len(number) > 12 or int(number) >= len(lines):
+        raise DataFileError(f"{path}, line {line}: index must be 0..{len(lines) - 1}, got {shown(number)}.")
+    index = int(number)
+    if lines[index]:
+        raise DataFileError(f"{path}: index {index} stands in line {lines[index]} and again in line {line}.")
+    lines[index] = line
+    for label, value in enumerate(values):
+        try:
+            scores[index, label] = float(value)
+        except ValueError:
+            raise DataFileError(
+                f"{path}, line {line}: the score for class {label} must be a number, got {shown(value) or 'nothing'}."
+            ) from None
+
+
+class Drawings:
+    """The reconstructions in a file, ``[N, 10, H, W]``, read part by part.
+
+    Args:
+        path: ``NAME.npz`` with an array ``reconstructions``: of each image one for each class, float 0..1 or uint8
+            0..255.
+        count: How many images there are.
+        image_shape: Their height and width.
+
+    Raises:
+        DataFileError: It is of another shape or type, or its order is Fortran's.
+    """
+
+    def __init__(self, path: Path, count: int, image_shape: tuple[int, ...]) -> None:
+        self._path = path
+        self._shape = (count, CLASSES, *image_shape)
+        with self._opened() as (_, dtype):
+            self._dtype = dtype
+
+    def __call__(self, rows: IndexArray, classes: IndexArray) -> npt.NDArray[np.float32]:
+        """``[n, k, H, W]`` 0..1: those of some images ``[n]``, in ascending order, for classes ``[n, k]``."""
+        first, last = int(rows.min()), int(rows.max())
+        size = int(np.prod(self._shape[1:]))
+        with self._opened() as (stream, _):
+            _skip(self._path, stream, first * size * self._dtype.itemsize)
+            values = _values(self._path, stream, self._dtype, (last - first + 1) * size)
+        every = values.reshape(-1, *self._shape[1:])
+        chosen = every[(rows - first)[:, None], classes]
+        images = chosen.astype(np.float32) / (255 if self._dtype == np.uint8 else 1)
+        if not np.isfinite(images).all() or images.min() < -1 or images.max() > 2:
+            raise DataFileError(
+                f"{self._path}: reconstructions must be numbers 0..1, or uint8 0..255; of images {first} to {last} "
+                f"they are {images.min():.3g} to {images.max():.3g}."
+            )
+        return images.astype(np.float32)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[IO[bytes], np.dtype[Any]]]:
+        with _archive(self._path) as archive, _member(self._path, archive, "reconstructions") as stream:
+            shape, dtype, fortran = _header(self._path, "reconstructions", stream)
+            if shape != self._shape or fortran or not (dtype.kind == "f" or dtype == np.uint8):
+                raise DataFileError(
+                    f"{self._path}: reconstructions must be {list(self._shape)}, float or uint8, in C order, got "
+                    f"{list(shape)} of {dtype}{' in Fortran order' if fortran else ''}."
+                )
+            yield stream, dtype
+
+
+def has_drawings(path: Path) -> bool:
+    """Whether a file of scores has reconstructions, too."""
+    if path.suffix == ".csv":
+        return False
+    with _archive(path) as archive:
+        return "reconstructions.npy" in archive.namelist()
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    except DataFileError:
+        raise
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except UNREADABLE as error:
+        raise DataFileError(f"{path} cannot be read as a file of numpy.savez: {shown(error)}.") from None
+
+
+@contextmanager
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+    if f"{name}.npy" not in archive.namelist():
+        known = ", ".join(one.removesuffix(".npy") for one in archive.namelist()[:5])
+        raise DataFileError(f"{path} has no array {name!r}; it has {shown(known) or 'nothing'}.")
+    with archive.open(f"{name}.npy") as stream:
+        yield stream
+
+
+def _header(path: Path, name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape, type and whether the order is Fortran's, of an array that follows; nothing is allocated for it."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise DataFileError(f"{path}: {name} must be numbers, got Python objects, which are not read.")
+    return tuple(shape), dtype, bool(fortran)
+
+
+def _values(path: Path, stream: IO[bytes], dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
+    """So many numbers, and no byte more."""
+    wanted = count * dtype.itemsize
+    content = bytearray()
+    while len(content) < wanted:
+        part = stream.read(min(READ, wanted - len(content)))
+        if not part:
+            raise DataFileError(f"{path} is cut short: {wanted:,} bytes are needed, {len(content):,} are there.")
+        content += part
+    return np.frombuffer(content, dtype, count)
+
+
+def _skip(path: Path, stream: IO[bytes], size: int) -> None:
+    while size:
+        part = stream.read(min(READ, size))
+        if not part:
+            raise DataFileError(f"{path} is cut short.")
+        size -= len(part)
+
+
+def _text(path: Path, stream: IO[bytes]) -> str:
+    """A short text, as numpy stores it: of characters or of bytes, or an array of the bytes themselves."""
+    shape, dtype, _ = _header(path, "digest", stream)
+    size = int(np.prod(shape, dtype=np.int64))
+    if not 1 <= size <= 64 or dtype.itemsize > 1024:
+        raise DataFileError(f"{path}: digest must be a text of 64 hexadecimal digits, got {list(shape)} of {dtype}.")
+    values = _values(path, stream, dtype, size)
+    if dtype.kind == "u" and size == 32:
+        return values.astype(np.uint8).tobytes().hex()
+    first: Any = values[0]
+    return (first.decode(errors="replace") if isinstance(first, bytes) else str(first)).strip().lower()

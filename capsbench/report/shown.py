@@ -1,0 +1,61 @@
+"""Results as Python shows them: a table in a notebook, and plain values for pandas."""
+
+import html
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from capsbench.report.groups import tables
+from capsbench.report.pages import render
+from capsbench.report.tables import body
+from capsbench.results.result import Result
+from capsbench.results.result import load_results as load_list
+
+FACTS = ("suite", "preset", "label", "model", "seed", "digits", "origin", "cell", "seconds", "date")
+
+
+class Results(list[Result]):
+    """A list of results that a notebook shows as tables."""
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for table in tables(self):
+            notes = (f"<p><small>{html.escape(note)}</small></p>" for note in table.notes)
+            parts += [f"<p><b>{html.escape(table.title)}</b></p>", body(table, "html"), *notes]
+        return "\n".join(parts)
+
+    def __str__(self) -> str:
+        """The tables as text."""
+        return render(self) if self else "no results"
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """One flat dictionary a result, as ``pandas.DataFrame(results.to_dicts())`` takes them.
+
+        What was measured is named by its place: ``best.affine`` is the share 0..1 of right answers at the best
+        checkpoint, ``best.affine.low`` and ``best.affine.high`` are its 95 % interval.
+        """
+        return [{name: getattr(one, name) for name in FACTS} | dict(_values(one.metrics)) for one in self]
+
+
+def load_results(folder: str | Path) -> Results:
+    """Every result in a folder and below it, or the one in a file, in the order of their paths.
+
+    Raises:
+        DataFileError: There is no such folder, there are no results in it, or one of them is damaged.
+    """
+    return Results(load_list(folder))
+
+
+def _values(measured: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """The numbers of a result by their places; what is kept of single images, and lists, are left out."""
+    for key, value in measured.items():
+        here = place if key == "checkpoints" and not place else (*place, key)
+        if isinstance(value, Mapping) and "share" in value:
+            name = ".".join(here)
+            yield name, value["share"]
+            for end, limit in zip(("low", "high"), value.get("interval") or (), strict=False):
+                yield f"{name}.{end}", limit
+        elif isinstance(value, Mapping):
+            yield from _values(value, here)
+        elif isinstance(value, int | float):
+            yield ".".join(here), value
