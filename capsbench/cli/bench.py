@@ -1,8 +1,9 @@
 """The command run: plan, train, test, and print the table."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ from capsbench.parameters import split_assignments
 
 if TYPE_CHECKING:
     from capsbench.bench.planning import Plan
+    from capsbench.results.result import Result
 
 
 @click.command(cls=Command)
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--dry-run", is_flag=True, help="Only show what would be trained and measured, and estimate the time it takes here."
 )
+@click.option("--wide", is_flag=True, help="Show every column of the table.")
 @json_option
 def run(
     sets: tuple[str, ...],
@@ -60,6 +63,7 @@ def run(
     events: bool,
     dry_run: bool,
     as_json: bool,
+    wide: bool,
     **options: Any,
 ) -> None:
     """Run a suite: train, test, and print the table. Finished cells are not run again.
@@ -90,7 +94,7 @@ def run(
     if dry_run:
         _show_plan(plan, as_json=as_json)
     else:
-        _run_plan(plan, as_json=as_json, **how)
+        _run_plan(plan, as_json=as_json, wide=wide, **how)
 
 
 def _planned(sets: tuple[str, ...], seeds: str, shard: str | None, only: str | None, options: dict[str, Any]) -> "Plan":
@@ -118,14 +122,14 @@ def _show_plan(plan: "Plan", *, as_json: bool) -> None:
         _say_estimates(plan)
 
 
-def _run_plan(plan: "Plan", *, as_json: bool, jobs: int, isolate: bool, retries: int, timeout: float | None) -> None:
+def _run_plan(
+    plan: "Plan", *, as_json: bool, wide: bool, jobs: int, isolate: bool, retries: int, timeout: float | None
+) -> None:
     """Runs a plan and prints what came of it."""
     from capsbench.bench.apart import Apart
     from capsbench.bench.running import run_plan
     from capsbench.cli.progress import progress_of_several
-    from capsbench.report.groups import alike, charts
     from capsbench.report.pages import render
-    from capsbench.results.result import load_results
 
     engine = Apart(jobs=jobs, isolate=isolate, retries=retries, timeout=timeout).engine(plan)
     with progress_of_several(every=60.0) as progress:  # each epoch also prints a line
@@ -133,15 +137,28 @@ def _run_plan(plan: "Plan", *, as_json: bool, jobs: int, isolate: bool, retries:
     if as_json:
         click.echo(render(outcome.results, "json"))
     elif outcome.results:
-        click.echo(escaped(render(outcome.results)))
+        click.echo(escaped(render(outcome.results, wide=wide)))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
-        folder = outcome.paths[0].parent
-        # From all results that belong together: a run of one more network must not replace the charts of the others.
-        for chart in charts(alike(outcome.results, load_results(folder))):
-            click.echo(f"chart: {chart.save(folder)[0]}")
+        _show_all(outcome.results, outcome.paths[0].parent)
     if outcome.failed:
         cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
+
+
+def _show_all(results: "Sequence[Result]", folder: Path) -> None:
+    """Draws the charts and prints the board of all results in a folder that belong together with some.
+
+    A run of one more network must not replace the charts of the others.
+    """
+    from capsbench.report.board import boards
+    from capsbench.report.boardtables import render_boards
+    from capsbench.report.groups import alike, charts
+    from capsbench.results.result import load_results
+
+    together = alike(results, load_results(folder))
+    for chart in charts(together):
+        click.echo(f"chart: {chart.save(folder)[0]}")
+    click.echo(escaped(f"\n{render_boards(boards(together), 'simple')}"))
 
 
 def _made_of(plan: "Plan") -> Iterator[str]:

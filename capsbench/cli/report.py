@@ -16,6 +16,7 @@ from capsbench.errors import escaped, plain
 @click.option(
     "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
 )
+@click.option("--wide", is_flag=True, help="Show every column, and in other formats the suites' tables.")
 @click.option("--charts", "pictures", type=PATH, metavar="DIR", help="Also write charts there.")
 @click.option(
     "--markdown",
@@ -29,6 +30,7 @@ from capsbench.errors import escaped, plain
 def report(
     folders: Sequence[Path],
     style: str,
+    wide: bool,
     pictures: Path | None,
     markdown: Path | None,
     html: Path | None,
@@ -36,6 +38,10 @@ def report(
     force: bool,
 ) -> None:
     """Print tables of results; with --charts also write charts and pictures, with their data as CSV.
+
+    A terminal shows what fits into 100 columns, and a board: the networks of each protocol in order. github,
+    latex_booktabs and csv are boards for papers: figures with intervals, the best in bold, ties with a dagger. --wide
+    shows the suites' tables whole, in any format.
 
     A page (--markdown, --html) has the paper's values with ours beside them, every table, and the charts. That of
     --html begins with boards: the networks of each protocol in order, with intervals, paired differences to the best,
@@ -47,7 +53,8 @@ def report(
       capsbench report runs --html results.html
     """
     from capsbench.parameters import check_choice
-    from capsbench.report.board import board_document
+    from capsbench.report.board import board_document, boards
+    from capsbench.report.boardtables import render_boards
     from capsbench.report.groups import charts, current
     from capsbench.report.pages import HTML, JSON, MARKDOWN, check_page, markdown_page, render, save_page
     from capsbench.report.tables import FORMATS
@@ -60,7 +67,9 @@ def report(
     results, outdated = current(load_all_results(folders))
     for note in outdated:
         click.echo(plain(f"Note: {note}"), err=True)
-    click.echo(escaped(render(results, style)))
+    click.echo(escaped(render(results, style, wide=wide)))
+    if style == "simple":
+        click.echo(escaped(f"\n{render_boards(boards(results), style)}"))
     if pictures:
         for chart in charts(results):
             click.echo(f"chart: {chart.save(pictures)[0]}", err=True)

@@ -18,7 +18,8 @@ class Word:
     formula: str = ""
 
 
-PAGE = "docs/glossary.md"
+WORDS = "The words are explained in docs/glossary.md."
+"""A note of every table."""
 
 GLOSSARY = (
     Word("absent digit", "A reconstruction from the capsule of a digit that the image does not show."),

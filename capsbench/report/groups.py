@@ -9,6 +9,7 @@ from typing import Any, cast
 from capsbench import registry
 from capsbench.errors import DataFileError
 from capsbench.report.figures import Figure
+from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
 from capsbench.results.result import ORIGINS, Result
@@ -74,6 +75,7 @@ class Group:
                 *_origins(self.members),
                 *_remarks(self.members),
                 *_threads(self.members),
+                WORDS,
             ],
         )
 

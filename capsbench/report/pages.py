@@ -9,8 +9,10 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.errors import StorageError, UsageError
+from capsbench.report.board import boards
+from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import Group, at_paper_size, figures_by_group, groups, tables
-from capsbench.report.tables import Table, body, render_tables
+from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
@@ -31,19 +33,25 @@ INTRODUCTION = (
 )
 
 
-def render(results: Sequence[Result], style: str = "simple") -> str:
+def render(results: Sequence[Result], style: str = "simple", *, wide: bool = True) -> str:
     """Results as text.
 
     Args:
         results: What to show.
         style: One of `FORMATS`: tables, the tables' rows alone (csv), or the results themselves (json).
+        wide: Whether the suites' tables are shown whole. Else a terminal shows what fits into some 100 columns, and the
+            other formats show boards, for papers.
 
     Raises:
         DataFileError: A suite cannot read its result.
     """
     if style == "json":
         return json.dumps([asdict(result) for result in results], indent=2)
-    return render_tables(tables(results), style)
+    if wide:
+        return render_tables(tables(results), style)
+    if style != "simple":
+        return render_boards(boards(results), style)
+    return render_tables([narrow(table) for table in tables(results)], style)
 
 
 def markdown_page(results: Sequence[Result], pictures: str = "") -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tabulate import tabulate
@@ -20,12 +20,29 @@ class Table:
         rows: The cells, as they are shown.
         notes: Sentences below the table.
         title: A line above it.
+        folded: The headers of columns that are left out where there is no room.
     """
 
     headers: Sequence[str]
     rows: Sequence[Sequence[Any]]
     notes: Sequence[str] = field(default_factory=list)
     title: str = ""
+    folded: Sequence[str] = ()
+
+
+def narrow(table: Table) -> Table:
+    """The table without its folded columns, and a note that says so."""
+    if not table.folded:
+        return table
+    shown = [number for number, header in enumerate(table.headers) if header not in table.folded]
+    left_out = [header for header in table.headers if header in table.folded]
+    return replace(
+        table,
+        headers=[table.headers[number] for number in shown],
+        rows=[[row[number] for number in shown] for row in table.rows],
+        notes=[*table.notes, f"--wide also shows: {', '.join(left_out)}."],
+        folded=(),
+    )
 
 
 def formatted(table: Table) -> list[list[Any]]:

@@ -20,7 +20,7 @@ from capsbench.errors import escaped
 from capsbench.report.board import Board, Row, boards
 from capsbench.report.charts import Chart, Point
 from capsbench.report.figures import Figure
-from capsbench.report.glossary import GLOSSARY
+from capsbench.report.glossary import GLOSSARY, WORDS
 from capsbench.report.groups import Group, groups
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import told_seeds
@@ -218,8 +218,9 @@ def _facts(cell: Result) -> dict[str, str]:
     }
 
 
-def _shown_table(table: Table) -> dict[str, Any]:
-    return {"headers": table.headers, "rows": formatted(table), "notes": table.notes}
+def _shown_table(table: Table, but: str = "") -> dict[str, Any]:
+    """A table with its notes, but for one that the page says itself."""
+    return {"headers": table.headers, "rows": formatted(table), "notes": [one for one in table.notes if one != but]}
 
 
 def _shown_part(group: Group, hues: Mapping[str, int], markup: Any) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def _shown_part(group: Group, hues: Mapping[str, int], markup: Any) -> dict[str,
     shown = [_shown_chart(one, hues, markup) for one in figures if isinstance(one, Chart)]
     return {
         "title": f"All figures and charts ({group.device}, {told_seeds(group.members)})",
-        **_shown_table(group.table()),
+        **_shown_table(group.table(), but=WORDS),
         "charts": [one for one in shown if one["panels"]] + [_shown_picture(one) for one in pictures],
     }
 

@@ -190,6 +190,8 @@ class Crowding:
             ),
         ]
         notes += few_seeds_note(results)
+        folded = ["parameters", "seeds", "of wrong %", *(f"{spacing} px" for spacing in spacings[1:-1])]
+        folded += ["critical spacing"] if len({one.seed for one in results}) > 1 else []  # there is one for each
         return Table(
             headers=[
                 "model", "parameters", "seeds", "flankers", "alone",
@@ -197,6 +199,7 @@ class Crowding:
             ],
             rows=rows,
             notes=notes,
+            folded=folded,
         )  # fmt: skip
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:

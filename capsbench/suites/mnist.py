@@ -182,7 +182,8 @@ class MNIST:
         ]
         notes += few_seeds_note(results)
         headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step"]
-        return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes)
+        folded = ["parameters", "seeds"]
+        return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes, folded=folded)
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
         """The test error of each network, and the validation error over training."""

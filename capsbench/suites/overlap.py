@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 
 SELECTIONS = {"best": "best validation", "last": "last epoch"}
+SCORES = {"owner": "owner", "relative_iou": "relative IoU", "shared_f1": "shared-ink F1"}
+"""How well a pair is taken apart: keys of a result, and what the table calls them."""
+
 OVERLAPS = (0, 10, 20, 30, 40, 100)  # percent of ink: edges of the bins of the error
 PAPER = (
     "The paper, trained on pairs, on full MNIST with full-size networks: capsnet 5.2 % of pairs not found exactly, "
@@ -176,20 +179,23 @@ class Overlap:
         for model, cells in networks.items():
             rows += [_row(model, cells, name, title) for name, title in _selections(cells).items()]
         blank = [""] * 7
+        nothing = [""] * len(SCORES)
         for model, cells in networks.items():
             alone = [_best(cell)["segmentation"].get("each layer alone") for cell in cells]
             if all(alone):
-                rows.append([f"(each layer alone through {model}, best validation)", *blank, _taken_apart(alone), ""])
+                rows.append([f"({model}, each layer alone)", *blank, *_taken_apart(alone), *nothing])
         for name in results[0].metrics["references"]:
             scores = [result.metrics["references"][name] for result in results]
-            rows.append([f"({name})", *blank, _taken_apart(scores), ""])
+            rows.append([f"({name})", *blank, *_taken_apart(scores), *nothing])
+        found = [f"{score}, found labels" for score in SCORES.values()]
         return Table(
             headers=[
                 "model", "parameters", "seeds", "checkpoint", "epoch",
-                "pair error %", "digit error %", "neither %", "taken apart, true labels", "found labels",
+                "pair error %", "digit error %", "neither %", *SCORES.values(), *found,
             ],
             rows=rows,
             notes=_notes(results),
+            folded=["parameters", "seeds", "epoch", "neither %", *list(SCORES.values())[1:], *found],
         )  # fmt: skip
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
@@ -268,7 +274,7 @@ def _row(model: str, cells: Sequence[Result], name: str, title: str) -> list[Any
     reached = [cell.metrics["checkpoints"][name] for cell in cells]
     metrics = ("exact pair", "per digit", "at least one")
     wrong = [error_percent([_known(cell, name, metric) for cell in cells]) for metric in metrics]
-    parts = [_taken_apart([point["segmentation"].get(given) for point in reached]) for given in _SHOWN]
+    parts = [part for given in _SHOWN for part in _taken_apart([point["segmentation"].get(given) for point in reached])]
     epoch = spread([point["epoch"] for point in reached], digits=0) if cells[0].origin == "trained" else ""
     return [model, cells[0].metrics["parameters"], len(cells), title, epoch, *wrong, *parts]
 
@@ -285,17 +291,16 @@ _SHOWN = ("true labels", "found labels")  # the columns; each layer alone is a r
 def _notes(results: Sequence[Result]) -> list[str]:
     notes = [
         "Errors: pairs whose digits are not the two highest scores; digits not among them; pairs with neither.",
-        "Taken apart: owner / relative IoU / F1 of shared ink, see docs/overlap.md, by the reconstructions of the "
-        "true labels and of what was found. In brackets: references.",
+        "Owner, relative IoU and shared-ink F1 say how well reconstructions take a pair apart: those of the true "
+        "labels, and in columns of their own those of the labels that were found. A dash: the network does not "
+        "reconstruct. Rows in brackets are references.",
     ]
     asked = {"exact pairs found, best validation": Question(("checkpoints", "best", "exact pair"))}
     notes += paired_notes(results, asked)
     networks = by_network(results)
     absent = [f"{model} {_absent_note(cells)}" for model, cells in networks.items() if _best(cells[0])["absent"]]
     if absent:
-        notes.append(
-            f"Reconstructions of an absent digit against present ones (AUC), best validation: {'; '.join(absent)}."
-        )
+        notes.append(f"A digit that the image does not show, best validation: {'; '.join(absent)}.")
     if _zero_shot(results):
         shares = [
             f"{model} {spread([100 * _best(cell)['validation'] for cell in cells], digits=1)} %"
@@ -316,12 +321,12 @@ def _absent_note(cells: Sequence[Result]) -> str:
     def mean(measure: str, of: str) -> float:
         return float(np.mean([point[measure][of] for point in points]))
 
-    pixels, score = (
-        f"{mean(measure, 'absent'):.{digits}f} against {mean(measure, 'present'):.{digits}f} "
-        f"({mean(measure, 'auc'):.3f})"
-        for measure, digits in (("pixels of ink", 0), ("score", 2))
+    return (
+        f"draws {mean('pixels of ink', 'absent'):.0f} pixels of it, of a digit that is there "
+        f"{mean('pixels of ink', 'present'):.0f} (AUC {mean('pixels of ink', 'auc'):.3f}), draws any in "
+        f"{mean('any ink', 'absent'):.0%} of the pairs, and gives it the score {mean('score', 'absent'):.2f}, one that "
+        f"is there {mean('score', 'present'):.2f} (AUC {mean('score', 'auc'):.3f})"
     )
-    return f"{pixels} pixels of ink, any ink in {mean('any ink', 'absent'):.0%}, score {score}"
 
 
 def _zero_shot(results: Sequence[Result]) -> bool:
@@ -346,9 +351,7 @@ def _pair_error(results: Sequence[Result], model: str) -> str | None:
     return error_percent([_known(cell, "best", "exact pair") for cell in cells]) if cells else None
 
 
-def _taken_apart(scores: Sequence[Mapping[str, float] | None]) -> str:
-    """``owner / relative IoU / F1 of shared ink``, means over seeds."""
+def _taken_apart(scores: Sequence[Mapping[str, float] | None]) -> list[str]:
+    """A cell for each of `SCORES`: means over seeds, or dashes."""
     there = [one for one in scores if one]
-    if not there:
-        return "does not reconstruct"
-    return " / ".join(f"{np.mean([one[name] for one in there]):.3f}" for name in ("owner", "relative_iou", "shared_f1"))
+    return [f"{np.mean([one[name] for one in there]):.3f}" if there else "-" for name in SCORES]

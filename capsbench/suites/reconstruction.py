@@ -155,6 +155,7 @@ class Reconstruction:
             ],
             rows=rows,
             notes=notes,
+            folded=["seeds", "parameters, digits", "parameters, pairs", "squared error a pixel"],
         )  # fmt: skip
 
     def charts(self, results: Sequence[Result]) -> list[Picture]:

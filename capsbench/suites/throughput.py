@@ -116,6 +116,7 @@ class Throughput:
             ],
             rows=rows,
             notes=list(dict.fromkeys(notes)),
+            folded=["model", "px", "ms", "x reference", "peak MB", "% of GEMM", "% of copy"],
         )  # fmt: skip
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:

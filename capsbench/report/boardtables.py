@@ -1,0 +1,156 @@
+"""Boards as text: for a terminal, and for papers as GitHub's Markdown, LaTeX with booktabs, and CSV."""
+
+import csv
+import io
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+from capsbench.report.board import Board, Row
+from capsbench.report.glossary import WORDS
+from capsbench.report.headlines import Headline
+
+WIDEST = 34  # letters of a network's name in a terminal
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "†": r"$^\dagger$",
+    **{sign: f"\\{sign}" for sign in "&%$#_"},
+}  # fmt: skip
+
+
+def render_boards(boards: Sequence[Board], style: str) -> str:
+    """Boards as text.
+
+    Args:
+        boards: What to show.
+        style: ``"simple"``, ``"github"``, ``"latex_booktabs"`` or ``"csv"``.
+    """
+    if style == "csv":
+        return "\n".join(map(_csv, boards))
+    made: Callable[[Board], str] = {"simple": _simple, "github": _github, "latex_booktabs": _latex}[style]
+    return "\n\n".join(map(made, boards))
+
+
+def _headers(board: Board) -> list[str]:
+    headers = ["network"]
+    for one in board.headlines:
+        headers.append(f"{one.name} ({one.unit})" if one.unit else one.name)
+        headers += [f"paper's {one.name}"] if _has_paper(board, one) else []
+    return headers + (["to the best"] if any(row.beside for row in board.rows) else [])
+
+
+def _has_paper(board: Board, one: Headline) -> bool:
+    return any(one.name in row.paper for row in board.rows)
+
+
+def _cells(board: Board, row: Row) -> list[str]:
+    """A row's cells: the network, its figures, and the difference to the best; a tie has a dagger."""
+    foreign = row.origin != "trained here" and row.origin not in row.network
+    cells = [row.network + (f" ({row.origin})" if foreign else "") + (" †" if row.tie else "")]
+    for one in board.headlines:
+        cells.append(one.told(row.figures[one.name], row.cells))
+        cells += [row.paper.get(one.name, "")] if _has_paper(board, one) else []
+    if any(each.beside for each in board.rows):
+        first, beside = board.headlines[0], row.beside
+        if beside:
+            low, high = (first.number(end, signed=True) for end in beside.interval)
+            cells.append(f"{first.number(beside.value, signed=True)} ({low}..{high})")
+        else:
+            cells.append("best" if row.best else "")
+    return cells
+
+
+def _caption(board: Board) -> str:
+    """What stands above a table: the suite, the protocol, the seeds, and what the signs mean."""
+    seeds = sorted({len(row.cells) for row in board.rows})
+    number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    told = f"{board.title}; protocol {board.protocol}. {number} seed{'s' * (seeds[-1] > 1)} a network"
+    told += "; in brackets 95 % intervals over test digits" + (" and seeds." if seeds[-1] > 1 else ".")
+    if any(row.beside for row in board.rows):
+        told += " To the best: the paired difference on the same images; †: a tie."
+    return told
+
+
+def _simple(board: Board) -> str:
+    rows = [_cells(board, row) for row in board.rows]
+    shown = tabulate(
+        rows, _headers(board), disable_numparse=True, maxcolwidths=[WIDEST], maxheadercolwidths=[WIDEST, 14, 14, 14, 14]
+    )
+    caption = textwrap.fill(f"Board: {_caption(board)}", 100)
+    return f"{caption}\n\n{shown}\n\n{WORDS}"
+
+
+def _github(board: Board) -> str:
+    def cell(text: str) -> str:
+        return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
+
+    rows = [[_bold(cell(text), row, number, "**{}**") for number, text in enumerate(_cells(board, row))]
+            for row in board.rows]  # fmt: skip
+    table = tabulate(rows, list(map(cell, _headers(board))), tablefmt="github", disable_numparse=True)
+    return f"{cell(_caption(board))}\n\n{table}\n\n{WORDS}"
+
+
+def _latex(board: Board) -> str:
+    """A table with its caption, for the package booktabs."""
+    rows = [[_bold(latex(text), row, number, r"\textbf{{{}}}") for number, text in enumerate(_cells(board, row))]
+            for row in board.rows]  # fmt: skip
+    lines = [" & ".join(row) + r" \\" for row in rows]
+    headers = _headers(board)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{latex(_caption(board))}}}",
+            rf"\label{{tab:{re.sub('[^a-z0-9]', '-', board.suite.lower())}-{board.protocol}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(headers) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(latex, headers)) + r" \\",
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def _bold(text: str, row: Row, number: int, mark: str) -> str:
+    """The network and the first figure of the best in bold."""
+    return mark.format(text) if row.best and number < 2 else text
+
+
+def latex(text: str) -> str:
+    """A text for LaTeX: its signs escaped, ranges with a dash, numbers below zero with a minus."""
+    text = re.sub(r"(?<=\d)\.\.(?=[-+]?\d)", "\0", text)
+    text = "".join(SPECIAL.get(letter, letter) for letter in text)
+    text = re.sub(r"(?<![\w-])-(?=\d)", "$-$", text)
+    return text.replace("\0", " to " if "$-$" in text or "+" in text else "--")
+
+
+def _csv(board: Board) -> str:
+    """A line for each network: figures with the ends of their intervals as numbers of columns of their own."""
+    headers: list[Any] = ["suite", "protocol", "network", "origin", "device", "parameters", "seeds"]
+    for one in board.headlines:
+        name = f"{one.name} ({one.unit})" if one.unit else one.name
+        headers += [name, f"{one.name}, low", f"{one.name}, high"]
+    headers += ["difference to the best", "difference, low", "difference, high", "p", "best", "tie"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(headers)
+    for row in board.rows:
+        line: list[Any] = [board.suite, board.protocol, row.network, row.origin, row.device, row.parameters]
+        line.append(" ".join(map(str, row.seeds)))
+        for one in board.headlines:
+            found = row.figures[one.name]
+            numbers = [found.value, *(found.interval or ("", ""))] if found else ["", "", ""]
+            line += [one.number(value) if isinstance(value, float) else value for value in numbers]
+        beside, first = row.beside, board.headlines[0] if board.headlines else None
+        if beside and first:
+            line += [first.number(value, signed=True) for value in (beside.value, *beside.interval)]
+            line.append(f"{beside.p:.2g}")
+        else:
+            line += [""] * 4
+        writer.writerow([*line, "yes" if row.best else "", "yes" if row.tie else ""])
+    return buffer.getvalue().rstrip("\n")
