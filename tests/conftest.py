@@ -1,8 +1,9 @@
 """Fixtures of all tests: no run finds digits, caches or files of the person who started it."""
 
+import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 # Each of the processes that run tests has one thread. Threads that spin while they wait would make torch much slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -40,12 +41,21 @@ def scale(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     return lambda small, large: large if full else small
 
 
+@pytest.fixture(scope="session")
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A new folder a test. `mktemp` would search all earlier ones for the next number, thousands of times."""
+    root = tmp_path_factory.mktemp("worlds")
+    return (root / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_world(worlds: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty home, so that `auto` finds the embedded digits, and an empty folder to stand in."""
-    home = tmp_path_factory.mktemp("home")
+    world = next(worlds)
+    home, folder = world / "home", world / "here"
+    home.mkdir(parents=True)
+    folder.mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(home / "torch"))
     monkeypatch.delenv("CAPSBENCH_DIGITS", raising=False)
-    folder: Path = tmp_path_factory.mktemp("here")
     monkeypatch.chdir(folder)

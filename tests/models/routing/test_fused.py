@@ -169,7 +169,7 @@ def test_error_is_that_of_the_reference(run: Run, iterations: int, gradient: str
         (1, 1, 1, 16, 8),
         (5, 4, 10, 16, 8),
         (3, 37, 2, 16, 8),  # several tiles of capsules for each kernel, the last ragged, and splits
-        (70, 2, 2, 16, 8),  # several tiles of images, the last ragged
+        (67, 1, 2, 16, 8),  # several tiles of images, the last ragged
         (1, 2, 16, 8, 16),
         (33, 4, 3, 4, 4),
         (3, 4, 3, 32, 8),
@@ -195,11 +195,11 @@ def test_bfloat16(run: Run, gradient: str) -> None:
 
 
 def test_bfloat16_is_summed_in_float32(run: Run) -> None:
-    # 500 capsules that vote 1/64 for one output: sums of bfloat16 stand still at 4, the next number being 4 1/32.
-    u = torch.ones(1, 500, 1, dtype=torch.bfloat16)
-    weight = torch.full((500, 1, 1, 1), 1 / 64, dtype=torch.bfloat16)
+    # 270 capsules that vote 1/64 for one output: sums of bfloat16 stand still at 4, the next number being 4 1/32.
+    u = torch.ones(1, 270, 1, dtype=torch.bfloat16)
+    weight = torch.full((270, 1, 1, 1), 1 / 64, dtype=torch.bfloat16)
     v, du, dweight = run(results, u, weight)
-    s = 500 / 64
+    s = 270 / 64
     assert v.dtype == torch.float32 and du.dtype == dweight.dtype == torch.bfloat16
     assert v.item() == pytest.approx(s * s / (1 + s * s), rel=1e-6)
 
@@ -240,7 +240,7 @@ def test_large_logits_saturate_instead_of_overflowing(run: Run) -> None:
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
 def test_the_same_bits_each_time(run: Run, gradient: str) -> None:
-    tensors = draw(5, 9, 3, 16, 8)
+    tensors = draw(5, 5, 2, 16, 8)
     for first, second in zip(*(run(results, *tensors, gradient) for _ in range(2)), strict=True):
         assert torch.equal(first, second)
 
