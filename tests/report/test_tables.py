@@ -160,8 +160,10 @@ def drawing(tmp_path: Path) -> str:
     return f"{path}:Drawing"
 
 
-def test_suites_that_draw_nothing_have_no_charts(drawing: str) -> None:
-    plain = result("capsnet", 0, 0.8)
+def test_suites_that_draw_nothing_have_no_charts(drawing: str, tmp_path: Path) -> None:
+    silent = tmp_path / "silent.py"
+    silent.write_text(DRAWING.partition("    def charts")[0])
+    plain = replace(result("capsnet", 0, 0.8), suite=f"{silent}:Drawing")
     assert charts([plain]) == [] and charts([]) == []
     drawn = replace(plain, suite=drawing, model="drawn", metrics={"name": "some"})
     assert [chart.title for chart in charts([plain, drawn, plain])] == ["drawn"]
