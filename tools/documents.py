@@ -39,7 +39,33 @@ GPU = re.compile(r"(<!-- gpu: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
 EXIT_CODES = """Exit codes: 0 done; 2 wrong usage; 3 bad or missing data; 4 storage (disk, permission, lock); 5 some
-cells or checks failed; 130 interrupted. Results go to stdout, everything else to stderr.
+cells or checks failed; 130 interrupted. Results go to stdout, everything else to stderr; `--quiet` leaves errors only.
+
+An option comes from the command line, else from a variable that is called after the command, else from
+`--config FILE.toml`:
+
+```sh
+export CAPSBENCH_RUN_DEVICE=cpu         # --device of capsbench run
+export CAPSBENCH_DATA_STATUS_JSON=1     # --json of capsbench data status
+capsbench run --config mine.toml        # a file with a table for each command
+```
+
+```toml
+[run]
+suite = "affine"
+model = ["capsnet", "mine.py:Net"]
+seeds = [0, 1, 2]
+set = {epochs = 10, rotation = [-45, 45]}
+```
+
+`NO_COLOR=1` turns colours off. Shells complete commands, options, and the names of data sets, networks, suites and
+presets:
+
+```sh
+eval "$(_CAPSBENCH_COMPLETE=bash_source capsbench)"             # bash 4.4 or newer: put it into ~/.bashrc
+eval "$(_CAPSBENCH_COMPLETE=zsh_source capsbench)"              # zsh: ~/.zshrc
+_CAPSBENCH_COMPLETE=fish_source capsbench | source              # fish: ~/.config/fish/completions/capsbench.fish
+```
 """
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
 from capsbench.errors import CellsFailedError, escaped, plain
 from capsbench.parameters import split_assignments
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.option("--suite", required=True, help="The experiment; see `capsbench list`.")
+@click.option("--suite", required=True, shell_complete=names("suite"), help="The experiment; see `capsbench list`.")
 @click.option(
-    "--model", "models", multiple=True, help="A network: a name, package.module:attr or file.py:attr; may be repeated."
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=names("model"),
+    help="A network: a name, package.module:attr or file.py:attr; may be repeated.",
 )
-@click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small, medium or paper.")
+@click.option(
+    "--preset",
+    default="small",
+    show_default=True,
+    shell_complete=presets("suite", "suite"),
+    help="The protocol: smoke, small, medium or paper.",
+)
 @click.option(
     "--set",
     "sets",

@@ -4,12 +4,13 @@ import json
 
 import click
 
+from capsbench.cli.completion import names
 from capsbench.cli.options import Command, json_option, set_option
 from capsbench.parameters import split_assignments
 
 
 @click.command(cls=Command)
-@click.argument("model")
+@click.argument("model", shell_complete=names("model"))
 @set_option
 @json_option
 def check(model: str, sets: tuple[str, ...], as_json: bool) -> None:

@@ -7,17 +7,28 @@ from typing import Any
 
 import click
 
+from capsbench.cli.completion import names, presets, words
 from capsbench.cli.options import PATH, Command, digits_option, force_option, json_option, say_embedded, set_option
 from capsbench.errors import DataFileError
 from capsbench.parameters import split_assignments
+from capsbench.spec import SPLITS
 
 
 @click.command(cls=Command)
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=names("data set"))
 @click.option(
-    "--split", "splits", multiple=True, metavar="SPLIT", help="train, validation, trainval or test; may be repeated."
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="SPLIT",
+    shell_complete=words(SPLITS),
+    help="train, validation, trainval or test; may be repeated.",
 )
-@click.option("--preset", help="A named set of parameters; see `capsbench list`.")
+@click.option(
+    "--preset",
+    shell_complete=presets("data set", "dataset"),
+    help="A named set of parameters; see `capsbench list`.",
+)
 @set_option
 @click.option("--seed", default=0, show_default=True, help="0..2**64-1.")
 @click.option("--count", type=int, help="Number of samples; by default one for each digit of the split.")

@@ -6,14 +6,23 @@ from pathlib import Path
 
 import click
 
+from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
 from capsbench.errors import escaped, plain
 from capsbench.parameters import split_assignments
 
 
 @click.command(cls=Command)
-@click.option("--suite", required=True, help="The experiment: affine, crowding, mnist or overlap.")
-@click.option("--preset", default="small", show_default=True, help="The protocol: smoke, small, medium or paper.")
+@click.option(
+    "--suite", required=True, shell_complete=names("suite"), help="The experiment: affine, crowding, mnist or overlap."
+)
+@click.option(
+    "--preset",
+    default="small",
+    show_default=True,
+    shell_complete=presets("suite", "suite"),
+    help="The protocol: smoke, small, medium or paper.",
+)
 @click.option("--set", "sets", multiple=True, metavar="K=V", help="Change a setting of the preset; may be repeated.")
 @digits_option
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="The folder of the files.")
@@ -52,7 +61,7 @@ def tests(suite: str, preset: str, sets: tuple[str, ...], digits: str, out: Path
 
 
 @click.command(cls=Command)
-@click.option("--suite", required=True, help="The experiment that the scores are for.")
+@click.option("--suite", required=True, shell_complete=names("suite"), help="The experiment that the scores are for.")
 @click.argument("folder", type=PATH, metavar="DIR")
 @click.option("--label", required=True, metavar="NAME", help="What tables call the network.")
 @click.option("--seed", default="0", show_default=True, metavar="N", help="Which of several trainings it is.")

@@ -1,9 +1,13 @@
 """Options of several commands, and a note that several commands print."""
 
+import os
+from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 
 import click
 
+from capsbench.cli.settings import name_variables, read_config
 from capsbench.errors import UsageError
 from capsbench.paths import user_path
 
@@ -35,7 +39,30 @@ PATH = UserPath()
 
 
 class Command(click.Command):
-    """A command that takes no option for the value of another one: ``--out --dry-run`` lacks a value."""
+    """A command that takes no option for the value of another one: ``--out --dry-run`` lacks a value.
+
+    Its options also come from ``CAPSBENCH_*`` variables and from a file, and it can be quiet.
+    """
+
+    def __init__(self, *arguments: Any, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        config = click.Option(
+            ["--config"],
+            type=PATH,
+            metavar="FILE.toml",
+            is_eager=True,
+            expose_value=False,
+            callback=read_config,
+            help="Take options from a file.",
+        )
+        quiet = click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_remember,
+            help="Print results and errors only.",
+        )
+        self.params += [config, quiet]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Refuses the command line before anything is read or run."""
@@ -48,7 +75,22 @@ class Command(click.Command):
                 break
             if word in valued and (value := next(words, "")) in names:
                 raise UsageError(f"{word} needs a value, got the option {value}. A file of that name is ./{value}.")
+        name_variables(ctx, options)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; a quiet one says nothing on stderr until it ends, where an error is printed."""
+        if not ctx.meta.get(QUIET):
+            return super().invoke(ctx)
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            return super().invoke(ctx)
+
+
+QUIET = "capsbench.quiet"
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    ctx.meta[QUIET] = value
 
 
 class Group(click.Group):

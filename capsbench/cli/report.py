@@ -7,14 +7,22 @@ from urllib.parse import quote
 
 import click
 
+from capsbench.cli.completion import names, words
 from capsbench.cli.options import PATH, Command, json_option
-from capsbench.errors import escaped, plain
+from capsbench.errors import UsageError, escaped, plain
+
+STYLES = ("simple", "github", "latex_booktabs", "csv", "json")
 
 
 @click.command(cls=Command)
 @click.argument("folders", nargs=-1, required=True, type=PATH, metavar="DIR...")
 @click.option(
-    "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
+    "--format",
+    "style",
+    default="simple",
+    show_default=True,
+    shell_complete=words(STYLES),
+    help="simple, github, latex_booktabs, csv or json.",
 )
 @click.option("--wide", is_flag=True, help="Show every column, and in other formats the suites' tables.")
 @click.option("--charts", "pictures", type=PATH, metavar="DIR", help="Also write charts there.")
@@ -89,26 +97,42 @@ def report(
 
 @click.command(cls=Command)
 @click.argument("first", metavar="A", type=PATH)
-@click.argument("second", metavar="B", type=PATH)
+@click.argument("second", metavar="[B]", type=PATH, required=False)
 @click.option(
-    "--format", "style", default="simple", show_default=True, help="simple, github, latex_booktabs, csv or json."
+    "--model",
+    "models",
+    multiple=True,
+    shell_complete=names("model"),
+    help="A network of folder A; give two instead of B.",
+)
+@click.option(
+    "--format",
+    "style",
+    default="simple",
+    show_default=True,
+    shell_complete=words(STYLES),
+    help="simple, github, latex_booktabs, csv or json.",
 )
 @json_option
-def compare(first: Path, second: Path, style: str, as_json: bool) -> None:
+def compare(first: Path, second: Path | None, models: tuple[str, ...], style: str, as_json: bool) -> None:
     """Compare results of one suite on the same images: how B differs from A, with paired tests.
 
     A and B are result files, or folders of them. In folders, results of the same suite, preset and seed are partners;
-    where there are several, those of the same network.
+    where there are several, those of the same network. Two networks of one folder are named by --model. First come
+    what differs in settings and figures, and one test over all seeds; then each seed.
 
     \b
     Example:
       capsbench compare before after
+      capsbench compare runs --model cnn-pool --model capsnet
       capsbench compare runs/affine/cnn-pool-seed0-*.json runs/affine/capsnet-seed0-*.json
     """
     from capsbench.report.comparison import compare as compare_places
-    from capsbench.report.comparison import render_comparisons
+    from capsbench.report.comparison import compare_networks, render_comparisons
 
-    found = compare_places(first, second)
+    if second is not None and models:
+        raise UsageError("Name two places, or one place and two networks with --model.")
+    found = compare_networks(first, models) if second is None else compare_places(first, second)
     click.echo(escaped(render_comparisons(found, "json" if as_json else style)))
     for name in found.alone:
         click.echo(plain(f"Note: no partner for {name}"), err=True)

@@ -75,9 +75,14 @@ def _caption(board: Board) -> str:
 
 
 def _simple(board: Board) -> str:
-    rows = [_cells(board, row) for row in board.rows]
+    rows, headers = [_cells(board, row) for row in board.rows], _headers(board)
+    others = len(headers) - 1
     shown = tabulate(
-        rows, _headers(board), disable_numparse=True, maxcolwidths=[WIDEST], maxheadercolwidths=[WIDEST, 14, 14, 14, 14]
+        rows,
+        headers,
+        disable_numparse=True,
+        maxcolwidths=[WIDEST, *[18] * others],
+        maxheadercolwidths=[WIDEST, *[11] * others],
     )
     caption = textwrap.fill(f"Board: {_caption(board)}", 100)
     return f"{caption}\n\n{shown}\n\n{WORDS}"

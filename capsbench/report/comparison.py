@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capsbench.errors import DataFileError, UsageError
+from capsbench import registry
+from capsbench.errors import DataFileError, UnknownNameError, UsageError
 from capsbench.parameters import check_choice
 from capsbench.report.differences import (
     PAIRS_NOTE,
@@ -19,9 +20,13 @@ from capsbench.report.differences import (
     kept_places,
     name_of,
     points_of,
+    pooled_difference,
 )
+from capsbench.report.groups import readable
+from capsbench.report.headlines import Headline
+from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
-from capsbench.results.result import Result, load_results
+from capsbench.results.result import ORIGINS, Result, load_results
 from capsbench.statistics import holm
 from capsbench.system.disk import kind_of
 
@@ -61,7 +66,11 @@ class Comparisons:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
-        return {"pairs": [pair.to_dict() for pair in self.pairs], "without partner": self.alone}
+        return {
+            "networks": [summarised(pairs) for pairs in same_networks(self.pairs)],
+            "pairs": [pair.to_dict() for pair in self.pairs],
+            "without partner": self.alone,
+        }
 
 
 def compare(first: str | Path, second: str | Path) -> Comparisons:
@@ -90,6 +99,39 @@ def compare(first: str | Path, second: str | Path) -> Comparisons:
             f"No result in {first} has a partner in {second}: of one suite, preset and seed. "
             f"There are {'; '.join(alone[:SHOWN])}{more}."
         )
+    return Comparisons([compare_results(*pair) for pair in partners], alone)
+
+
+def compare_networks(place: str | Path, models: Sequence[str]) -> Comparisons:
+    """Compares two networks of one folder, seed by seed.
+
+    Args:
+        place: A folder of results.
+        models: Two networks, by their labels or by the names of their models.
+
+    Raises:
+        UsageError: There are not two, one is not in the folder, or there are several of a name.
+        DataFileError: There are no results, or one is damaged or keeps no answers.
+    """
+    results = load_results(place)
+    labels = sorted({one.label for one in results})
+    if len(models) != 2 or models[0] == models[1]:
+        raise UsageError(
+            f"Two networks are compared, got {len(set(models))}: name another place, or two networks of {place} with "
+            f"--model. There are {', '.join(labels[:SHOWN])}."
+        )
+    sides = []
+    for model in models:
+        named = [one for one in results if one.label == model] or [one for one in results if one.model == model]
+        if not named:
+            raise UnknownNameError(f"network in {place}", model, labels)
+        if len({one.label for one in named}) > 1:
+            several = ", ".join(sorted({one.label for one in named})[:SHOWN])
+            raise UsageError(f"{place} has several networks {model!r}: {several}. Name one as a table does.")
+        sides.append(named)
+    partners, alone = _partners(*sides)
+    if not partners:
+        raise UsageError(f"No result of {models[0]} in {place} has the suite, preset and seed of one of {models[1]}.")
     return Comparisons([compare_results(*pair) for pair in partners], alone)
 
 
@@ -126,11 +168,34 @@ def render_comparisons(found: Comparisons, style: str = "simple") -> str:
     check_choice("format", style, FORMATS)
     if style == "json":
         return json.dumps(found.to_dict(), indent=2)
-    return render_tables([comparison_table(pair) for pair in found.pairs], style)
+    tables = [comparison_table(pair) for pair in found.pairs]
+    every = same_networks(found.pairs)
+    if style == "csv":  # whose columns are those of the tests
+        tables = [pooled_table(pairs) for pairs in every if len(pairs) > 1] + tables
+    else:
+        tables = [table for pairs in every for table in _summary_tables(pairs)] + tables
+    return render_tables(tables, style)
 
 
 def comparison_table(comparison: Comparison) -> Table:
     """One row for each set of images."""
+    return _table([comparison], comparison.differences)
+
+
+def pooled_table(pairs: Sequence[Comparison]) -> Table:
+    """One row for each set of images: two networks over all their seeds."""
+    return _table(pairs, pooled(pairs))
+
+
+def pooled(pairs: Sequence[Comparison]) -> list[Difference]:
+    """How two networks differ over all their seeds, wherever the results of every seed keep their answers."""
+    results = [(pair.first, pair.second) for pair in pairs]
+    every = [{one.place for one in pair.differences} for pair in pairs]
+    common = [one.place for one in pairs[0].differences if all(one.place in places for places in every)]
+    return [pooled_difference(results, place) for place in common]
+
+
+def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Table:
     rows = [
         [
             ", ".join(one.place),
@@ -142,27 +207,94 @@ def comparison_table(comparison: Comparison) -> Table:
             f"{one.p:.2g}",
             f"{corrected:.2g}",
         ]
-        for one, corrected in zip(comparison.differences, holm([one.p for one in comparison.differences]), strict=True)
+        for one, corrected in zip(differences, holm([one.p for one in differences]), strict=True)
     ]
+    first = pairs[0]
+    seeds = "" if len(pairs) == 1 else f", over {told_seeds([pair.first for pair in pairs])}"
+    names = (f"{one.label} (seed {one.seed})" if len(pairs) == 1 else one.label for one in (first.first, first.second))
+    over = " and over seeds; the p is of one test of all seeds' answers" if seeds else "; p"
     return Table(
         headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p", "p, Holm"],
         rows=rows,
         notes=[
-            "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
+            f"B - A with its 95 % interval over resampled base digits{over} of the exact sign-flip test over them, "
             "which with one image a digit is McNemar's.",
-            *([PAIRS_NOTE] if any(one.pairs for one in comparison.differences) else []),
+            *([PAIRS_NOTE] if any(one.pairs for one in differences) else []),
             "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",
-            *_threads(comparison),
+            *_threads(first),
         ],
         title=", ".join(
             [
-                comparison.first.suite,
-                f"preset {_either(comparison, lambda result: result.preset)}",
-                f"A: {comparison.first.label} (seed {comparison.first.seed})",
-                f"B: {comparison.second.label} (seed {comparison.second.seed})",
+                first.first.suite,
+                f"preset {_either(first, lambda result: result.preset)}",
+                *(f"{side}: {name}" for side, name in zip("AB", names, strict=True)),
             ]
-        ),
+        )
+        + seeds,
     )
+
+
+def same_networks(pairs: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Comparisons of the same two networks by one protocol, which differ in the seed."""
+    found: dict[tuple[str, ...], list[Comparison]] = {}
+    for pair in pairs:
+        key = (pair.first.label, pair.second.label, pair.first.protocol, pair.second.protocol)
+        found.setdefault(key, []).append(pair)
+    return list(found.values())
+
+
+def side_by_side(pairs: Sequence[Comparison]) -> list[tuple[str, str, str]]:
+    """What differs between two networks' settings, parameters and machines, and their headline figures."""
+    sides = [[getattr(pair, side) for pair in pairs] for side in ("first", "second")]
+    stated = [_flat(cells[0]) for cells in sides]
+    rows = []
+    for name in dict.fromkeys([*stated[0], *stated[1]]):
+        ours, theirs = (str(one.get(name, "-")) for one in stated)
+        rows += [(name, ours, theirs)] if ours != theirs else []
+    for one in getattr(registry.load("suite", pairs[0].first.suite), "headlines", ()):
+        told = [readable(pairs[0].first.suite, _told_headline, one, cells) for cells in sides]
+        rows.append((f"{one.name}, {one.unit}".strip(", "), *told))
+    return rows
+
+
+def _told_headline(headline: Headline, cells: Sequence[Result]) -> str:
+    try:
+        return headline.told(headline.over_seeds(cells), cells)
+    except LookupError:  # of a result that keeps answers and not this figure
+        return headline.missing
+
+
+def _flat(result: Result) -> dict[str, Any]:
+    """What two results may differ in."""
+    return {
+        "network": result.label,
+        "origin": ORIGINS[result.origin],
+        "version of the suite": result.version,
+        "protocol": result.protocol,
+        **{f"setting {key}": value for key, value in result.settings.items()},
+        **{f"parameter {key}": value for key, value in result.parameters.items()},
+        "parameters in all": result.metrics.get("parameters", "-"),
+        **{f"{key} (machine)": value for key, value in result.environment.items()},
+    }
+
+
+def summarised(pairs: Sequence[Comparison]) -> dict[str, Any]:
+    """Two networks over all their seeds, as plain JSON types."""
+    return {
+        "A": pairs[0].first.label,
+        "B": pairs[0].second.label,
+        "seeds": [pair.first.seed for pair in pairs],
+        "side by side": [{"what": what, "A": ours, "B": theirs} for what, ours, theirs in side_by_side(pairs)],
+        "pooled": [one.to_dict() for one in pooled(pairs)],
+    }
+
+
+def _summary_tables(pairs: Sequence[Comparison]) -> list[Table]:
+    title = f"{pairs[0].first.suite}, {told_seeds([pair.first for pair in pairs])}: what differs, and the figures"
+    return [
+        Table(headers=["", "A", "B"], rows=side_by_side(pairs), title=title),
+        *([pooled_table(pairs)] if len(pairs) > 1 else []),
+    ]
 
 
 def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple[Result, Result]], list[str]]:

@@ -57,7 +57,7 @@ def folders() -> None:
 def test_compare_prints_differences_and_names_what_has_no_partner(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli("compare", "A", "B") == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == "affine, preset small, A: cnn (seed 0), B: capsnet (seed 0)"
+    assert "affine, preset small, A: cnn (seed 0), B: capsnet (seed 0)" in out.splitlines()
     (row,) = (line for line in out.splitlines() if line.startswith("checkpoints, best, affine"))
     assert row.split()[3:] == ["4", "4", "25.0", "75.0", "+50.0", "(+0.0..+100.0)", "0.5", "0.5"]
     assert err == "Note: no partner for capsnet (affine, preset small, seed 1) in B alone\n"
@@ -92,7 +92,10 @@ def test_compare_has_the_formats_of_report(capsys: pytest.CaptureFixture[str]) -
         (["A", "other"], 2, "No result in A has a partner in other"),
         (["A/cnn.json", "other/data.json"], 2, "different images: of 'affine', count: 4 and 9"),
         (["A", "B", "--format", "xml"], 2, "No format"),
-        (["A"], 2, "'B'"),
+        (["A"], 2, "name another place, or two networks of A with --model. There are cnn"),
+        (["A", "--model", "cnn", "--model", "cnn"], 2, "Two networks are compared, got 1"),
+        (["B", "--model", "cnn", "--model", "capsnet"], 2, "No network in B is called 'cnn'"),
+        (["A", "B", "--model", "cnn"], 2, "Name two places, or one place and two networks"),
         (["A", "nowhere"], 3, "no folder nowhere"),
         (["A/cnn.json", "other/old.json"], 3, "keep no answers"),
         (
@@ -118,3 +121,31 @@ def test_what_cannot_be_compared_gets_a_line_and_its_exit_code(
     out, err = capsys.readouterr()
     assert message in err and "Traceback" not in err and not out
     assert len(err.splitlines()) <= 3
+
+
+def test_two_networks_of_one_folder_are_compared_over_all_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, right in enumerate(["1000", "1100"]):
+        one = replace(
+            result("cnn", right, seed=seed), settings={"epochs": 3}, environment={"device": "cpu", "threads": 1}
+        )
+        save_result(one, Path(f"runs/cnn{seed}.json"))
+        other = replace(result("capsnet", "1111", seed=seed), settings={"epochs": 4})
+        save_result(other, Path(f"runs/capsnet{seed}.json"))
+    assert run_cli("compare", "runs", "--model", "cnn", "--model", "capsnet") == 0
+    out, _ = capsys.readouterr()
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "affine, seeds 0, 1: what differs, and the figures" in lines
+    assert "setting epochs 3 4" in lines and "threads (machine) 1 -" in lines
+    assert "affine, preset small, A: cnn, B: capsnet, over seeds 0, 1" in lines
+    rows = [line.split() for line in lines if line.startswith("checkpoints, best, affine")]
+    assert [row[5:8] for row in rows] == [
+        ["37.5", "100.0", "+62.5"],
+        ["25.0", "100.0", "+75.0"],
+        ["50.0", "100.0", "+50.0"],
+    ]
+    # three digits, of which two are wrong twice and one once: only all heads and all tails are as extreme
+    assert rows[0][-2] == "0.25"
+    assert run_cli("compare", "runs", "--model", "cnn", "--model", "capsnet", "--json") == 0
+    (networks,) = json.loads(capsys.readouterr().out)["networks"]
+    assert networks["seeds"] == [0, 1] and networks["pooled"][0]["seeds"] == 2
+    assert {"what": "setting epochs", "A": "3", "B": "4"} in networks["side by side"]

@@ -226,7 +226,11 @@ def test_a_note_says_why_a_pair_was_not_compared() -> None:
 def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
     ours = saved(tmp_path / "a", result("cnn", [1, 0, 0, 0]))
     theirs = saved(tmp_path / "b", result("capsnet", [1, 1, 1, 0]), replace(result("capsnet", [1] * 4), seed=9))
-    assert compare(ours, theirs).to_dict() == {
+    content = compare(ours, theirs).to_dict()
+    (networks,) = content.pop("networks")
+    assert (networks["A"], networks["B"], networks["seeds"]) == ("cnn", "capsnet", [0])
+    assert networks["pooled"] == content["pairs"][0]["differences"]
+    assert content == {
         "pairs": [
             {
                 "suite": "affine",
@@ -244,6 +248,7 @@ def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
                         "digits": 4,
                         "images": 4,
                         "pairs": False,
+                        "seeds": 1,
                     }
                 ],
             }
