@@ -145,7 +145,7 @@ def test_every_module_opens_with_a_sentence() -> None:
 WITHOUT_TORCH = [
     *("building", "contracts", "errors", "geometry", "parameters", "randomness", "registry", "spec", "statistics"),
     "scoring",
-    *("generators", "models", "bench", "report.pages", "report.comparison"),
+    *("generators", "models", "bench", "bench.remote", "report.pages", "report.comparison"),
     *(f"suites.{name}" for name in ("affine", "crowding", "mnist", "overlap", "reconstruction", "throughput")),
     *(f"system.{name}" for name in ("disk", "machine", "memory", "processes", "timing")),
     *(f"evaluation.{name}" for name in ("accuracy", "factors", "pairs", "predictions", "segmentation", "subjects")),

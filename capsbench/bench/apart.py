@@ -20,6 +20,7 @@ from typing import Any
 from capsbench.bench.cells import Cell
 from capsbench.bench.measuring import IN_THIS_PROCESS, Engine, explain, run_cell
 from capsbench.bench.planning import Plan
+from capsbench.bench.remote import KEPT_LINES
 from capsbench.contracts import Progress, ProgressBar, Say, silent
 from capsbench.errors import LockedError, StorageError, UsageError, plain
 from capsbench.parameters import check_number
@@ -30,7 +31,6 @@ from capsbench.system.processes import python_environment
 
 MOST_JOBS = 1024
 SHOWN_SECONDS = 0.2  # between two messages about how far a cell is
-KEPT_LINES = 60  # of what a process says on stderr
 DYING = "Fatal Python error:"  # what Python's fault handler says first
 
 Event = Mapping[str, Any]
@@ -46,21 +46,29 @@ class Apart:
         isolate: Whether a cell has a process of its own also where nothing else here asks for it.
         retries: How often a cell that failed is tried again; its training goes on from its last checkpoint.
         timeout: Minutes that a cell may take, in each try.
+        scheduler: The address or the file of a Dask scheduler, whose workers measure the cells.
+        collect: Whether the workers send results back, because they do not share the folder of results.
     """
 
     jobs: int = 1
     isolate: bool = False
     retries: int = 0
     timeout: float | None = None
+    scheduler: str | None = None
+    collect: bool = False
 
     def __post_init__(self) -> None:
         check_number("jobs", self.jobs, 1, MOST_JOBS)
         check_number("retries", self.retries, 0, 1000)
         if self.timeout is not None:
             check_number("timeout", self.timeout, 1e-3, 1e6)
+        if self.scheduler is not None and (self.jobs > 1 or self.isolate):
+            raise UsageError("With --scheduler the workers say how many cells run at once: leave --jobs and --isolate.")
+        if self.collect and self.scheduler is None:
+            raise UsageError("--collect is for results of a Dask cluster: it needs --scheduler.")
 
     def engine(self, plan: Plan) -> Engine:
-        """What measures the cells of a plan so: this process, if there is no reason for another.
+        """What measures the cells of a plan so on this machine: this process, if there is no reason for another.
 
         Raises:
             UsageError: A network was given as a class or a function, which no other process can find.
@@ -99,10 +107,17 @@ def shares(plan: Plan, jobs: int) -> list[Environment]:
     return [here | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}) for slot in range(jobs)]
 
 
-def command(cell: Cell, plan: Plan) -> list[str]:
-    """The command that measures one cell of a plan and tells how far it is; one may also type it, without the last."""
+def command(cell: Cell, plan: Plan, **changes: Any) -> list[str]:
+    """The command that measures one cell of a plan and tells how far it is; one may also type it, without the last.
+
+    Args:
+        cell: The cell.
+        plan: The plan.
+        changes: Options that differ from the plan's.
+    """
     asked = {**plan.asked, "suite": cell.suite, "models": [cell.model], "seeds": cell.seed, "device": cell.device}
-    words = [sys.executable, "-P", "-X", "faulthandler", "-m", "capsbench", "run"]
+    asked |= changes
+    words = [sys.executable, *PYTHON_OPTIONS, "-m", "capsbench", "run"]
     for key, value in {**asked, "cell": cell.id, "events": True}.items():
         option = f"--{OPTIONS.get(key, key).replace('_', '-')}"
         if isinstance(value, bool):
@@ -113,6 +128,8 @@ def command(cell: Cell, plan: Plan) -> list[str]:
             words += [f"{option}={one}" for one in (value if isinstance(value, list | tuple) else [value])]
     return words
 
+
+PYTHON_OPTIONS = ("-P", "-X", "faulthandler")  # no import from the working folder; where a crash was
 
 OPTIONS = {"models": "model", "changes": "set"}
 """The options of the command line that have another name than the parameters of `plan_run`."""
@@ -162,15 +179,16 @@ def measure_apart(
         return str(error)
     except OSError as error:
         return f"no process could be started: {error.strerror}"
-    if listener.ended.get("locked"):
-        raise LockedError(f"Another run is writing {path}.")
-    if listener.ended.get("done"):
-        return None
-    if "failed" in listener.ended:
-        return str(listener.ended["failed"])
-    with suppress(LockedError), lock(path):
-        pass  # which removes what a dead process has left of its lock
+    if listener.ended:
+        return listener.outcome(path)
+    forget_lock(path)
     return f"{why}{kept_words(listener.lines, path)}"
+
+
+def forget_lock(path: Path) -> None:
+    """Removes the file that a dead process has left of its lock."""
+    with suppress(StorageError), lock(path):
+        pass
 
 
 def kept_words(lines: Sequence[str], path: Path) -> str:
@@ -208,6 +226,16 @@ class Listener:
 
     def __exit__(self, *_: object) -> None:
         self._bars.close()
+
+    def outcome(self, path: Path) -> str | None:
+        """What came of the cell: None if its result is there, else why it failed.
+
+        Raises:
+            LockedError: Another run is measuring it.
+        """
+        if self.ended.get("locked"):
+            raise LockedError(f"Another run is writing {path}.")
+        return None if self.ended.get("done") else str(self.ended.get("failed"))
 
     def hear(self, text: str) -> None:
         """One line of JSON."""

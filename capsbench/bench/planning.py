@@ -110,6 +110,7 @@ def plan_run(
     out: str | Path = "runs",
     tensorboard: bool = False,
     force: bool = False,
+    elsewhere: bool = False,
 ) -> Plan:
     """Plans a run.
 
@@ -125,6 +126,7 @@ def plan_run(
         out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
         force: Measure finished cells again.
+        elsewhere: Whether other machines measure: ``device`` is then theirs, and ``cuda`` needs no GPU here.
 
     Raises:
         UsageError: A name, a key or a value makes no sense, or TensorBoard is not installed.
@@ -153,7 +155,7 @@ def plan_run(
             seed=seed,
             settings=protocol.settings,
             digits=origin,
-            device=machine.device(device),
+            device=device if elsewhere and device == "cuda" else machine.device(device),
             suite_identity=protocol.suite_identity,
             files=protocol.files,
             given=network.given,

@@ -1,13 +1,15 @@
 """Running cells: what is finished is never done again, and a cell that fails does not stop the others."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from capsbench.bench.apart import Apart
 from capsbench.bench.cells import Cell
+from capsbench.bench.cluster import cluster
 from capsbench.bench.measuring import IN_THIS_PROCESS, Engine, Measure
 from capsbench.bench.networks import Given
 from capsbench.bench.planning import Plan, plan_run
@@ -51,6 +53,8 @@ def run(
     isolate: bool = False,
     retries: int = 0,
     timeout: float | None = None,
+    scheduler: str | None = None,
+    collect: bool = False,
 ) -> Results:
     """Runs a suite; finished cells are not run again.
 
@@ -69,6 +73,8 @@ def run(
         isolate: Give each cell a process of its own, also where there is one at a time.
         retries: How often a cell that failed is tried again; it then has a process of its own.
         timeout: Minutes that a cell may take; it then has a process of its own.
+        scheduler: The address or the file of a Dask scheduler, whose workers measure the cells.
+        collect: Whether the workers send results back, because they do not share ``out``.
 
     Returns:
         A result for each network and seed; a notebook shows their tables, and ``to_dicts()`` is for pandas.
@@ -90,12 +96,36 @@ def run(
         out=out,
         tensorboard=tensorboard,
         force=force,
+        elsewhere=scheduler is not None,
     )
-    apart = Apart(jobs=jobs, isolate=isolate, retries=retries, timeout=timeout)
-    outcome = run_plan(plan, engine=apart.engine(plan))
+    how = Apart(jobs=jobs, isolate=isolate, retries=retries, timeout=timeout, scheduler=scheduler, collect=collect)
+    with engine_of(plan, how) as engine:
+        outcome = run_plan(plan, engine=engine)
     if outcome.failed:
         raise CellsFailedError("; ".join(f"{cell.model}, seed {cell.seed}: {why}" for cell, why in outcome.failed))
     return Results(outcome.results)
+
+
+@contextmanager
+def engine_of(plan: Plan, how: Apart, report: Say = silent) -> Iterator[Engine]:
+    """Gives what measures the cells of a plan: this process, others on this machine, or the workers of a cluster.
+
+    Args:
+        plan: What to do.
+        how: How cells are run.
+        report: Called with a line about the cluster.
+
+    Raises:
+        UsageError: A cluster cannot measure them, or a network has no name.
+        CellsFailedError: The cluster went away.
+    """
+    if how.scheduler is None:
+        yield how.engine(plan)
+        return
+    with cluster(
+        plan, how.scheduler, collect=how.collect, retries=how.retries, timeout=how.timeout, report=report
+    ) as engine:
+        yield engine
 
 
 def run_plan(

@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 @click.option("--isolate", is_flag=True, help="Give each cell a process of its own, also with one job.")
 @click.option("--retries", type=int, default=0, show_default=True, metavar="K", help="Try a failed cell K times more.")
 @click.option("--timeout", type=float, metavar="MINUTES", help="End a cell, in a process of its own, after that time.")
+@click.option("--scheduler", metavar="ADDRESS|FILE", help="Run the cells on the workers of a Dask cluster.")
+@click.option("--collect", is_flag=True, help="With --scheduler: workers send results back, for want of a shared DIR.")
 @click.option("--shard", metavar="I/N", help="Run only part I of N of the cells, counted from 0.")
 @click.option("--cell", "only", metavar="ID", help="Run only the cell with this id, which is in its file's name.")
 @click.option("--events", is_flag=True, hidden=True, help="Run the cell for a parent: lines of JSON on stdout.")
@@ -92,9 +94,9 @@ def run(
     """
     from capsbench.bench.apart import told_events
 
-    how = {key: options.pop(key) for key in ("jobs", "isolate", "retries", "timeout")}
+    how = {key: options.pop(key) for key in ("jobs", "isolate", "retries", "timeout", "scheduler", "collect")}
     with told_events() if events else nullcontext() as tell:
-        plan = _planned(sets, seeds, shard, only, options)
+        plan = _planned(sets, seeds, shard, only, options | {"elsewhere": how["scheduler"] is not None})
         if tell:
             tell(plan)
             return
@@ -133,18 +135,20 @@ def _show_plan(plan: "Plan", *, as_json: bool) -> None:
         _say_estimates(plan)
 
 
-def _run_plan(
-    plan: "Plan", *, as_json: bool, wide: bool, jobs: int, isolate: bool, retries: int, timeout: float | None
-) -> None:
+def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     """Runs a plan and prints what came of it."""
     from capsbench.bench.apart import Apart
-    from capsbench.bench.running import run_plan
+    from capsbench.bench.running import engine_of, run_plan
     from capsbench.cli.progress import progress_of_several
     from capsbench.report.pages import render
 
-    engine = Apart(jobs=jobs, isolate=isolate, retries=retries, timeout=timeout).engine(plan)
-    with progress_of_several(every=60.0) as progress:  # each epoch also prints a line
-        outcome = run_plan(plan, lambda line: click.echo(plain(line), err=True), progress, engine)
+    def say(line: str) -> None:
+        click.echo(plain(line), err=True)
+
+    apart = Apart(**how)
+    # Each epoch also prints a line.
+    with progress_of_several(every=60.0) as progress, engine_of(plan, apart, say) as engine:
+        outcome = run_plan(plan, say, progress, engine)
     if as_json:
         click.echo(render(outcome.results, "json"))
     elif outcome.results:

@@ -10,10 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import IO
+from pathlib import Path
+from typing import IO, Protocol
 
 GRACE_SECONDS = 5.0  # from an interrupt until a process is killed
 LOOK_SECONDS = 0.05  # between two looks at whether a process has ended
+
+
+class Stopped(Protocol):
+    """Such as a `threading.Event`."""
+
+    def wait(self, timeout: float, /) -> bool:
+        """Waits so many seconds, or less; whether the end has come."""
 
 
 def watch(
@@ -23,7 +31,8 @@ def watch(
     err: Callable[[str], None],
     environment: Mapping[str, str],
     timeout: float | None = None,
-    stopped: threading.Event,
+    stopped: Stopped,
+    folder: Path | None = None,
 ) -> str:
     """Starts a process, listens until it has ended, and ends what it has left behind.
 
@@ -34,6 +43,7 @@ def watch(
         environment: Its environment variables.
         timeout: Minutes after which it is ended.
         stopped: Set when it shall end.
+        folder: Its working folder; by default this process's.
 
     Returns:
         How it ended.
@@ -50,6 +60,7 @@ def watch(
         errors="replace",
         process_group=0,  # Ctrl-C is for this process, which ends the others
         env=dict(environment),
+        cwd=folder,
     )
     assert process.stdin and process.stdout and process.stderr
     ending = threading.Event()
