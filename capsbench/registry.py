@@ -27,10 +27,14 @@ DOWNLOADED = ("hf-hub", "local-dir", "http", "https")
 
 def catalog(family: str) -> dict[str, str]:
     """Every known name of a family with its ``module:attribute``; what ships wins over a plug-in of the same name."""
-    group = FAMILIES[family]
-    plugins = {point.name: point.value for point in entry_points(group=group)}
-    shipped: dict[str, str] = importlib.import_module(group).CATALOG
-    return plugins | shipped
+    plugins = {point.name: point.value for point in entry_points(group=FAMILIES[family])}
+    return plugins | shipped(family)
+
+
+def shipped(family: str) -> dict[str, str]:
+    """The names of a family that ship."""
+    names: dict[str, str] = importlib.import_module(FAMILIES[family]).CATALOG
+    return names
 
 
 def load(family: str, name: str) -> Any:

@@ -4,9 +4,9 @@ It generates docs/cli.md from the commands' own help, docs/glossary.md from its 
 files (``make figures`` draws its charts), and in any document the lines between one of these and ``<!-- end -->``:
 ``<!-- results: FOLDER -->``, the tables of the result files in that folder, ``<!-- results: FOLDER without notes -->``;
 ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed
-files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- digests -->``, the root digests,
-which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which
-tools/gpu_results.py keeps.
+files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- example: FILE -->``, the file;
+``<!-- digests -->``, the root digests, which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the
+numbers from GPUs, which tools/gpu_results.py keeps.
 """
 
 import json
@@ -35,6 +35,7 @@ DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RATIOS = re.compile(r"(<!-- ratios: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+)( without notes)? -->\n).*?(<!-- end -->)", re.DOTALL)
+EXAMPLE = re.compile(r"(<!-- example: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 GPU = re.compile(r"(<!-- gpu: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
@@ -188,6 +189,15 @@ def with_gpu(text: str) -> str:
     return GPU.sub(table, text)
 
 
+def with_examples(text: str) -> str:
+    """A document with its copies of examples up to date."""
+
+    def copied(match: re.Match[str]) -> str:
+        return f"{match[1]}```python\n{(ROOT / match[2]).read_text()}```\n{match[3]}"
+
+    return EXAMPLE.sub(copied, text)
+
+
 def documents() -> list[Path]:
     """Every document of the project."""
     return sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("capsbench/data/*.md")])
@@ -202,7 +212,7 @@ def broken_links(path: Path) -> Iterator[str]:
 
 def up_to_date(text: str) -> str:
     """A document with all its generated parts."""
-    for make in (with_results, with_ratios, with_packed, with_digests, with_presets, with_gpu):
+    for make in (with_results, with_ratios, with_packed, with_digests, with_presets, with_gpu, with_examples):
         text = make(text)
     return text
 

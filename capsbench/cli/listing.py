@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from capsbench.cli.options import Command, json_option
-from capsbench.errors import UsageError
+from capsbench.errors import CapsbenchError, plain
+from capsbench.errors import first_line as cause
 
 FITTED = ("image_size", "classes", "pairs")
 """Parameters of a network that the suite sets."""
@@ -36,13 +37,13 @@ def list_command(as_json: bool) -> None:
         for family in registry.FAMILIES
     }
     if as_json:
-        click.echo(json.dumps(entries, indent=2))
+        click.echo(json.dumps(entries, indent=2, default=str))
         return
     for family, members in entries.items():
         click.echo(f"{family}s")
         for member in members:
             presets = f"  [presets: {', '.join(member['presets'])}]" if member["presets"] else ""
-            click.echo(f"  {member['name']:<14} {member['summary']}{presets}")
+            click.echo(plain(f"  {member['name']:<14} {member['summary']}{presets}"))
             if member.get("parameters"):
                 settings = " ".join(f"{key}={as_text(value)}" for key, value in member["parameters"].items())
                 click.echo(click.wrap_text(settings, 100, INDENT, INDENT))
@@ -53,15 +54,16 @@ def _entry(family: str, name: str, reference: str) -> dict[str, Any]:
     from capsbench import registry
     from capsbench.parameters import defaults
 
-    if reference.startswith("capsbench."):  # what ships is read, not imported: torch alone takes seconds
+    if reference == registry.shipped(family).get(name):  # what ships is read, not imported: torch alone takes seconds
         summary, presets, parameters = read_class(reference)
     else:
         try:
             thing = registry.load(family, name)
-        except UsageError as error:  # a plug-in that fails must not hide the others
-            return {"name": name, "summary": f"cannot be loaded: {error}", "presets": []}
-        summary, presets = first_line(thing.__doc__), sorted(getattr(thing, "presets", {}))
-        parameters = defaults(thing) if family != "suite" else {}
+            summary, presets = first_line(thing.__doc__), sorted(getattr(thing, "presets", {}))
+            parameters = defaults(thing) if family != "suite" else {}
+        except Exception as error:  # a plug-in can fail in any way, and must not hide the others
+            reason = str(error) if isinstance(error, CapsbenchError) else f"{reference}: {cause(error)}"
+            return {"name": name, "summary": f"cannot be loaded: {reason}", "presets": []}
     entry = {"name": name, "summary": summary, "presets": presets}
     if family == "suite":
         return entry

@@ -135,7 +135,7 @@ def paper_table(results: Sequence[Result]) -> Table:
 def _suites() -> Iterator[tuple[str, Any]]:
     """Every suite that measures values of the paper."""
     for name in sorted(registry.catalog("suite")):
-        with suppress(UsageError):  # a plug-in that fails must not hide the others
+        with suppress(Exception):  # a plug-in can fail in any way, and must not hide the others
             kind = registry.load("suite", name)()
             if hasattr(kind, "paper"):
                 yield name, kind
