@@ -276,6 +276,35 @@ def interval_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) 
     return mean - math.hypot(below, seeds), mean + math.hypot(above, seeds)
 
 
+def p_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> float:
+    """The two-sided p that belongs to `interval_over_seeds` of differences: below 0.05 where that does not hold 0.
+
+    It is one minus the largest level whose interval, made in the same way, does not hold 0; to be so made at any level,
+    the part of the test digits is taken for normal.
+
+    Args:
+        values: Two or more differences, one for each seed.
+        intervals: The 95 % interval of each over test digits.
+    """
+    from scipy import optimize, special
+
+    array, ends = np.asarray(values, np.float64), np.asarray(intervals, np.float64)
+    mean = float(array.mean())
+    nearer = float(np.abs(ends[:, 0 if mean > 0 else 1] - array).mean())  # the side on which 0 lies
+    digits, seeds = nearer / NORMAL, float(array.std(ddof=1)) / math.sqrt(len(array))
+
+    def beyond(logarithm: float) -> float:
+        """How far an interval reaches past 0, by the logarithm of one minus its level."""
+        tail = math.exp(logarithm) / 2
+        student = float(special.stdtrit(len(array) - 1, tail))
+        return math.hypot(digits * float(special.ndtri(tail)), seeds * student) - abs(mean)
+
+    if mean == 0:
+        return 1.0
+    smallest = -600.0  # of logarithms: below 1e-260
+    return 0.0 if beyond(smallest) <= 0 else math.exp(optimize.brentq(beyond, smallest, 0.0))
+
+
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     """The mean, and the standard deviation of the sample (n - 1), which one value does not have."""
     array = np.asarray(values, np.float64)

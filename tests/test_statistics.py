@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -15,6 +15,7 @@ from capsbench.statistics import (
     holm,
     interval_over_seeds,
     mean_and_deviation,
+    p_over_seeds,
     pair_error,
     pair_interval,
     paired_by_pair,
@@ -361,6 +362,26 @@ def test_the_interval_over_seeds_holds_what_new_seeds_and_digits_would_give(scal
         low, high = interval_over_seeds([float(one.mean()) for one in answers], spans)
         held += low < 0 < high
     assert held / tests > 0.94 - 3 * np.sqrt(0.95 * 0.05 / tests)
+
+
+def test_p_over_seeds_of_either_part_alone() -> None:
+    sure = [(one, one) for one in (1.0, 2.0, 6.0)]
+    assert p_over_seeds([1.0, 2.0, 6.0], sure) == pytest.approx(stats.ttest_1samp([1, 2, 6], 0).pvalue)
+    equal = p_over_seeds([-0.5] * 3, [(-0.9, -0.2)] * 3)  # 0 lies above, so that the upper end counts
+    assert equal == pytest.approx(2 * stats.norm.sf(0.5 / (0.3 / 1.959964)))
+    assert p_over_seeds([0.5] * 3, [(0.5, 0.5)] * 3) == 0
+    assert p_over_seeds([-1.0, 1.0], [(-2.0, 0.0), (0.0, 2.0)]) == 1
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(-1, 1), *[st.floats(1e-3, 1)] * 2]), min_size=2, max_size=5),
+)
+def test_p_over_seeds_is_below_a_twentieth_where_the_interval_does_not_hold_0(drawn: list[tuple[float, ...]]) -> None:
+    values = [value for value, _, _ in drawn]
+    intervals = [(value - below, value + above) for value, below, above in drawn]
+    low, high = interval_over_seeds(values, intervals)
+    assume(min(abs(low), abs(high)) > 1e-6)
+    assert (p_over_seeds(values, intervals) < 0.05) == (not low <= 0 <= high)
 
 
 def test_holm_worked_by_hand() -> None:

@@ -31,7 +31,8 @@ class Beside:
     Attributes:
         value: The network's figure minus that of the best, in the figure's unit.
         interval: Its 95 % interval, over test digits and, of several seeds, over both.
-        p: Of the exact sign-flip test over base digits, with one image a digit McNemar's.
+        p: Of one seed, that of the exact sign-flip test over base digits, with one image a digit McNemar's; of several,
+            that of the same units as the interval.
         tie: Whether the interval holds 0 or p is 0.05 or more, so that the two may be equally good.
     """
 
@@ -288,8 +289,9 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     if any(row.beside for row in rows):
         notes.append(
             "A difference to the best is paired image by image, with its 95 % interval over test digits and, of "
-            "several seeds, over both. A dagger (†) marks a tie: the interval holds 0, or p of the exact sign-flip "
-            "test over base digits, with one image a digit McNemar's, is 0.05 or more."
+            "several seeds, over both. p is that of the exact sign-flip test over base digits, with one image a digit "
+            "McNemar's; of several seeds it is over seeds and digits, as the interval is. A dagger (†) marks a tie: "
+            "the interval holds 0, or p is 0.05 or more."
         )
     left_out = len(members) - sum(len(row.cells) for row in rows)
     if left_out:

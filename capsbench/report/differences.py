@@ -21,6 +21,7 @@ from capsbench.statistics import (
     Interval,
     holm,
     interval_over_seeds,
+    p_over_seeds,
     paired_by_pair,
     paired_interval,
     paired_p,
@@ -39,7 +40,8 @@ class Difference:
         first: Share of right answers 0..1 of the first.
         second: The same of the second.
         interval: 95 % interval of second minus first, over resampled base digits.
-        p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's.
+        p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's. Of several seeds,
+            `capsbench.statistics.p_over_seeds`.
         digits: How many base digits there are.
         images: How many images.
         pairs: Whether each shows two digits; then interval and p take both for units.
@@ -125,15 +127,15 @@ def _told_seed(seed: int, answer: "Difference | str", corrected: Iterator[float]
 
 
 def _over_seeds(answers: Sequence["Difference | str"]) -> list[str]:
-    """The mean over seeds with its interval over seeds and test digits; nothing of a single seed."""
+    """The mean over seeds with its interval and p over seeds and test digits; nothing of a single seed."""
     found = [one for one in answers if isinstance(one, Difference)]
     if len(found) < 2:
         return []
     differences = [one.difference for one in found]
-    interval = interval_over_seeds(differences, [one.interval for one in found])
-    low, high = max(-1.0, interval[0]), min(1.0, interval[1])
-    shown = told_points(float(np.mean(differences)), (low, high), decimals_of(found[0]))
-    return [f"over seeds and digits {shown}"]
+    intervals = [one.interval for one in found]
+    low, high = interval_over_seeds(differences, intervals)
+    shown = told_points(float(np.mean(differences)), (max(-1.0, low), min(1.0, high)), decimals_of(found[0]))
+    return [f"over seeds and digits {shown} points, p {p_over_seeds(differences, intervals):.2g}"]
 
 
 def _asked(first: Result, second: Result, question: Question) -> "Difference | str":
@@ -226,8 +228,8 @@ def pooled_difference(
 ) -> Difference:
     """How two networks differ at a place of their results, over all their seeds.
 
-    The interval is over seeds and test digits. The p is of one test of all answers: digits, with their variants and
-    their seeds, are the units; what another seed would change is not in it.
+    Interval and p are over seeds and test digits; see `interval_over_seeds` and `p_over_seeds` in
+    `capsbench.statistics`.
 
     Args:
         pairs: A result of the one and of the other, for each seed.
@@ -240,27 +242,16 @@ def pooled_difference(
     found = [difference_at(first, second, place, among) for first, second in pairs]
     if len(found) == 1:
         return found[0]
-    interval = interval_over_seeds([one.difference for one in found], [one.interval for one in found])
+    values, intervals = [one.difference for one in found], [one.interval for one in found]
+    interval = interval_over_seeds(values, intervals)
     return replace(
         found[0],
         first=float(np.mean([one.first for one in found])),
         second=float(np.mean([one.second for one in found])),
         interval=(max(-1.0, interval[0]), min(1.0, interval[1])),
-        p=_pooled_p(pairs, place, among),
+        p=p_over_seeds(values, intervals),
         seeds=len(found),
     )
-
-
-def _pooled_p(pairs: Sequence[tuple[Result, Result]], place: Place, among: npt.NDArray[np.bool_] | None) -> float:
-    """The p of all seeds' answers together."""
-    answers = [(_answers(first, place), _answers(second, place)) for first, second in pairs]
-    base = answers[0][0].base
-    some = np.ones(len(base), np.bool_) if among is None else among
-    first, second = (np.stack([pair[k].correct[some] for pair in answers]) for k in (0, 1))
-    digits = _pairs(pairs[0][0], place, answers[0][0])
-    if digits is not None:
-        return paired_by_pair(first, second, digits[some])[1]
-    return paired_p(first.ravel(), second.ravel(), np.tile(base[some], len(answers)))
 
 
 def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
