@@ -301,7 +301,7 @@ def p_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> floa
 
     if mean == 0:
         return 1.0
-    smallest = -600.0  # of logarithms: below 1e-260
+    smallest = -300.0  # of logarithms: below 1e-130
     return 0.0 if beyond(smallest) <= 0 else math.exp(optimize.brentq(beyond, smallest, 0.0))
 
 

@@ -51,13 +51,14 @@ def test_seeds_are_one_row_with_an_interval_over_them() -> None:
     assert row.seeds == [0, 1, 2]
 
 
-def test_over_seeds_the_answers_of_all_make_one_test() -> None:
-    seeds = range(3)
-    found = board(*(measured("a", range(6), s) for s in seeds), *(measured("b", (), s) for s in seeds))
+def test_over_seeds_interval_and_p_are_of_the_same_units() -> None:
+    wrong = (range(5), range(6), range(13))  # of a, with each seed; b is always right
+    found = board(*(measured("a", few, s) for s, few in enumerate(wrong)), *(measured("b", (), s) for s in range(3)))
     beside = found.rows[1].beside
-    assert beside and beside.value == pytest.approx(6)
-    # six digits, each wrong three times: only all heads and all tails are as extreme
-    assert beside.p == pytest.approx(2 / 2**6)
+    assert beside and beside.value == pytest.approx(8)
+    # Of the seeds alone, t is 3.18 and p 0.086; the digits add to both.
+    assert beside.interval[0] < 0 < beside.interval[1] and 0.086 < beside.p < 0.15
+    assert beside.tie
 
 
 def test_another_protocol_is_another_board() -> None:
@@ -77,9 +78,9 @@ def test_answers_from_elsewhere_and_other_devices_are_rows_of_their_own() -> Non
     told = {row.network: (row.origin, row.device) for row in found.rows}
     assert told == {
         "net [cpu, trained here]": ("trained here", "cpu"),
-        "net [cpu, trained elsewhere]": ("trained elsewhere", "cpu"),
+        "net (trained elsewhere)": ("trained elsewhere", "cpu"),
         "net [Some GPU, trained here]": ("trained here", "Some GPU"),
-        "scores": ("scores", "cpu"),
+        "scores (scores)": ("scores", "cpu"),
     }
 
 

@@ -201,7 +201,7 @@ def test_notes_tell_the_difference_from_the_first_network_seed_by_seed() -> None
     places = {"affine, best": Question(AFFINE), "affine, at target": Question(("checkpoints", "target", "affine"))}
     assert paired_notes(results, places) == [
         "affine, best, capsnet minus cnn, paired by image: seed 0 +50.0 (+0.0..+100.0) points, p 0.5 / 1; "
-        "seed 1 -25.0 (-75.0..+0.0) points, p 1 / 1; over seeds and digits +12.5 (-100.0..+100.0).",
+        "seed 1 -25.0 (-75.0..+0.0) points, p 1 / 1; over seeds and digits +12.5 (-100.0..+100.0) points, p 0.82.",
         "Of 2 tests of equal networks 0.1 fall below 0.05 by chance; behind the stroke stands p with Holm's (1979) "
         "correction for all of them.",
     ]
