@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from capsbench.files.generation import generate
+from capsbench.judging.tests import tests as write_tests
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -55,3 +57,10 @@ def test_a_command_without_a_network_or_a_chart_starts_at_once(arguments: list[s
 
 def test_charts_load_matplotlib(tmp_path: Path) -> None:
     assert loaded(["report", str(RESULTS / "mnist"), "--charts", "."], tmp_path) == "['matplotlib']"
+
+
+def test_scores_are_judged_without_torch(tmp_path: Path) -> None:
+    (entry,) = write_tests("mnist", out=tmp_path / "made", preset="smoke", digits="embedded").files
+    np.savez(tmp_path / "made" / "test.npz", scores=np.eye(10)[np.arange(entry.count) % 10], digest=entry.digest)
+    found = loaded(["judge", "--suite", "mnist", "made", "--label", "elsewhere", "--json"], tmp_path)
+    assert "torch" not in found and "matplotlib" not in found
