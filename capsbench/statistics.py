@@ -233,12 +233,12 @@ def paired_by_pair(
     """What `paired_interval` and `paired_p` are, of answers to pairs of digits: both from one standard error.
 
     Args:
-        first: ``[N]`` or, of several seeds, ``[seeds, N]``: whether the first model was right on each image.
-        second: The same of the second model, on the same images.
+        first: ``[N]`` whether the first model was right on each image.
+        second: ``[N]`` the same of the second model, on the same images.
         pairs: ``[N, 2]`` the digits that each image shows.
     """
-    more = _more(first, second).reshape(-1, len(pairs)).mean(0)
-    middle, error = float(more.mean()), pair_error(more, pairs)
+    more = _more(first, second)
+    middle, error = float(more.mean()), pair_error(more.astype(np.float64), pairs)
     p = math.erfc(abs(middle) / error / math.sqrt(2)) if error else 1.0
     return (middle - NORMAL * error, middle + NORMAL * error), p
 

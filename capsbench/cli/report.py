@@ -34,6 +34,7 @@ STYLES = ("simple", "github", "latex_booktabs", "csv", "json")
 )
 @click.option("--html", type=PATH, metavar="FILE.html", help="Also write one page with boards and everything else.")
 @click.option("--json", "document", type=PATH, metavar="FILE.json", help="Also write the boards as data.")
+@click.option("--samples", type=PATH, metavar="FILE.csv", help="Also write every answer, a line for each image.")
 @click.option("--force", is_flag=True, help="Write a page over a file that is no page of capsbench.")
 def report(
     folders: Sequence[Path],
@@ -43,6 +44,7 @@ def report(
     markdown: Path | None,
     html: Path | None,
     document: Path | None,
+    samples: Path | None,
     force: bool,
 ) -> None:
     """Print tables of results; with --charts also write charts and pictures, with their data as CSV.
@@ -64,12 +66,12 @@ def report(
     from capsbench.report.board import board_document, boards
     from capsbench.report.boardtables import render_boards
     from capsbench.report.groups import charts, current
-    from capsbench.report.pages import HTML, JSON, MARKDOWN, check_page, markdown_page, render, save_page
+    from capsbench.report.pages import CSV, HTML, JSON, MARKDOWN, check_page, markdown_page, render, save_page
     from capsbench.report.tables import FORMATS
     from capsbench.results.result import failed_cells, load_all_results
 
     check_choice("format", style, FORMATS)
-    for page, endings in ((markdown, MARKDOWN), (html, HTML), (document, JSON)):
+    for page, endings in ((markdown, MARKDOWN), (html, HTML), (document, JSON), (samples, CSV)):
         if page is not None:
             check_page(page, endings, read=folders, force=force)
     results, outdated = current(load_all_results(folders))
@@ -90,7 +92,11 @@ def report(
         save_page(html_page(results, outdated=outdated, failed=failed_cells(folders)), html)
     if document:
         save_page(board_document(results), document)
-    for page in (markdown, html, document):
+    if samples:
+        from capsbench.bench.samples import save_samples  # which draws the images' factors
+
+        save_samples(results, samples, say=lambda line: click.echo(plain(f"Note: {line}"), err=True))
+    for page in (markdown, html, document, samples):
         if page:
             click.echo(f"page: {page}", err=True)
 

@@ -26,12 +26,14 @@ class Accuracy:
         total: Number of samples.
         interval: 95 % interval of the share, over resampled base digits.
         answers: Which samples it was right on, where those come in the order of a data set.
+        mistakes: What it said instead, see `Predictions.mistakes`.
     """
 
     correct: int
     total: int
     interval: Interval
     answers: Answers | None = field(default=None, compare=False, repr=False)
+    mistakes: str | None = field(default=None, compare=False, repr=False)
 
     @property
     def share(self) -> float:
@@ -41,7 +43,9 @@ class Accuracy:
     def to_dict(self, *, answers: bool = True) -> dict[str, Any]:
         """As plain JSON types; with ``answers`` comes what `capsbench.report.comparison` pairs, where it is known."""
         counts = {"share": self.share, "correct": self.correct, "total": self.total, "interval": list(self.interval)}
-        return counts | (self.answers.to_dict() if self.answers and answers else {})
+        if not (self.answers and answers):
+            return counts
+        return counts | self.answers.to_dict() | ({} if self.mistakes is None else {"mistakes": self.mistakes})
 
 
 def accuracy(predictions: Predictions) -> Accuracy:
@@ -51,7 +55,7 @@ def accuracy(predictions: Predictions) -> Accuracy:
     interval = (
         pair_interval(correct.astype(np.float64), predictions.source) if of_pairs else share_interval(correct, base)
     )
-    return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base))
+    return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base), predictions.mistakes)
 
 
 def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:

@@ -45,6 +45,7 @@ def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
             len(right),
             pair_interval(right.astype(np.float64), source),
             Answers.in_order(right, predictions.base),
+            predictions.mistakes if name == "exact pair" else None,
         )
         for name, right in counts.items()
     }

@@ -42,6 +42,13 @@ class Predictions:
         return np.asarray(self.hits.all(1))
 
     @property
+    def mistakes(self) -> str:
+        """For each sample that is not right, in order: its labels, then its answers, as many; a digit each."""
+        labels = self.labels.reshape(len(self.labels), -1)
+        wrong = np.column_stack([labels, self.highest(labels.shape[1])])[~self.correct]
+        return "".join(map(str, wrong.ravel().tolist()))
+
+    @property
     def base(self) -> npt.NDArray[np.int32]:
         """``[N]`` the digit that an image was made for, which its variants share; of a pair, the first."""
         return self.source.reshape(len(self.source), -1)[:, 0]

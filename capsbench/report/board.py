@@ -52,7 +52,8 @@ class Row:
     """A network on a board.
 
     Attributes:
-        network: Its label; where several would be alike, with what tells them apart.
+        name: Its label; where several would be alike, with what tells them apart.
+        network: The same, with the device where the network was measured on several.
         parameters: How many it has; None where the result does not say.
         figures: By the name of a headline; None where a result of it lacks the figure.
         cells: Its results, a seed each.
@@ -61,6 +62,7 @@ class Row:
         paper: The paper's figures, by the name of a headline; empty where they must not stand beside these.
     """
 
+    name: str
     network: str
     parameters: int | None
     figures: Mapping[str, Measured | None]
@@ -206,33 +208,36 @@ def _figure_content(found: Measured | None) -> dict[str, Any]:
 def _board(suite: str, members: Sequence[Result]) -> Board:
     kind = registry.load("suite", suite)()
     headlines: Sequence[Headline] = getattr(kind, "headlines", ())
-    rows = [readable(suite, _row, network, cells, headlines) for network, cells in _networks(members).items()]
+    rows = [readable(suite, _row, *name, cells, headlines) for name, cells in _networks(members).items()]
     if headlines:
         rows = _ranked(suite, rows, headlines[0])
     return Board(suite, headlines, rows, _notes(headlines, rows, members))
 
 
-def _networks(members: Sequence[Result]) -> dict[str, list[Result]]:
-    """The results of each row: of one network, device and origin, one a seed; of one seed measured twice the newest."""
-    rows: dict[str, list[Result]] = {}
-    for network, cells in by_network(sorted(members, key=lambda one: (one.label, one.seed))).items():
-        several = {(one.environment.get("device", "?"), one.origin) for one in cells}
-        for device, origin in sorted(several, key=str):
+def _networks(members: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
+    """The results of each row, by its network and what tells it apart: one a seed, measured twice the newest.
+
+    A row is of one device.
+    """
+    rows: dict[tuple[str, str], list[Result]] = {}
+    for name, cells in by_network(sorted(members, key=lambda one: (one.label, one.seed))).items():
+        devices = sorted({str(one.environment.get("device", "?")) for one in cells})
+        for device in devices:
             own = {
                 one.seed: one
                 for one in sorted(cells, key=lambda one: one.date)
-                if (one.environment.get("device", "?"), one.origin) == (device, origin)
+                if str(one.environment.get("device", "?")) == device
             }
-            beside = f" [{', '.join(map(str, (device, ORIGINS[origin])))}]" if len(several) > 1 else ""
-            rows[network + beside] = [own[seed] for seed in sorted(own)]
+            rows[name, f" [{device}]" if len(devices) > 1 else ""] = [own[seed] for seed in sorted(own)]
     return rows
 
 
-def _row(network: str, cells: Sequence[Result], headlines: Sequence[Headline]) -> Row:
+def _row(name: str, beside: str, cells: Sequence[Result], headlines: Sequence[Headline]) -> Row:
     paper = at_paper_size(cells)
     parameters = cells[0].metrics.get("parameters")
     return Row(
-        network=network,
+        name=name,
+        network=name + beside,
         parameters=parameters if type(parameters) is int else None,
         figures={one.name: one.over_seeds(cells) for one in headlines},
         cells=cells,

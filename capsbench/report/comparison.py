@@ -212,13 +212,13 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
     first = pairs[0]
     seeds = "" if len(pairs) == 1 else f", over {told_seeds([pair.first for pair in pairs])}"
     names = (f"{one.label} (seed {one.seed})" if len(pairs) == 1 else one.label for one in (first.first, first.second))
-    over = " and over seeds; the p is of one test of all seeds' answers" if seeds else "; p"
+    tested = "; interval and p are over the seeds, too" if seeds else ""
     return Table(
         headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p", "p, Holm"],
         rows=rows,
         notes=[
-            f"B - A with its 95 % interval over resampled base digits{over} of the exact sign-flip test over them, "
-            "which with one image a digit is McNemar's.",
+            "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
+            f"which with one image a digit is McNemar's{tested}.",
             *([PAIRS_NOTE] if any(one.pairs for one in differences) else []),
             "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",
             *_threads(first),

@@ -16,12 +16,13 @@ from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
-MARKDOWN, HTML, JSON = (".md", ".markdown"), (".html", ".htm"), (".json",)
+MARKDOWN, HTML, JSON, CSV = (".md", ".markdown"), (".html", ".htm"), (".json",), (".csv",)
 TITLE = "# Results"
 BEGINNINGS = (
     '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>capsbench: results</title>',
     "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>capsbench: results</title>",  # until 0.1.0
     '{\n  "boards_version"',
+    "suite,network,seed,cell,images,index,",
 )
 """How pages and JSON documents of ours begin."""
 
@@ -78,7 +79,7 @@ def check_page(path: Path, endings: Sequence[str], *, read: Sequence[Path], forc
 
     Args:
         path: The page to write.
-        endings: What its name may end in: `MARKDOWN`, `HTML` or `JSON`.
+        endings: What its name may end in: `MARKDOWN`, `HTML`, `JSON` or `CSV`.
         read: The results that it is made from; they are never written over.
         force: Whether it may be written over a file that is no page of ours.
 

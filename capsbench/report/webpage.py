@@ -64,7 +64,7 @@ def html_page(
 
     style, script = (_template(name).strip() for name in ("page.css", "page.js"))
     made = boards(results)
-    networks = list(dict.fromkeys(row.cells[0].label for board in made for row in board.rows))
+    networks = list(dict.fromkeys(row.name for board in made for row in board.rows))
     hues = {network: number for number, network in enumerate(networks)}
     suites: dict[str, list[dict[str, Any]]] = {}
     for board in made:
@@ -177,7 +177,7 @@ def _shown_row(board: Board, row: Row, hues: Mapping[str, int], markup: Any) -> 
         "network": row.network,
         "text": " ".join([row.network, row.origin, row.device]),
         "best": row.best,
-        "key": markup(key(hues[row.cells[0].label])),
+        "key": markup(key(hues[row.name])),
         "cells": cells,
         "commands": "\n".join(dict.fromkeys(line for cell in row.cells for line in stated(cell)["commands"])),
         "facts": [(name, "; ".join(dict.fromkeys(fact[name] for fact in facts))) for name in facts[0]],
@@ -317,9 +317,7 @@ def _scatter(board: Board, wanted: tuple[str, str], hues: Mapping[str, int], mar
     for row in board.rows:
         x, y = row.figures[across.name], row.figures[up.name]
         if x and y:
-            lines.append(
-                Line(row.cells[0].label, row.network, [(x.value, y.value)], [y.interval], [x.interval], joined=False)
-            )
+            lines.append(Line(row.name, row.network, [(x.value, y.value)], [y.interval], [x.interval], joined=False))
     if not lines:
         return None
     panels = [
@@ -343,7 +341,7 @@ def _dots(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str, Any] 
     first = board.headlines[0]
     found: list[tuple[Row, Measured]] = [(row, one) for row in board.rows if (one := row.figures[first.name])]
     points = [
-        Line(row.cells[0].label, row.network, [(one.value, 0.0)], (), [one.interval])
+        Line(row.name, row.network, [(one.value, 0.0)], (), [one.interval])
         for row, one in found
         if np.isfinite(one.value)
     ]

@@ -68,6 +68,29 @@ class Answers:
         return cls(bits[:total].astype(np.bool_), digits)
 
 
+def mistakes_of(point: Mapping[str, Any]) -> IndexArray | None:
+    """``[wrong, 2 k]``: of each image that was answered wrongly the k labels, then the k answers; k is 2 of pairs.
+
+    Args:
+        point: An accuracy as a result keeps it.
+
+    Returns:
+        None where the result does not keep them, as those of earlier editions.
+
+    Raises:
+        DataFileError: What it keeps is damaged.
+    """
+    text = point.get("mistakes")
+    if text is None:
+        return None
+    wrong = Answers.from_dict(point)
+    number = int((~wrong.correct).sum())
+    digits = isinstance(text, str) and (not text or (text.isascii() and text.isdigit()))
+    if not digits or len(text) not in (2 * number, 4 * number):
+        raise DataFileError(f"A result keeps {number:,} wrong answers, and not what they were.")
+    return np.array([int(one) for one in text], np.int64).reshape(number, -1 if number else 2)
+
+
 def packed_partners(source: npt.NDArray[np.int32]) -> dict[str, Any]:
     """The second digit of each pair as plain JSON, from ``[N, 2]``; the first is `Answers.base`."""
     return packed(source[:, 1:].astype("<i4").view(np.uint8))

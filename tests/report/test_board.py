@@ -77,9 +77,9 @@ def test_answers_from_elsewhere_and_other_devices_are_rows_of_their_own() -> Non
     )
     told = {row.network: (row.origin, row.device) for row in found.rows}
     assert told == {
-        "net [cpu, trained here]": ("trained here", "cpu"),
+        "net [cpu]": ("trained here", "cpu"),
         "net (trained elsewhere)": ("trained elsewhere", "cpu"),
-        "net [Some GPU, trained here]": ("trained here", "Some GPU"),
+        "net [Some GPU]": ("trained here", "Some GPU"),
         "scores (scores)": ("scores", "cpu"),
     }
 
