@@ -72,7 +72,8 @@ class SamplesFile:
         batch = self.samples.batch(rows)
         found = {name: getattr(batch, name) for name in DTYPES if name != "layers"}
         if self.spec.layers:
-            found["layers"] = self.samples.layers(rows)
+            layers = self.samples.layers(rows)
+            found["layers"] = layers if batch.labels.ndim == 2 else layers[:, 0]  # no axis for a single digit
         return {name: array for name, array in found.items() if array is not None}
 
     @cached_property

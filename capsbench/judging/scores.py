@@ -18,6 +18,7 @@ from capsbench.system.disk import is_regular
 Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 COLUMNS = ("index", *map(str, range(CLASSES)))
+LARGEST_SCORE = float(np.finfo(np.float32).max)  # so that their sums are finite, too
 READ = 2**24  # bytes at a time
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 """What the libraries raise on a file that is damaged, packed in a way of its own, or no archive at all."""
@@ -52,13 +53,13 @@ def read_scores(path: Path, count: int, digest: str) -> Scores:
         DataFileError: They are not scores for these images; the message says where and why.
     """
     scores = _of_csv(path, count) if path.suffix == ".csv" else _of_npz(path, count, digest)
-    wrong = np.argwhere(~np.isfinite(scores))
+    wrong = np.argwhere(~(np.abs(scores) <= LARGEST_SCORE))  # which NaN are not, either
     if len(wrong):
         row, column = wrong[0]
         more = f", and {len(wrong) - 1:,} more" if len(wrong) > 1 else ""
         raise DataFileError(
             f"{path}: the score of image {row} for class {column} is {scores[row, column]}{more}. "
-            "Scores must be finite numbers."
+            f"Scores must be finite numbers of at most {LARGEST_SCORE:.2g}."
         )
     return scores
 

@@ -81,6 +81,10 @@ def at(row: int, column: int, value: float) -> Any:
         ({"scores": SCORES.astype(complex), "digest": DIGEST}, "of complex128"),
         ({"scores": at(4, 7, np.nan), "digest": DIGEST}, "the score of image 4 for class 7 is nan"),
         ({"scores": at(0, 0, np.inf), "digest": DIGEST}, "the score of image 0 for class 0 is inf"),
+        (
+            {"scores": SCORES.astype(float) * 1e300, "digest": DIGEST},
+            r"for class 0 is .*e\+.*finite numbers of at most 3.4e\+38",
+        ),
     ],
 )
 def test_a_fault_of_numpys_file_is_named(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:

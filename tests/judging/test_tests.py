@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from capsbench.data.streaming import stream
 from capsbench.errors import DataFileError, SpecMismatchError, UsageError
 from capsbench.files.datafile import open_dataset
+from capsbench.files.generation import generate
+from capsbench.files.packing import pack_file
 from capsbench.judging.manifest import load_manifest
 from capsbench.judging.tests import file_stems
 from capsbench.judging.tests import tests as write_tests
@@ -65,6 +68,16 @@ def test_some_samples_of_a_set_do_not_pass_for_all_of_it(tmp_path: Path) -> None
         file.recipe()
     with h5py.File(tmp_path / "rotation=40.h5") as plain:
         assert (plain["images"][:] == file.images).all()
+
+
+def test_a_file_that_is_given_is_copied_with_its_layers_and_its_digest(tmp_path: Path) -> None:
+    turned: dict[str, Any] = {"rotation": 60, "layers": True, "count": 300}
+    (given,) = generate("affnist", out=tmp_path / "turned.h5", split="test", digits="embedded", **turned)
+    pack_file(given, tmp_path / "packed.h5")
+    changes = {"rotation": "0", "shear": "0", "scale": "1", "test": str(tmp_path / "packed.h5")}
+    write_tests("affine", out=tmp_path / "made", preset="smoke", digits="embedded", changes=changes)
+    copy = open_dataset(tmp_path / "made" / "file.h5")
+    assert copy.digest == open_dataset(given).digest and copy.spec.layers and len(copy) == 300
 
 
 def test_changed_settings_stand_in_the_manifest(tmp_path: Path) -> None:
