@@ -34,6 +34,7 @@ for command in (
     files.info,
     files.preview,
     files.pack,
+    files.card,
     importing.import_group,
     data.data,
     listing.list_command,

@@ -176,6 +176,32 @@ def info(file: Path, digits: str, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @click.argument("file", type=PATH)
+@click.option("--out", type=PATH, metavar="DIR", help="The folder to write to; by default that of the file.")
+@click.option("--url", default="", help="The page where the file is published.")
+@digits_option
+def card(file: Path, out: Path | None, url: str, digits: str) -> None:
+    """Describe a file for others: NAME.croissant.json (Croissant, JSON-LD) and NAME.card.md (a data card).
+
+    \b
+    Example:
+      capsbench card multimnist-test.h5 --url https://example.org/data
+    """
+    from capsbench.files.card import croissant, data_card
+    from capsbench.files.datafile import open_dataset
+    from capsbench.system.disk import make_folder, write_atomically
+
+    data = open_dataset(file, digits=digits)
+    folder = out or file.parent
+    make_folder(folder)
+    texts = {"croissant.json": json.dumps(croissant(data, url), indent=2) + "\n", "card.md": data_card(data, url)}
+    for ending, text in texts.items():
+        path = folder / f"{file.stem}.{ending}"
+        write_atomically(path, text.encode(errors="backslashreplace"))
+        click.echo(f"card: {path}")
+
+
+@click.command(cls=Command)
+@click.argument("file", type=PATH)
 @click.option("--out", type=PATH, help="The PNG to write; by default beside the file.")
 @digits_option
 def preview(file: Path, out: Path | None, digits: str) -> None:
