@@ -11,7 +11,7 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.errors import UsageError
-from capsbench.report.differences import Difference, check_comparable, found_at, pooled_difference
+from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
 from capsbench.report.groups import SOURCES, at_paper_size, by_network, readable
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
@@ -266,8 +266,9 @@ def _beside(best: Row, row: Row, headline: Headline) -> Beside | None:
     question = headline.question
     if question is None or row.figures[headline.name] is None:
         return None
-    theirs = {cell.seed: cell for cell in row.cells}
-    pairs = [(cell, theirs[cell.seed]) for cell in best.cells if cell.seed in theirs]
+    theirs = {cell.seed: as_asked(cell, question.place) for cell in row.cells}
+    ours = [as_asked(cell, question.place) for cell in best.cells]
+    pairs = [(cell, theirs[cell.seed]) for cell in ours if cell.seed in theirs]
     try:
         for pair in pairs:
             check_comparable(*pair)
@@ -277,6 +278,14 @@ def _beside(best: Row, row: Row, headline: Headline) -> Beside | None:
         return None
     among = question.among(pairs[0][0]) if question.among else None
     return _told(pooled_difference(pairs, question.place, among), headline)
+
+
+def as_asked(cell: Result, place: Place) -> Result:
+    """A result with answers at a checkpoint that only training here has: those of the checkpoint that it has."""
+    points = cell.metrics.get("checkpoints")
+    if cell.origin == "trained" or not isinstance(points, Mapping) or place[1] in points or "best" not in points:
+        return cell
+    return replace(cell, metrics={**cell.metrics, "checkpoints": {**points, place[1]: points["best"]}})
 
 
 def _told(found: Difference, headline: Headline) -> Beside:

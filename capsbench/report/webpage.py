@@ -17,8 +17,9 @@ import numpy as np
 
 from capsbench import registry
 from capsbench.errors import escaped
-from capsbench.report.board import Board, Row, boards
+from capsbench.report.board import Board, Row, as_asked, boards
 from capsbench.report.charts import Chart, Point
+from capsbench.report.confusion import confusion
 from capsbench.report.figures import Figure
 from capsbench.report.glossary import GLOSSARY, WORDS
 from capsbench.report.groups import Group, groups
@@ -121,8 +122,24 @@ def _shown_board(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str
         "notes": board.notes,
         "figure": _headline_figure(board, hues, markup),
         "parts": parts,
+        "confusions": _confusions(board, hues, markup),
         "stated": "\n".join(_stated(board.stated_protocol())),
     }
+
+
+def _confusions(board: Board, hues: Mapping[str, int], markup: Any) -> list[dict[str, Any]]:
+    """For each of the first networks, which digits it takes for which, in the answers by which it is ranked."""
+    question = board.headlines[0].question if board.headlines else None
+    if question is None:
+        return []
+    shown: list[dict[str, Any]] = []
+    for row in board.rows:
+        found = confusion([as_asked(cell, question.place) for cell in row.cells], question.place)
+        if found is not None and len(shown) < PICTURES:
+            most = max(1, int(found.max()))
+            rows = [[(number, -(-4 * number // most)) for number in line] for line in found.tolist()]
+            shown.append({"network": row.network, "key": markup(key(hues[row.name])), "rows": rows})
+    return shown
 
 
 def _stated(protocol: Mapping[str, Any]) -> Iterator[str]:
@@ -186,7 +203,7 @@ def _shown_row(board: Board, row: Row, hues: Mapping[str, int], markup: Any) -> 
 
 def _cell(text: str, value: float | str | None = None, *, more: str = "", kind: str = "") -> dict[str, Any]:
     """A cell: its text, what it is sorted by (its text where nothing else is given), and a second line."""
-    sorted_by = text if value is None else repr(float(value)) if isinstance(value, float | int) else value
+    sorted_by = text if value is None else f"{value:.8g}" if isinstance(value, float | int) else value
     return {"text": text, "value": sorted_by if kind != "words" else "", "more": more, "kind": kind}
 
 

@@ -13,8 +13,9 @@ DIGITS = 100
 
 def point(wrong: Iterable[int], digits: int = DIGITS) -> dict[str, Any]:
     """What a result keeps of answers to ``digits`` images that were wrong at some places."""
+    wrong = list(wrong)
     correct = np.ones(digits, np.bool_)
-    correct[list(wrong)] = False
+    correct[wrong] = False
     share = float(correct.mean())
     return {
         "share": share,
@@ -23,6 +24,7 @@ def point(wrong: Iterable[int], digits: int = DIGITS) -> dict[str, Any]:
         "interval": [share - 0.01, share + 0.01],
         "digits": digits,
         "answers": base64.b64encode(np.packbits(correct).tobytes()).decode(),
+        "mistakes": "".join(f"{place % 10}{(place + 1) % 10}" for place in sorted(wrong)),
     }
 
 

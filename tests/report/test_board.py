@@ -2,18 +2,22 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from capsbench.cli import cli
 from capsbench.errors import DataFileError
 from capsbench.report.board import Board, board_document, boards
+from capsbench.report.confusion import confusion
+from capsbench.results.answers import packed_partners
 from capsbench.results.result import save_result
 
-from .measured import measured
+from .measured import measured, point
 
 
 def board(*results: Any) -> Board:
@@ -160,3 +164,32 @@ def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
 def test_the_command_of_a_result_has_what_was_changed(changes: dict[str, Any], expected: str) -> None:
     document = json.loads(board_document([measured("net", **changes)]))
     assert expected in document["boards"][0]["rows"][0]["results"][0]["commands"][0]
+
+
+def test_scores_of_a_network_that_was_not_trained_here_are_paired_with_its_only_checkpoint() -> None:
+    results = Path(__file__).parents[2] / "results" / "affine" / "epyc-cpu"
+    from capsbench.results.result import load_results
+
+    cells = load_results(results)
+    judged = []
+    for one in (cell for cell in cells if cell.model == "capsnet"):
+        metrics = {**one.metrics, "checkpoints": {"best": one.metrics["checkpoints"]["best"]}}
+        judged.append(replace(one, label="judged", origin="scores", metrics=metrics))
+    found = board(*cells, *judged)
+    assert found.rows[0].name == "judged (scores)" and all(row.beside for row in found.rows[1:])
+
+
+def test_confusions_are_counted_by_hand() -> None:
+    # every wrong image of digit d was taken for d + 1; places 3 and 13 show the digit 3
+    counts = confusion([measured("a", [3, 13, 5]), measured("a", [3], 1)], ("checkpoints", "best", "test"))
+    assert counts is not None and counts.sum() == 4
+    assert counts[3, 4] == 3 and counts[5, 6] == 1
+    old = measured("a", metrics={"checkpoints": {"best": {"test": {"share": 1.0}}}})
+    assert confusion([old], ("checkpoints", "best", "test")) is None
+    pair = {
+        **point([0, 1], 4),
+        "mistakes": "12311245",
+    }  # (1, 2) named (3, 1): 2 for 3; (1, 2) named (4, 5): 1 for 4, 2 for 5
+    kept = {"checkpoints": {"best": {"exact pair": pair}}, "partners": packed_partners(np.zeros((4, 2), np.int32))}
+    counts = confusion([measured("p", metrics=kept)], ("checkpoints", "best", "exact pair"))
+    assert counts is not None and {(int(a), int(b)) for a, b in np.argwhere(counts)} == {(2, 3), (1, 4), (2, 5)}

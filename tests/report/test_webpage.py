@@ -133,6 +133,13 @@ def test_one_result_is_a_page() -> None:
     assert "OMP_NUM_THREADS=2 capsbench run --suite mnist" in text
 
 
+def test_the_page_says_which_digits_are_taken_for_which() -> None:
+    text = html_page([measured("net", [3, 13, 5])])
+    assert "Which digits are taken for which" in text
+    (table,) = re.findall(r'<table class="confusion">.*?</table>', text, re.DOTALL)
+    assert table.count("level4") == 1 and table.count("level2") == 1  # 3 for 4 twice, 5 for 6 once
+
+
 def test_results_of_two_protocols_are_two_boards() -> None:
     small, changed = measured("net"), measured("net", settings={"epochs": 3})
     tables = [one for one in Page(html_page([small, changed])).all("table") if one.get("class") == "board"]
