@@ -26,7 +26,7 @@ test-minimum: $(MINIMUM)/installed ## the whole suite with the oldest versions t
 faults: $(VENV)/installed-test ## the fault campaigns in full: kills, failing disks, damaged and hostile files, any spec, statistics
 	$(BIN)/python -m pytest tests/faults tests/generators/test_specs.py tests/models/routing/test_kernels.py \
 		tests/training/test_trainer.py::test_kills_leave_no_trace tests/test_statistics.py \
-		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py --campaign
+		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py tests/models/libraries --campaign
 
 check: $(VENV)/installed-dev ## lint, format, types, links, documents in step with the code
 	$(BIN)/ruff check

@@ -95,6 +95,16 @@ def presets_of(name: str, factory: Any) -> Mapping[str, Mapping[str, Any]]:
     return presets
 
 
+def parameter_names(name: str, factory: Callable[..., Any]) -> list[str]:
+    """The parameters of a class or a function of a network that are given by name, without those of the suite.
+
+    Raises:
+        UsageError: Its signature cannot be read.
+    """
+    named = [p for p in _signature(name, factory) if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    return [p.name for p in named if p.name not in OFFERED]
+
+
 def _names_parameters(parameters: Any) -> bool:
     return isinstance(parameters, Mapping) and all(isinstance(key, str) for key in parameters)
 

@@ -182,6 +182,8 @@ def _of_library(library: str, name: str) -> Callable[..., Any]:
 
 def _place(family: str, name: str) -> tuple[str, str]:
     """The file or module that a name stands for, and the attribute."""
+    if name.endswith(".py"):
+        return name, _only_one(family, name)
     if ":" not in name:
         known = catalog(family)
         if name not in known:
@@ -191,6 +193,28 @@ def _place(family: str, name: str) -> tuple[str, str]:
     if not place or (place.startswith(".") and not place.endswith(".py")):
         raise UsageError(f"A {family} is named package.module:attribute or file.py:attribute, got {name!r}.")
     return place, attribute
+
+
+def _only_one(family: str, place: str) -> str:
+    """The network that a file defines, if it is one.
+
+    Raises:
+        UsageError: It defines none, or several.
+    """
+    if family != "model":
+        raise UsageError(f"A {family} in a file is named file.py:attribute, got {place!r}.")
+    module = _module(family, place)
+    from torch import nn  # which the file has loaded by now, if it has a network
+
+    found = [
+        name
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and issubclass(thing, nn.Module) and thing.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        way_out = f"Name one: {place}:{found[-1]}" if found else f"Name what builds one: {place}:NAME"
+        raise UsageError(f"{place} defines {', '.join(found) or 'no network'}. {way_out}")
+    return found[0]
 
 
 def _ships(place: str) -> bool:

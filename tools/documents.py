@@ -5,8 +5,9 @@ files (``make figures`` draws its charts), and in any document the lines between
 ``<!-- results: FOLDER -->``, the tables of the result files in that folder, ``<!-- results: FOLDER without notes -->``;
 ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed
 files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- example: FILE -->``, the file;
-``<!-- digests -->``, the root digests, which tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the
-numbers from GPUs, which tools/gpu_results.py keeps.
+``<!-- networks: LIBRARY -->``, on which images its networks work; ``<!-- digests -->``, the root digests, which
+tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which tools/gpu_results.py
+keeps.
 """
 
 import json
@@ -21,6 +22,7 @@ import gpu_results
 
 from capsbench import registry
 from capsbench.cli import cli
+from capsbench.cli.listing import library_rows
 from capsbench.files.published import digests
 from capsbench.report.glossary import glossary_page
 from capsbench.report.groups import current
@@ -36,6 +38,7 @@ RATIOS = re.compile(r"(<!-- ratios: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+)( without notes)? -->\n).*?(<!-- end -->)", re.DOTALL)
 EXAMPLE = re.compile(r"(<!-- example: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NETWORKS = re.compile(r"(<!-- networks: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 GPU = re.compile(r"(<!-- gpu: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
@@ -98,6 +101,17 @@ def with_results(text: str) -> str:
         return "\n".join([match[1].rstrip(), *lines, match[4]])
 
     return RESULTS.sub(table, text)
+
+
+def with_networks(text: str) -> str:
+    """A document with its tables of the networks of a library up to date."""
+
+    def table(match: re.Match[str]) -> str:
+        rows = library_rows(registry.library_table(match[2]))
+        lines = [f"| {' | '.join(row)} |" for row in rows]
+        return "\n".join([match[1].rstrip(), lines[0], "|" + "---|" * len(rows[0]), *lines[1:], match[3]])
+
+    return NETWORKS.sub(table, text)
 
 
 def with_presets(text: str) -> str:
@@ -212,7 +226,17 @@ def broken_links(path: Path) -> Iterator[str]:
 
 def up_to_date(text: str) -> str:
     """A document with all its generated parts."""
-    for make in (with_results, with_ratios, with_packed, with_digests, with_presets, with_gpu, with_examples):
+    makers = (
+        with_results,
+        with_ratios,
+        with_packed,
+        with_digests,
+        with_presets,
+        with_networks,
+        with_gpu,
+        with_examples,
+    )
+    for make in makers:
         text = make(text)
     return text
 

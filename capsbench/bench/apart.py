@@ -115,7 +115,10 @@ def command(cell: Cell, plan: Plan, **changes: Any) -> list[str]:
         plan: The plan.
         changes: Options that differ from the plan's.
     """
-    asked = {**plan.asked, "suite": cell.suite, "models": [cell.model], "seeds": cell.seed, "device": cell.device}
+    model = f"{cell.title}={cell.model}" if cell.title else cell.model
+    own = {f"{cell.title or cell.model}.{key}": value for key, value in cell.changes.items()}
+    asked = {**plan.asked, "suite": cell.suite, "models": [model], "seeds": cell.seed, "device": cell.device}
+    asked["changes"] = {**plan.asked["changes"], **own}
     asked |= changes
     words = [sys.executable, *PYTHON_OPTIONS, "-m", "capsbench", "run"]
     for key, value in {**asked, "cell": cell.id, "events": True}.items():

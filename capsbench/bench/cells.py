@@ -96,6 +96,8 @@ class Cell:
         given: The class or function that was given in Python instead of a name.
         code: A digest of capsbench's own code that the weights depend on; see `capsbench.bench.code`.
         trainings: The names of the networks that the cell trains; one network needs no name.
+        title: The label that the user chose for the model; it is no part of the cell.
+        changes: The parameters of the model that the user changed, as text.
     """
 
     suite: str
@@ -114,6 +116,8 @@ class Cell:
     given: Callable[..., Any] | None = field(default=None, compare=False)
     code: str = ""
     trainings: tuple[str, ...] = ("",)
+    title: str = field(default="", compare=False)
+    changes: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def id(self) -> str:

@@ -3,17 +3,18 @@
 import importlib
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
 from capsbench.bench.cells import Preset
-from capsbench.building import OFFERED, build, name_of, presets_of
+from capsbench.building import OFFERED, build, name_of, parameter_names, presets_of
 from capsbench.contracts import CLASSES, Suite, checked_output
 from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, shown
-from capsbench.parameters import check_choice, image_shape, literal
+from capsbench.parameters import image_shape, literal
 from capsbench.scoring import trial_images
 from capsbench.sources.identity import Identity, identity_of_code
 from capsbench.sources.seeding import seeded
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 Given = str | Callable[..., Any]
-"""A network as a user gives it: its name, or in Python the class or function itself."""
+"""A network as a user gives it: its name, with a label before it if he likes; or in Python the class or function."""
+
+Several = Given | Sequence[Given] | Mapping[str, Given]
+"""One network or several, or a mapping of labels to networks."""
+
+LONGEST_TITLE = 60  # characters of a label: tables have a column for it
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,16 @@ class Network:
         label: The name with the parameters that were changed.
         parameters: All parameters.
         given: The class or function that was given instead of a name.
+        title: The label that the user chose; empty where he chose none.
+        changes: The parameters that the user changed, as text.
     """
 
     name: str
     label: str
     parameters: dict[str, Any]
     given: Callable[..., Any] | None = None
+    title: str = ""
+    changes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def factory(self) -> Any:
@@ -59,28 +69,90 @@ class Network:
         return registry.identify("model", self.name, parameters=self.parameters, trial=trial)
 
 
-def networks(given: Given | Sequence[Given], protocol: Preset, changes: dict[str, str]) -> list[Network]:
+@dataclass(frozen=True)
+class _Asked:
+    """A network that was asked for: under which label, if any, and what it is."""
+
+    title: str
+    name: str
+    thing: Given
+
+    @property
+    def key(self) -> str:
+        """By which its parameters are set: its label, else its name."""
+        return self.title or self.name
+
+
+def networks(
+    given: Several, protocol: Preset, changes: dict[str, str], settings: Collection[str] = ()
+) -> list[Network]:
     """Every network of a run, with its parameters; a model that the protocol has variants of makes several.
 
     Args:
-        given: Names, classes and functions, or one of them.
+        given: Names, classes and functions, or one of them; a label may stand before a name (``Ours=mine.py:Net``), or
+            be the key of a mapping.
         protocol: Says which parameters differ from the defaults.
-        changes: All changes of the run; those of networks, ``MODEL.KEY``, are taken out.
+        changes: All changes of the run; those of networks are taken out: ``MODEL.KEY``, and ``KEY`` where one network
+            alone has such a parameter.
+        settings: The keys that are settings of the suite, whatever networks have.
 
     Raises:
         UsageError: Something is no network, or a key or a value makes no sense.
     """
     importlib.import_module("torch")  # before any network's file, so that its generator is seeded for each of them
-    things = [given] if isinstance(given, str) or callable(given) else list(given)
-    named = [(_name(thing), thing) for thing in {_key(thing): thing for thing in things}.values()]
-    own = _changes_of_models(changes, [name for name, _ in named])
+    asked = _asked(given)
+    own = _changes_of_models(changes, asked, settings)
     found = []
-    for name, thing in named:
-        for variant in protocol.variants.get(name, [{}]):
-            changed = {**variant, **own[name]}
-            parameters = _spelled_out(name, thing, {**protocol.models.get(name, {}), **changed})
-            found.append(Network(name, labelled(name, changed), parameters, None if isinstance(thing, str) else thing))
+    for one in asked:
+        for variant in protocol.variants.get(one.name, [{}]):
+            told = {key: literal(value) for key, value in own[one.key].items()}
+            changed = {**variant, **told}
+            parameters = _spelled_out(one.name, one.thing, {**protocol.models.get(one.name, {}), **changed})
+            label = labelled(one.title, variant) if one.title else labelled(one.name, changed)
+            code = None if isinstance(one.thing, str) else one.thing
+            found.append(Network(one.name, label, parameters, code, one.title, own[one.key]))
     return found
+
+
+def _asked(given: Several) -> list[_Asked]:
+    """What was asked for, each once.
+
+    Raises:
+        UsageError: Something is no network, or a label is no label, or is there twice.
+    """
+    if isinstance(given, Mapping):
+        things = [(str(title), thing) for title, thing in given.items()]
+    else:
+        several = [given] if isinstance(given, str) or callable(given) else list(given)
+        things = [_split(one) if isinstance(one, str) else ("", one) for one in several]
+    once = {(title, _key(thing)): _Asked(title, _name(thing), thing) for title, thing in things}
+    titles = [one.title for one in once.values() if one.title]
+    for title in titles:
+        _check_title(title, next(one.name for one in once.values() if one.title == title))
+        if titles.count(title) > 1:
+            raise UsageError(f"Two networks of this run have the label {title!r}. Give each another one.")
+    return list(once.values())
+
+
+def _split(text: str) -> tuple[str, str]:
+    """A label and a name: ``Ours=mine.py:Net``. A sign in the path of a file is no label's."""
+    title, equals, name = text.partition("=")
+    if not equals or ":" in title or "/" in title or Path(text.rpartition(":")[0] or text).is_file():
+        return "", text
+    return title.strip(), name.strip()
+
+
+def _check_title(title: str, name: str) -> None:
+    """Refuses a label that a table cannot show, or that takes the name of a network that ships.
+
+    Raises:
+        UsageError: It is one.
+    """
+    if not title.isprintable() or len(title) > LONGEST_TITLE:
+        raise UsageError(f"A label has at most {LONGEST_TITLE} characters, all of them visible, got {shown(title)!r}.")
+    for known in registry.catalog("model"):
+        if name != known and (title == known or title.startswith(f"{known} (")):
+            raise UsageError(f"The label {title!r} is the name of another network. Choose one that is not.")
 
 
 def labelled(name: str, changes: Mapping[str, Any]) -> str:
@@ -102,16 +174,51 @@ def _name(thing: Given) -> str:
     return f"{thing.__module__}:{name}" if name in registry.catalog("model") else name
 
 
-def _changes_of_models(changes: dict[str, str], names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Takes the changes ``MODEL.KEY`` out of all changes, and gives each model its own."""
-    own: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for change in [change for change in changes if "." in change]:
-        model, _, key = change.rpartition(".")
-        check_choice(f"model in this run (--set {change})", model, own)
+def _changes_of_models(
+    changes: dict[str, str], asked: Sequence[_Asked], settings: Collection[str]
+) -> dict[str, dict[str, str]]:
+    """Takes the changes of networks out of all changes, and gives each network its own."""
+    own: dict[str, dict[str, str]] = {one.key: {} for one in asked}
+    for change in list(changes):
+        model, dot, key = change.rpartition(".")
+        if not dot:
+            if change in settings:
+                continue
+            owners = [one for one in asked if change in _parameters(one)]
+            if not owners:
+                continue
+            if len(owners) > 1:
+                several = " or ".join(f"--set {one.key}.{key}=..." for one in owners)
+                raise UsageError(f"Several networks of this run have a parameter {key}. Name one: {several}")
+            owner = owners[0]
+        else:
+            owner = _owner(change, model, asked)
         if key in OFFERED:
             raise ParameterError(f"--set {change} cannot be set: the suite chooses {key}.")
-        own[model][key] = literal(changes.pop(change))
+        own[owner.key][key] = changes.pop(change)
     return own
+
+
+def _owner(change: str, model: str, asked: Sequence[_Asked]) -> _Asked:
+    """The network that a change names: by its label, its name, or the last part of its name."""
+    for names in (
+        [one.key for one in asked],
+        [one.name for one in asked],
+        [one.name.rpartition(":")[2] for one in asked],
+    ):
+        found = [one for one, name in zip(asked, names, strict=True) if name == model]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = " or ".join(one.key for one in found)
+            raise UsageError(f"--set {change}: several networks of this run are called {model}. Name one: {several}")
+    raise UnknownNameError(f"model in this run (--set {change})", model, [one.key for one in asked])
+
+
+def _parameters(one: _Asked) -> Collection[str]:
+    """The names of a network's parameters."""
+    factory = registry.load("model", one.thing) if isinstance(one.thing, str) else one.thing
+    return parameter_names(one.name, factory)
 
 
 def _spelled_out(name: str, thing: Given, stated: Mapping[str, Any]) -> dict[str, Any]:

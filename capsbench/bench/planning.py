@@ -7,7 +7,7 @@ from typing import Any
 
 from capsbench.bench.cells import WEIGHTS, Cell
 from capsbench.bench.code import code_of
-from capsbench.bench.networks import Given, networks
+from capsbench.bench.networks import Several, networks
 from capsbench.bench.protocols import Protocol, check_seeds, load_suite
 from capsbench.contracts import Suite
 from capsbench.errors import DataFileError, UsageError, shown
@@ -93,15 +93,16 @@ class Plan:
         if self.force:
             return None
         try:
-            return load_result(self.path(cell))
+            found = load_result(self.path(cell))
         except DataFileError:
             return None
+        return replace(found, label=cell.label) if cell.title else found  # a label is no part of what was measured
 
 
 def plan_run(
     suite: str,
     *,
-    models: Given | Sequence[Given] = (),
+    models: Several = (),
     preset: str = "small",
     changes: Mapping[str, str] | None = None,
     seeds: Sequence[int] = (0,),
@@ -116,10 +117,12 @@ def plan_run(
 
     Args:
         suite: The suite's name.
-        models: The networks: names, classes or functions; by default the suite's own.
+        models: The networks: names (with a label if wanted: ``Ours=mine.py:Net``), classes or functions, or a mapping
+            of labels to them; by default the suite's own.
         preset: The protocol; each suite has ``smoke`` (seconds, for tests) and ``small`` (minutes on two cores), and
             the suites of the paper's experiments have ``medium`` (full MNIST, small networks) and ``paper``.
-        changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model.
+        changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model, and so is
+            ``KEY`` where one model alone has it.
         seeds: One cell each.
         digits: ``auto``, ``embedded`` or a folder of IDX files.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -133,9 +136,9 @@ def plan_run(
         DigitsError: The digits are missing or damaged.
     """
     kind = load_suite(suite, preset)
-    given = dict(changes or {})
-    changes = dict(given)  # those of networks are taken out
-    measured = networks(models or kind.models, kind.presets[preset], changes)
+    changes = dict(changes or {})
+    chosen = kind.presets[preset]
+    measured = networks(models or kind.models, chosen, changes, vars(chosen.settings))  # takes their changes out
     protocol = Protocol.of(suite, preset, changes)
     check_seeds(seeds)
     made_of = [network.identified(kind) for network in measured]
@@ -161,12 +164,14 @@ def plan_run(
             given=network.given,
             code=code_of(network.factory),
             trainings=trainings,
+            title=network.title,
+            changes=network.changes,
         )
         for network, identity in zip(measured, made_of, strict=True)
         for seed in seeds
     ]
     folder = user_path(out, "out")
-    asked = {"preset": preset, "changes": given, "digits": digits, "out": str(folder), "tensorboard": tensorboard}
+    asked = {"preset": preset, "changes": changes, "digits": digits, "out": str(folder), "tensorboard": tensorboard}
     return Plan(
         list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked | {"force": force}
     )

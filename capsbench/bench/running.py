@@ -11,12 +11,12 @@ from capsbench.bench.apart import Apart
 from capsbench.bench.cells import Cell
 from capsbench.bench.cluster import cluster
 from capsbench.bench.measuring import IN_THIS_PROCESS, Engine, Measure
-from capsbench.bench.networks import Given
+from capsbench.bench.networks import Several
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.contracts import Progress, ProgressBar, Say, no_bar, silent
 from capsbench.errors import CellsFailedError, LockedError
 from capsbench.report.shown import Results
-from capsbench.results.result import Result, load_result
+from capsbench.results.result import Result, load_result, save_result
 from capsbench.system.disk import make_folder
 
 WAITING_SECONDS = 1.0  # between two looks at a cell that another run measures
@@ -40,7 +40,7 @@ class Outcome:
 def run(
     suite: str,
     *,
-    models: Given | Sequence[Given] = (),
+    models: Several = (),
     preset: str = "small",
     seeds: Sequence[int] = (0,),
     changes: Mapping[str, str] | None = None,
@@ -212,6 +212,8 @@ class _Turns:
         if result:
             by = "by another run" if cell.id in self._elsewhere else f"before{_with_other_threads(cell, result)}"
             say(f"finished {by}")
+            if cell.title and load_result(self._plan.path(cell)).label != result.label:
+                save_result(result, self._plan.path(cell))  # so that every table has the new label
             self._done[cell.id] = result
             return
         for left in range(self._engine.retries, -1, -1):

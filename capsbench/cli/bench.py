@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     "models",
     multiple=True,
     shell_complete=names("model"),
-    help="A network: a name, package.module:attr or file.py:attr; may be repeated.",
+    metavar="[LABEL=]MODEL",
+    help="A network: a name, file.py:attr, package.module:attr, torchvision:NAME or timm:NAME; may be repeated.",
 )
 @click.option(
     "--preset",
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     "sets",
     multiple=True,
     metavar="K=V",
-    help="Change a setting of the preset, or with MODEL.K=V a parameter of a network; may be repeated.",
+    help="Change a setting of the preset, or a parameter of a network: MODEL.K=V, or K=V where one alone has it.",
 )
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Run once for each seed, such as 0,1,2.")
 @digits_option
@@ -88,7 +89,8 @@ def run(
     \b
     Example:
       capsbench run --suite affine
-      capsbench run --suite affine --model capsnet --model mine.py:Net --seeds 0,1,2
+      capsbench run --suite affine --model capsnet --model "Ours=mine.py:Net" --seeds 0,1,2
+      capsbench run --suite affine --model torchvision:resnet18 --preset smoke
       capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
       capsbench run --suite affine --seeds 0,1,2,3 --jobs 4 --retries 1
     """

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,28 @@ INDENT = " " * 17
 
 
 @click.command("list", cls=Command)
+@click.option(
+    "--models", "library", metavar="LIBRARY", help="List the networks of a library instead, such as torchvision."
+)
 @json_option
-def list_command(as_json: bool) -> None:
+def list_command(library: str | None, as_json: bool) -> None:
     """List data sets, models and suites with their presets and parameters, plug-ins included.
 
-    The settings of a suite are in its page under docs/.
+    The settings of a suite are in its page under docs/. With --models torchvision, list its networks, and on which
+    images each works: as they are (x1), enlarged 2 or 4 times (x2, x4), or not at all (-).
 
     \b
     Example:
       capsbench list
+      capsbench list --models torchvision
     """
     from capsbench import registry
     from capsbench.parameters import as_text
+
+    if library is not None:
+        measured = registry.library_table(library)
+        click.echo(json.dumps(measured, indent=2) if as_json else library_text(library, measured))
+        return
 
     entries = {
         family: [_entry(family, name, place) for name, place in sorted(registry.catalog(family).items())]
@@ -47,6 +58,29 @@ def list_command(as_json: bool) -> None:
             if member.get("parameters"):
                 settings = " ".join(f"{key}={as_text(value)}" for key, value in member["parameters"].items())
                 click.echo(click.wrap_text(settings, 100, INDENT, INDENT))
+
+
+def library_text(library: str, measured: Mapping[str, Any]) -> str:
+    """The networks of a library as a table, and where it comes from."""
+    from tabulate import tabulate
+
+    header, *rows = library_rows(measured)
+    table = tabulate(rows, header, tablefmt="simple", disable_numparse=True)
+    return (
+        f"{table}\n\nx1: images as they are; x2, x4: enlarged 2 or 4 times, bilinear; -: it does not work on such "
+        f"images. Measured with {library} {measured['version']}. Name one as --model {library}:NAME."
+    )
+
+
+def library_rows(measured: Mapping[str, Any]) -> list[list[str]]:
+    """The header and a row for each network of a library."""
+    networks = measured["networks"]
+    sizes = [key for key in next(iter(networks.values())) if key != "parameters"]
+    rows = [["network", "parameters", *sizes]]
+    for name, facts in networks.items():
+        parameters = f"{facts['parameters']:,}" if facts["parameters"] else "-"
+        rows.append([name, parameters, *(f"x{facts[size]}" if facts[size] else "-" for size in sizes)])
+    return rows
 
 
 def _entry(family: str, name: str, reference: str) -> dict[str, Any]:

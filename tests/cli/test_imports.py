@@ -42,6 +42,7 @@ def loaded(arguments: list[str], folder: Path) -> str:
     [
         ["--help"],
         ["list"],
+        ["list", "--models", "torchvision"],
         ["generate", "multimnist", "--split", "test", "--count", "10", "--digits", "embedded"],
         ["verify", "FILE", "--sample", "5"],
         ["info", "FILE"],
