@@ -287,7 +287,8 @@ def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: lis
 
 
 @pytest.mark.parametrize(
-    ("precision", "device", "last"), [("bf16", "cuda", True), ("fp32", "cuda", False), ("bf16", "cpu", False)]
+    ("precision", "device", "last"),
+    [("bf16", "cuda", True), ("fp32", "cuda", False), ("bf16", "cpu", False), ("fp32", "cpu", True)],
 )
 def test_convolutions_keep_channels_last_where_that_is_faster(precision: str, device: str, last: bool) -> None:
     model = build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
@@ -305,11 +306,11 @@ def test_convolutions_keep_channels_last_where_that_is_faster(precision: str, de
         assert not torch.backends.cudnn.benchmark
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_network_that_keeps_channels_last_itself_goes_on_to(precision: str) -> None:
+@pytest.mark.parametrize(("precision", "device"), [("fp32", "cuda"), ("bf16", "cuda"), ("fp32", "cpu")])
+def test_a_network_that_keeps_channels_last_itself_goes_on_to(precision: str, device: str) -> None:
     model = build("cnn-pair", image_size=36, preset="small", pairs=True)
     strides = [parameter.stride() for parameter in model.parameters()]
     for _ in range(2):
-        with fast_convolutions(model, precision=precision, device="cuda"):
+        with fast_convolutions(model, precision=precision, device=device):
             assert [parameter.stride() for parameter in model.parameters()] == strides
     assert [parameter.stride() for parameter in model.parameters()] == strides
