@@ -156,13 +156,13 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     elif outcome.results:
         click.echo(escaped(render(outcome.results, wide=wide)))
         click.echo("".join(f"\nresult: {path}" for path in outcome.paths))
-        _show_all(outcome.results, outcome.paths[0].parent)
+        show_all(outcome.results, outcome.paths[0].parent)
     if outcome.failed:
         cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
 
 
-def _show_all(results: "Sequence[Result]", folder: Path) -> None:
+def show_all(results: "Sequence[Result]", folder: Path) -> None:
     """Draws the charts and prints the board of all results in a folder that belong together with some.
 
     A run of one more network must not replace the charts of the others.

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from capsbench.cli.bench import show_all
 from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
 from capsbench.errors import escaped, plain
@@ -67,8 +68,9 @@ def tests(suite: str, preset: str, sets: tuple[str, ...], digits: str, out: Path
 @click.option("--seed", default="0", show_default=True, metavar="N", help="Which of several trainings it is.")
 @digits_option
 @click.option("--out", type=PATH, default="runs", show_default=True, metavar="DIR", help="The folder of results.")
+@click.option("--wide", is_flag=True, help="Show every column of the table.")
 @json_option
-def judge(suite: str, folder: Path, label: str, seed: str, digits: str, out: Path, as_json: bool) -> None:
+def judge(suite: str, folder: Path, label: str, seed: str, digits: str, out: Path, wide: bool, as_json: bool) -> None:
     """Judge scores of a network that ran elsewhere: a result like that of a run, and its table.
 
     DIR is the folder that `capsbench tests` wrote. For each NAME of its manifest it holds NAME.npz, with `scores`
@@ -79,9 +81,7 @@ def judge(suite: str, folder: Path, label: str, seed: str, digits: str, out: Pat
       capsbench judge --suite affine affine-tests --label my-network
     """
     from capsbench.judging.judge import judge_scores
-    from capsbench.report.groups import alike, charts
     from capsbench.report.pages import render
-    from capsbench.results.result import load_results
 
     judged = judge_scores(suite, folder, label=label, seed=seed, digits=digits, out=out)
     for sentence in judged.warnings:
@@ -89,8 +89,6 @@ def judge(suite: str, folder: Path, label: str, seed: str, digits: str, out: Pat
     if as_json:
         click.echo(render([judged.result], "json"))
         return
-    results = alike([judged.result], load_results(judged.path.parent))
-    click.echo(escaped(render(results)))
+    click.echo(escaped(render([judged.result], wide=wide)))
     click.echo(f"\nresult: {judged.path}")
-    for chart in charts(results):
-        click.echo(f"chart: {chart.save(judged.path.parent)[0]}")
+    show_all([judged.result], judged.path.parent)
