@@ -147,6 +147,8 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     def say(line: str) -> None:
         click.echo(plain(line), err=True)
 
+    for line in _beginning(plan):
+        say(line)
     apart = Apart(**how)
     # Each epoch also prints a line.
     with progress_of_several(every=60.0) as progress, engine_of(plan, apart, say) as engine:
@@ -160,6 +162,24 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     if outcome.failed:
         cells = "\n".join(f"{cell.label}, seed {cell.seed}: {why}" for cell, why in outcome.failed)
         raise CellsFailedError(f"{len(outcome.failed)} of {len(plan.cells)} cells failed:\n{cells}")
+
+
+def _beginning(plan: "Plan") -> Iterator[str]:
+    """What a run will do, and where that takes days."""
+    from capsbench.bench.planning import FINISHED
+
+    if not plan.cells:
+        return
+    first, waiting = plan.cells[0], [cell for cell in plan.cells if plan.state(cell) != FINISHED]
+    networks = list(dict.fromkeys(cell.label for cell in plan.cells))
+    seeds = ", ".join(map(str, sorted({cell.seed for cell in plan.cells})))
+    cells = f"{len(plan.cells)} cell{'s' * (len(plan.cells) > 1)}, {len(waiting)} to do, on {first.device}"
+    yield f"{first.suite}, preset {first.preset}: {', '.join(networks)}; seeds: {seeds}. {cells}."
+    if waiting and first.device == "cpu" and first.preset.partition(" ")[0] == "paper" and first.digits != "none":
+        yield (
+            "The preset paper is made for a GPU: on a CPU a cell takes days. With --dry-run the time is measured here; "
+            "--preset small takes minutes."
+        )
 
 
 def show_all(results: "Sequence[Result]", folder: Path) -> None:

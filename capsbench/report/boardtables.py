@@ -13,7 +13,7 @@ from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
 from capsbench.report.headlines import Headline
 
-WIDEST = 34  # letters of a network's name in a terminal
+WIDEST, CELL, HEADER = 34, 18, 11  # letters of a line in a terminal: of a network, a figure, a header
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "†": r"$^\dagger$",
@@ -68,22 +68,20 @@ def _caption(board: Board) -> str:
     seeds = sorted({len(row.cells) for row in board.rows})
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     told = f"{board.title}; protocol {board.protocol}. {number} seed{'s' * (seeds[-1] > 1)} a network"
-    told += "; in brackets 95 % intervals over test digits" + (" and seeds." if seeds[-1] > 1 else ".")
+    if any(found and found.interval for row in board.rows for found in row.figures.values()):
+        told += "; in brackets 95 % intervals over test digits" + (" and seeds" if seeds[-1] > 1 else "")
+    told += "."
     if any(row.beside for row in board.rows):
         told += " To the best: the paired difference on the same images; †: a tie."
     return told
 
 
 def _simple(board: Board) -> str:
-    rows, headers = [_cells(board, row) for row in board.rows], _headers(board)
-    others = len(headers) - 1
-    shown = tabulate(
-        rows,
-        headers,
-        disable_numparse=True,
-        maxcolwidths=[WIDEST, *[18] * others],
-        maxheadercolwidths=[WIDEST, *[11] * others],
-    )
+    widths = [WIDEST, *[CELL] * len(_headers(board))]
+    rows = [[textwrap.fill(text, width) for text, width in zip(_cells(board, row), widths, strict=False)]
+            for row in board.rows]  # fmt: skip
+    headers = [textwrap.fill(text, HEADER) for text in _headers(board)]
+    shown = tabulate(rows, headers, disable_numparse=True)
     caption = textwrap.fill(f"Board: {_caption(board)}", 100)
     return f"{caption}\n\n{shown}\n\n{WORDS}"
 

@@ -5,12 +5,15 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import pytest
 
+from capsbench.bench.planning import plan_run
 from capsbench.cli import cli, main
+from capsbench.cli.bench import _beginning
 from capsbench.system.timing import Rates
 
 GUESS = f"{Path(__file__).parents[1]}/suites/known_networks.py:Guess"  # done in a second
@@ -49,6 +52,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert "embedded digits of MNIST (3,200 train" in out and GUESS in out and "gap" in out
     path = Path(out.rpartition("result: ")[2].splitlines()[0])
     assert json.loads(path.read_text())["model"] == GUESS
+    assert err.splitlines()[1] == f"affine, preset smoke: {GUESS}; seeds: 0. 1 cell, 1 to do, on cpu."
     assert "epoch 1/1" in err and "embedded digits" in err and "epoch" not in out.splitlines()[0]
 
     assert run_cli(*arguments) == 0
@@ -81,7 +85,9 @@ def test_run_draws_charts_and_report_draws_them_again(
     assert run_cli(*arguments) == 0
     out, err = capsys.readouterr()
     assert "training step" in out and "digits" not in out + err
-    *_, result, first, second = out.splitlines()
+    lines = out.splitlines()
+    result, first, second = lines[lines.index(next(one for one in lines if one.startswith("result: "))) :][:3]
+    assert "Board: throughput" in out.partition(second)[2]
     folder = Path("runs") / "throughput"
     names = [f"routing-28px-batch8-{precision}" for precision in ("fp32", "bf16")]
     assert [first, second] == [f"chart: {folder / name}.png" for name in names]
@@ -170,3 +176,12 @@ def test_help_does_not_wait_for_torch() -> None:
 def test_python_m_capsbench_is_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "capsbench", "--version"], check=True, capture_output=True, text=True)
     assert done.stdout.startswith("capsbench, version ")
+
+
+def test_a_run_says_where_the_paper_takes_days() -> None:
+    plan = plan_run("mnist", models=["cnn"], preset="smoke", digits="embedded", device="cpu")
+    assert len(list(_beginning(plan))) == 1
+    paper = replace(plan, cells=[replace(cell, preset="paper (epochs=30)", digits="mnist") for cell in plan.cells])
+    told = list(_beginning(paper))
+    assert "1 cell, 1 to do, on cpu" in told[0] and "takes days" in told[1] and "--dry-run" in told[1]
+    assert len(list(_beginning(replace(paper, cells=[replace(cell, device="cuda") for cell in paper.cells])))) == 1
