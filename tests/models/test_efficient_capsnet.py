@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.signal import correlate2d
 
 from capsbench.contracts import Batch
 from capsbench.errors import ParameterError
@@ -39,6 +40,34 @@ def test_attention_is_that_of_the_equations() -> None:
         for j in range(3):
             s = sum(((couplings[j, i] + b[j, i]) * u[n, j, i] for i in range(4)), np.zeros(5))
             np.testing.assert_allclose(found[n, j].numpy(), s, rtol=1e-12)
+
+
+def test_features_are_four_convolutions_each_with_relu_and_batch_norm() -> None:
+    """By scipy's correlation, with kernels 5, 3, 3, 3 and strides 1, 1, 1, 2."""
+    model = tiny(reconstruction=False).double().eval()
+    norms = [layer for layer in model.features if isinstance(layer, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        assert norm.running_mean is not None and norm.running_var is not None
+        torch.nn.init.normal_(norm.running_mean)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+        torch.nn.init.normal_(norm.weight)
+    image = drawn(1, 1, 24, 24).double()
+    x = image[0].numpy()
+    convolutions = [layer for layer in model.features if isinstance(layer, torch.nn.Conv2d)]
+    for convolution, norm, stride in zip(convolutions, norms, (1, 1, 1, 2), strict=True):
+        weight, offset = (one.detach().numpy() for one in (convolution.weight, convolution.get_parameter("bias")))
+        sums = [
+            sum(correlate2d(x[i], one[i], "valid") for i in range(len(x))) + b
+            for one, b in zip(weight, offset, strict=True)
+        ]
+        mean, variance, slope, shift = (
+            getattr(norm, name).detach().numpy()[:, None, None]
+            for name in ("running_mean", "running_var", "weight", "bias")
+        )
+        rectified = np.maximum(np.array(sums)[:, ::stride, ::stride], 0)
+        x = slope * (rectified - mean) / np.sqrt(variance + norm.eps) + shift
+    with torch.no_grad():
+        np.testing.assert_allclose(model.features(image)[0].numpy(), x, rtol=1e-10, atol=1e-12)
 
 
 def test_the_whole_network_is_that_of_the_equations() -> None:
