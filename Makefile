@@ -42,7 +42,7 @@ docs: $(VENV)/installed-dev ## write the generated parts of the documents anew
 	$(BIN)/python tools/documents.py
 
 figures: $(VENV)/installed-dev ## draw the charts of the documents anew from the result files
-	$(BIN)/capsbench report results --charts docs/images/results --markdown docs/results.md >/dev/null
+	$(BIN)/capsbench report results --charts docs/images/results --markdown docs/results.md --html docs/board.html >/dev/null
 
 bench: $(VENV)/installed-bench ## compare speeds; ends in a table of ratios, kept with JSON=results/benchmarks/MACHINE.json
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-enable --benchmark-only --benchmark-quiet \

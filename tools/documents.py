@@ -1,8 +1,9 @@
 """Writes the generated parts of the documents, or with --check says which are out of date; also checks their links.
 
-It generates docs/cli.md from the commands' own help, docs/glossary.md from its words, docs/results.md from the result
-files (``make figures`` draws its charts), and in any document the lines between one of these and ``<!-- end -->``:
-``<!-- results: FOLDER -->``, the tables of the result files in that folder, ``<!-- results: FOLDER without notes -->``;
+It generates docs/cli.md from the commands' own help, docs/glossary.md from its words, docs/results.md and
+docs/board.html from the result files (``make figures`` draws its charts), and in any document the lines between one of
+these and ``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder,
+``<!-- results: FOLDER without notes -->``;
 ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed
 files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- example: FILE -->``, the file;
 ``<!-- networks: LIBRARY -->``, on which images its networks work; ``<!-- digests -->``, the root digests, which
@@ -27,6 +28,7 @@ from capsbench.files.published import digests
 from capsbench.report.glossary import glossary_page
 from capsbench.report.groups import current
 from capsbench.report.pages import markdown_page, render
+from capsbench.report.webpage import html_page
 from capsbench.results.result import load_results
 from capsbench.system.disk import human_bytes
 from capsbench.version import VERSION
@@ -246,7 +248,9 @@ def main() -> int:
     wanted = {path: up_to_date(path.read_text()) for path in documents()}
     wanted[ROOT / "docs" / "cli.md"] = command_page()
     wanted[ROOT / "docs" / "glossary.md"] = glossary_page()
-    wanted[ROOT / "docs" / "results.md"] = markdown_page(current(load_results(ROOT / "results"))[0], "images/results")
+    results, outdated = current(load_results(ROOT / "results"))
+    wanted[ROOT / "docs" / "results.md"] = markdown_page(results, "images/results")
+    wanted[ROOT / "docs" / "board.html"] = html_page(results, outdated=outdated)
     behind = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" not in sys.argv:
         for path in behind:
