@@ -227,7 +227,8 @@ class Suite(Protocol):
 
     ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built
     for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.cells.Preset`. A suite that shows no
-    digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one that has figures to show
+    digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one
+    that needs networks that draw says ``needs_reconstruction = True``; one that has figures to show
     has a method ``charts(results)`` that gives a list of `capsbench.report.figures.Figure`: charts and pictures. One
     that states the work of a cell, as a list of `capsbench.bench.cells.Work` from a static method ``work(settings)``,
     gets an estimate of its time from ``capsbench run --dry-run``. One whose networks can be measured without being

@@ -1,7 +1,7 @@
 """How long a cell may take on this device: an estimate from some training steps and predictions on random images."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 
 import torch
@@ -14,6 +14,7 @@ from capsbench.data.digits import load_digits
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
 from capsbench.sources.seeding import seeded
 from capsbench.system.timing import finish
+from capsbench.training.config import TrainConfig
 from capsbench.training.step import TrainingStep, adam, fast_convolutions
 
 WARM_UP = {"cpu": 1, "cuda": 8}  # calls: a GPU compiles its kernels and captures the step in the first ones
@@ -52,12 +53,27 @@ def _estimated(cell: Cell, digits: str, training: bool) -> float | None:
     seconds = 0.0
     for work in state(cell.settings):
         step, prediction = _measured(cell, work)
-        every = ceil(number["train"] / cell.settings.batch_size)
-        steps = every * work.epochs if training else 0
-        validations = ceil(steps / (cell.settings.eval_every or every))
-        images = validations * work.validation_sets * number["validation"] + work.tests * number["test"]
-        seconds += steps * step + images * prediction
+        seconds += passes_seconds(cell.settings, work, number, step if training else None, prediction)
     return seconds
+
+
+def passes_seconds(
+    settings: TrainConfig, work: Work, number: Mapping[str, int], step: float | None, prediction: float
+) -> float:
+    """Seconds of a training with its validations and tests.
+
+    Args:
+        settings: How it trains.
+        work: How often it passes over the digits.
+        number: The digits of each split.
+        step: Seconds of a training step; None where nothing is trained.
+        prediction: Seconds of the prediction of one image.
+    """
+    every = ceil(number["train"] / settings.batch_size)
+    steps = every * work.epochs if step is not None else 0
+    validations = ceil(steps / (settings.eval_every or every))
+    images = validations * work.validation_sets * number["validation"] + work.tests * number["test"]
+    return steps * (step or 0.0) + images * prediction
 
 
 def _measured(cell: Cell, work: Work) -> tuple[float, float]:
@@ -66,8 +82,8 @@ def _measured(cell: Cell, work: Work) -> tuple[float, float]:
     network = cell.given or cell.model
     model = build(network, image_size=work.image_size, classes=CLASSES, pairs=work.pairs, **cell.parameters)
     model.to(device)
-    batch = _random(settings.batch_size, work, device)
-    images = _random(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images
+    batch = random_batch(settings.batch_size, work, device)
+    images = random_batch(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images
     train = TrainingStep(
         model,
         adam(model, settings.learning_rate),
@@ -81,12 +97,12 @@ def _measured(cell: Cell, work: Work) -> tuple[float, float]:
             model(images)
 
     with fast_convolutions(model, precision=settings.precision, device=device):
-        step = _seconds_each(lambda: train(batch), device)
+        step = seconds_each(lambda: train(batch), device)
         model.eval()
-        return step, _seconds_each(predict, device) / len(images)
+        return step, seconds_each(predict, device) / len(images)
 
 
-def _random(number: int, work: Work, device: str) -> TensorBatch:
+def random_batch(number: int, work: Work, device: str) -> TensorBatch:
     """Random images, with labels and layers."""
     height, width = work.image_size if isinstance(work.image_size, tuple) else (work.image_size, work.image_size)
     shown = 2 if work.pairs else 1
@@ -95,13 +111,14 @@ def _random(number: int, work: Work, device: str) -> TensorBatch:
     return Batch(images=layers[:, :1], labels=(labels if work.pairs else labels[:, 0]).to(device), layers=layers)
 
 
-def _seconds_each(call: Callable[[], object], device: str) -> float:
-    """The mean time of a call, after a warm-up."""
+def seconds_each(call: Callable[[], object], device: str, *, at_least: float | None = None) -> float:
+    """The mean time of a call, after a warm-up; calls go on for ``at_least`` seconds."""
+    enough = SECONDS if at_least is None else at_least
     for _ in range(WARM_UP[device]):
         call()
     finish(device)
     begun, calls = time.perf_counter(), 0
-    while not calls or time.perf_counter() - begun < SECONDS:
+    while not calls or time.perf_counter() - begun < enough:
         call()
         finish(device)
         calls += 1

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from capsbench.cli import bench, conformance, data, files, importing, judging, listing, report
+from capsbench.cli import bench, conformance, data, files, importing, judging, listing, report, trying
 from capsbench.cli.exits import SHOWABLE, exit_code
 from capsbench.version import VERSION
 
@@ -42,6 +42,7 @@ for command in (
     judging.tests,
     judging.judge,
     conformance.check,
+    trying.try_command,
     report.report,
     report.compare,
 ):

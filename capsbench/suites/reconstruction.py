@@ -75,6 +75,7 @@ class Reconstruction:
     version: ClassVar[int] = 1
     models: ClassVar[Sequence[str]] = ("capsnet",)
     image_size: ClassVar[int] = SINGLE
+    needs_reconstruction: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
             ReconstructionSettings(
