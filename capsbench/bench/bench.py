@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +23,7 @@ from capsbench.scoring import remarks_of
 from capsbench.sources.seeding import seeded
 from capsbench.system.disk import is_regular
 from capsbench.system.machine import environment
+from capsbench.system.ranks import ranks
 from capsbench.training.checkpoints import CheckpointFolder, largest_checkpoint
 from capsbench.training.config import Selected, TrainConfig, Trained
 from capsbench.training.kept import Kept, held, load_kept, put_foreign_aside, save_kept
@@ -96,6 +98,8 @@ class Bench(CellData):
             self.folder / self.cell.folder / f"{'.'.join(parts)}.jsonl",
             self.folder.joinpath("tensorboard", *parts) if self.tensorboard else None,
         )
+        if not ranks().first:
+            log = MetricsLog()
         trainer = Trainer(
             model,
             training,
@@ -111,14 +115,18 @@ class Bench(CellData):
         )
         path = self.folder / WEIGHTS / f"{stem}.pt"
         begun = perf_counter()
-        with held(path, self.report):
-            kept = self._kept(path, trainer)
+        together = ranks()
+        with held(path, self.report) if together.first else nullcontext():
+            kept = together.decided(lambda: self._kept(path, trainer))
+            if kept is not None and not together.first:
+                trainer.model.load_state_dict(kept.trained.selected["last"].state)
             if kept is None:
                 with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
                     trained = trainer.run(self.report, progress)
                 about = {"date": now(), "environment": environment(self.cell.device)}
-                save_kept(path, Kept(trainer.identity, trained, about))
-                CheckpointFolder(checkpoints).clear()
+                if together.first:
+                    save_kept(path, Kept(trainer.identity, trained, about))
+                    CheckpointFolder(checkpoints).clear()
         self.weights[name] = {"file": path.name, **(kept.about if kept else {})}
         trained = kept.trained if kept else trained
         self.earlier += max(0.0, trained.seconds - (perf_counter() - begun))

@@ -3,6 +3,7 @@
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -12,11 +13,12 @@ from capsbench.bench.bench import Bench
 from capsbench.bench.cells import Cell
 from capsbench.bench.planning import Plan
 from capsbench.contracts import ProgressBar, Say, no_bar, silent
-from capsbench.errors import CapsbenchError, LockedError, StorageError, first_line
+from capsbench.errors import CapsbenchError, CellsFailedError, LockedError, StorageError, first_line
 from capsbench.results.result import Result, load_result, now, save_result
 from capsbench.sources.seeding import seeded
 from capsbench.system import machine
 from capsbench.system.disk import lock, make_folder, write_atomically
+from capsbench.system.ranks import ranks
 
 Measure = Callable[[Cell, Plan, Say, ProgressBar], str | None]
 """Measures one cell of a plan and saves its result; returns None, or in a line why it failed. Where another run is
@@ -45,7 +47,10 @@ def measure(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar 
     except LockedError:
         raise
     except (Exception, SystemExit) as error:  # a user's model can fail in any way
-        return explain(error, plan.path(cell))
+        why = explain(error, plan.path(cell))
+        if ranks().size > 1:  # the others may be waiting for this process, which must end
+            raise CellsFailedError(f"{cell.label}, seed {cell.seed}: {why}") from None
+        return why
     return None
 
 
@@ -67,10 +72,14 @@ def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar
         LockedError: Another run holds the lock.
         StorageError: The result cannot be written.
     """
-    make_folder(plan.path(cell).parent)
-    with lock(plan.path(cell)):
+    together = ranks()
+    if together.first:
+        make_folder(plan.path(cell).parent)
+    # Of several processes the first has the lock, and waits for it: the others could not tell that it is refused.
+    with lock(plan.path(cell), wait=together.size > 1) if together.first else nullcontext():
         try:
-            return plan.finished(cell) or _measured(cell, plan, report, progress)  # another run may just have done it
+            finished = together.decided(lambda: plan.finished(cell))  # another run may just have done it
+            return finished or _measured(cell, plan, report, progress)
         except LockedError as error:  # of a file of the network's own
             raise StorageError(str(error)) from None
 
@@ -103,6 +112,8 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         remarks=bench.remarks,
         training={"id": cell.training, "weights": bench.weights} if bench.weights else {},
     )
+    if not ranks().first:
+        return result
     save_result(result, plan.path(cell))
     return load_result(plan.path(cell))  # so that what is shown is what the file holds
 

@@ -18,6 +18,7 @@ from capsbench.errors import CellsFailedError, LockedError
 from capsbench.report.shown import Results
 from capsbench.results.result import Result, load_result, save_result
 from capsbench.system.disk import make_folder
+from capsbench.system.ranks import ranks
 
 WAITING_SECONDS = 1.0  # between two looks at a cell that another run measures
 
@@ -208,7 +209,7 @@ class _Turns:
         Raises:
             LockedError: Another run is measuring it.
         """
-        result = self._plan.finished(cell)
+        result = ranks().decided(lambda: self._plan.finished(cell))
         if result:
             by = "by another run" if cell.id in self._elsewhere else f"before{_with_other_threads(cell, result)}"
             say(f"finished {by}")
@@ -220,7 +221,8 @@ class _Turns:
             why = slot(cell, self._plan, say, lambda description: self._progress(f"{place}{description}"))
             if why is None:
                 self._failed.pop(cell.id, None)
-                self._done[cell.id] = load_result(self._plan.path(cell))
+                if ranks().first:
+                    self._done[cell.id] = load_result(self._plan.path(cell))
                 return
             again = f"; it is tried again, {left} {'time' if left == 1 else 'times'} at most" if left else ""
             say(f"failed: {why}{again}")

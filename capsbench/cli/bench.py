@@ -1,7 +1,7 @@
 """The command run: plan, train, test, and print the table."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ import click
 
 from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
-from capsbench.errors import CellsFailedError, escaped, plain
+from capsbench.errors import CapsbenchError, CellsFailedError, UsageError, escaped, plain
 from capsbench.parameters import split_assignments
 
 if TYPE_CHECKING:
@@ -95,8 +95,17 @@ def run(
       capsbench run --suite affine --seeds 0,1,2,3 --jobs 4 --retries 1
     """
     from capsbench.bench.apart import told_events
+    from capsbench.system.ranks import ranks
 
     how = {key: options.pop(key) for key in ("jobs", "isolate", "retries", "timeout", "scheduler", "collect")}
+    alone = {"jobs": 1, "isolate": False, "retries": 0, "timeout": None, "scheduler": None, "collect": False}
+    if ranks().size > 1 and how != alone:
+        raise UsageError(
+            "torchrun is for one cell at a time: leave --jobs, --isolate, --retries, --timeout, --scheduler."
+        )
+    if not ranks().first:
+        _follow(lambda: _planned(sets, seeds, shard, only, options), dry_run=dry_run)
+        return
     with told_events() if events else nullcontext() as tell:
         plan = _planned(sets, seeds, shard, only, options | {"elsewhere": how["scheduler"] is not None})
         if tell:
@@ -123,6 +132,18 @@ def _planned(sets: tuple[str, ...], seeds: str, shard: str | None, only: str | N
     if only is not None:
         plan = plan.only(only)
     return plan
+
+
+def _follow(planned: Callable[[], "Plan"], *, dry_run: bool) -> None:
+    """Does the part of a process that is not the first of those which `torchrun` started, and prints nothing."""
+    try:
+        plan = planned()
+    except CapsbenchError as error:  # which the first process prints
+        raise click.exceptions.Exit(error.exit_code) from None
+    if not dry_run:
+        from capsbench.bench.running import run_plan
+
+        run_plan(plan)
 
 
 def _show_plan(plan: "Plan", *, as_json: bool) -> None:

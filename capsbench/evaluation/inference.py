@@ -15,6 +15,7 @@ from capsbench.data.samples import Samples, Subset
 from capsbench.errors import ModelError, NotNumbersError, first_line
 from capsbench.evaluation.predictions import Predictions
 from capsbench.system import memory
+from capsbench.system.ranks import ranks
 
 CPU_BATCH, GPU_BATCH = 250, 2000
 """Images at a time. On a CPU nothing gets faster past 250; a GPU idles at so few."""
@@ -30,6 +31,8 @@ T = TypeVar("T")
 def predict(model: nn.Module, data: Samples, *, device: str = "cpu") -> Predictions:
     """The network's answers to all samples, in evaluation mode; its mode is put back after.
 
+    Several processes (`capsbench.system.ranks`) each do a part, in the batches of one process, and all get the whole.
+
     Raises:
         ModelError: The network returns no `Output`, its scores are not ``[B, classes]`` numbers, or one image
             alone needs more memory than there is.
@@ -42,11 +45,19 @@ def predict(model: nn.Module, data: Samples, *, device: str = "cpu") -> Predicti
         # A copy, for scores may be a view that would keep all of the network's output in memory.
         return output.scores.to(torch.float32, copy=True), batch.labels, batch.source
 
-    answers, labels, source = zip(*_by_batch(model, answer, len(data), device), strict=True)
-    scores = torch.cat(answers).cpu().numpy()  # waits for the device, once and not at every batch
+    together = ranks()
+    part = together.part(-(-len(data) // _size(device)))
+    rows = range(part.start * _size(device), min(part.stop * _size(device), len(data)))
+    own = list(_by_batch(model, answer, rows, device))
+    # One copy waits for the device, once and not at every batch.
+    answered = [torch.cat([one[0] for one in own]).cpu().numpy()] if own else []
+    every = together.gathered((answered, [one[1] for one in own], [one[2] for one in own]))
+    scores, labels, source = (
+        np.concatenate([one for part in column for one in part]) for column in zip(*every, strict=True)
+    )
     if not np.isfinite(scores).all():
         raise NotNumbersError("The model gave scores that are not numbers.")
-    return Predictions(scores, np.concatenate(labels), np.concatenate(source))
+    return Predictions(scores, labels, source)
 
 
 def reconstruct(
@@ -76,7 +87,7 @@ def reconstruct(
         columns = [output.reconstruct(column) for column in torch.from_numpy(classes[rows].T.copy()).to(device)]
         return _checked_images(columns, images.shape)
 
-    parts = [part for part in _by_batch(model, compute, len(data), device) if part is not None]
+    parts = [part for part in _by_batch(model, compute, range(len(data)), device) if part is not None]
     return np.concatenate(parts) if parts else None
 
 
@@ -169,13 +180,18 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _by_batch(model: nn.Module, compute: Callable[[IndexArray], T], count: int, device: str) -> list[T]:
-    """Computes something of all samples, some at a time, in evaluation mode; fewer at a time if memory runs out."""
+def _size(device: str) -> int:
+    """Images at a time, while memory allows it."""
+    return CPU_BATCH if device == "cpu" else GPU_BATCH
+
+
+def _by_batch(model: nn.Module, compute: Callable[[IndexArray], T], every: range, device: str) -> list[T]:
+    """Computes something of samples, some at a time, in evaluation mode; fewer at a time if memory runs out."""
     done: list[T] = []
-    start, size = 0, CPU_BATCH if device == "cpu" else GPU_BATCH
+    start, size = every.start, _size(device)
     with _evaluating(model):
-        while start < count:
-            rows = np.arange(start, min(start + size, count))
+        while start < every.stop:
+            rows = np.arange(start, min(start + size, every.stop))
             try:
                 done.append(compute(rows))
                 start += len(rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from capsbench.errors import UnknownNameError, UsageError
+from capsbench.system.ranks import ranks
 from capsbench.version import VERSION
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -87,6 +88,7 @@ def environment(device: str) -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": threads(),
+        **({"processes": ranks().size} if ranks().size > 1 else {}),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
         **(_gpu() if device == "cuda" else {}),
     }

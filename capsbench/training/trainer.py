@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from capsbench.contracts import IndexArray, Progress, Say, silent
+from capsbench.contracts import IndexArray, Progress, Say, TensorBatch, silent
 from capsbench.data.loading import batches
 from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
 from capsbench.sources import seeding
+from capsbench.system.ranks import ranks
 from capsbench.system.timing import finish
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder, fits, largest_checkpoint, put_aside
 from capsbench.training.config import Selected, State, TrainConfig, Trained
@@ -28,6 +29,7 @@ from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
 from capsbench.training.plain import UnsavableError, copied
 from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_convolutions
+from capsbench.training.together import SharedStep, joined_statistics, shared_batches
 
 DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
@@ -87,6 +89,7 @@ class Trainer:
         self._seed = seed
         self._device = device
         self._folder = folder
+        self._ranks = ranks()
         self._checkpoints: CheckpointFolder | None = None
         self._fresh = fresh
         self._log = log or MetricsLog()
@@ -129,22 +132,16 @@ class Trainer:
                 f"The network's state cannot be kept: {error}. Give get_extra_state tensors, arrays, numbers, strings, "
                 "and dictionaries and lists of them."
             ) from None
-        if self._folder:
+        if self._ranks.size > 1:
+            joined_statistics(self.model, self._ranks, self._device)
+        if self._folder and self._ranks.first:
             self._checkpoints = CheckpointFolder(self._folder, largest=largest_checkpoint(own, steps=self.steps))
         with seeding.seeded(self._seed, self._device), fast:
             self._resume(report)
             self._log.begin(self.trained.steps)
             if self.steps - self.trained.steps > UNTIMED_STEPS:  # a shorter run has no others to time
                 self._timed_after = self.trained.steps + UNTIMED_STEPS
-            step = TrainingStep(
-                self.model,
-                self._optimizer,
-                precision=self._config.precision,
-                device=self._device,
-                graph=self._config.batch_size if self._device == "cuda" else 0,
-                micro_batches=self.trained.micro_batches,
-                report=report,
-            )
+            step = self._step(report)
             lines = EpochLines(report, steps=self.steps, epochs=self._config.epochs, done=self.trained.steps)
             try:
                 while self.trained.steps < self.steps:
@@ -158,6 +155,28 @@ class Trainer:
                 self._log.close()
         return self.trained
 
+    def _step(self, report: Say) -> TrainingStep:
+        how: dict[str, Any] = {"precision": self._config.precision, "device": self._device}
+        if self._ranks.size > 1:
+            return SharedStep(self.model, self._optimizer, ranks=self._ranks, seed=self._seed, **how)
+        return TrainingStep(
+            self.model,
+            self._optimizer,
+            graph=self._config.batch_size if self._device == "cuda" else 0,
+            micro_batches=self.trained.micro_batches,
+            report=report,
+            **how,
+        )
+
+    def _batches(self, order: IndexArray, size: int) -> Iterator[tuple[TensorBatch, int]]:
+        """Batches, or this process's parts of them, each with the number of images of the whole batch."""
+        how: dict[str, Any] = {"device": self._device, "layers": bool(getattr(self.model, "needs_layers", False))}
+        if self._ranks.size > 1:
+            yield from shared_batches(self._data, order, size, self._ranks, **how)
+            return
+        for batch in batches(self._data, order, size, **how):
+            yield batch, len(batch.images)
+
     def _train(self, step: TrainingStep, progress: Progress) -> None:
         """Trains up to the next validation."""
         trained = self.trained
@@ -169,17 +188,18 @@ class Trainer:
         losses = torch.cat(
             [self._losses, torch.empty(self._next_validation(start) - trained.steps, device=self._device)]
         )
-        layers = bool(getattr(self.model, "needs_layers", False))
         for order, size in self._orders(trained.steps, start + len(losses)):
-            for batch in batches(self._data, order, size, device=self._device, layers=layers):
+            for batch, images in self._batches(order, size):
+                if isinstance(step, SharedStep):
+                    step.images, step.number = images, trained.steps
                 losses[trained.steps - start] = step(batch)
                 self._scheduler.step()
                 trained.steps += 1
-                trained.images += len(batch.images)
+                trained.images += images
                 trained.micro_batches = step.micro_batches
                 progress(trained.steps, self.steps)
                 if trained.steps <= self._timed_after:
-                    trained.untimed += len(batch.images)
+                    trained.untimed += images
                     finish(self._device)
                     self._timed_from = time.perf_counter()
                 now = time.perf_counter()
@@ -317,9 +337,15 @@ class Trainer:
         self._saving = self._saved_at - begun
 
     def _resume(self, report: Say) -> None:
+        content = self._ranks.decided(lambda: self._newest(report))
+        if content is not None and not self._ranks.first:
+            self._take_up(content)
+
+    def _newest(self, report: Say) -> dict[str, Any] | None:
+        """Takes up the newest checkpoint that fits; its content, or None if there is none."""
         folder = self._checkpoints
         if folder is None:
-            return
+            return None
         if self._fresh:
             folder.clear()
         for path, content in folder.newest_first():
@@ -328,7 +354,8 @@ class Trainer:
                 report(f"{path} is damaged or belongs to another run; it is now called {put_aside(path).name}")
                 continue
             report(f"going on after step {self.trained.steps} of {self.steps}{self._other_threads(content)}")
-            return
+            return content
+        return None
 
     def _other_threads(self, content: dict[str, Any]) -> str:
         """What to say where a training goes on with another number of threads."""
