@@ -88,9 +88,10 @@ def _lines(
     spec: dict[str, Any] = used.get("spec", {})
     labels, factors = _drawn(spec, len(answers.correct), known, digits, say)
     partners = _partners(result, place, len(answers.correct))
+    base = answers.base.tolist()
     wrong = 0
     for index, right in enumerate(answers.correct.tolist()):
-        shown = [int(answers.base[index])] + ([] if partners is None else [int(partners[index])])
+        shown = [base[index]] + ([] if partners is None else [int(partners[index])])
         label = [int(labels[one]) for one in shown] if labels is not None else []
         answer = label if right else []
         if not right:

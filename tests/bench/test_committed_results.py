@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from capsbench import registry
-from capsbench.bench import planning
+from capsbench.bench import protocols
 from capsbench.bench.planning import plan_run
 from capsbench.contracts import Digits
 from capsbench.data.digits import load_digits
@@ -54,7 +54,7 @@ def test_committed_results_are_found_finished(
         """Digits that say that they are those of the results: full MNIST is not here."""
         return replace(load_digits(split, "embedded"), origin=digits)
 
-    monkeypatch.setattr(planning, "load_digits", theirs)
+    monkeypatch.setattr(protocols, "load_digits", theirs)
     ours = registry.load("suite", suite).presets[preset.partition(" ")[0]]
     for (model, label), members in groupby(results, lambda one: (one.model, one.label)):
         cells = {one.cell for one in members}
