@@ -16,6 +16,7 @@ from capsbench import registry
 from capsbench.building import build
 from capsbench.conformance import network as network_checks
 from capsbench.conformance import routing as routing_checks
+from capsbench.conformance.layer import CapsuleLayer
 from capsbench.conformance.network import Network
 from capsbench.conformance.routing import FaultError
 from capsbench.contracts import Routing
@@ -110,7 +111,10 @@ def _finding(name: str, routing: Routing | None, network: Network | None) -> Fin
         details += [f"{prefix}{found}"] if found else []
     if details:
         return Finding(name, True, "; ".join(details))
-    return Finding(name, None, "does not apply: " + ("no routing is offered" if network else "no loss is offered"))
+    why = "no routing is offered" if network else "no loss is offered"
+    if network and name == "margin loss":
+        why += ", and no margin_loss = True says that it is the loss"
+    return Finding(name, None, f"does not apply: {why}")
 
 
 def _subject(
@@ -121,6 +125,9 @@ def _subject(
     name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
     if _is_routing(thing):
         return _bound(name, thing, parameters), None
+    layer = _layer(name, thing, parameters)
+    if layer is not None:
+        return layer, None
     sides = image_shape(image_size)
     rebuilt = None
     if isinstance(thing, nn.Module) and callable(getattr(thing, "loss", None)):
@@ -140,6 +147,17 @@ def _subject(
         raise UsageError(f"The routing of model {name!r} cannot be read: {first_line(error)}") from error
     offered = routing if _is_routing(routing) else None  # an attribute of this name may be something else
     return offered, Network(module, sides, pairs, rebuilt, offered)
+
+
+def _layer(name: str, thing: Any, parameters: Mapping[str, Any]) -> CapsuleLayer | None:
+    """A capsule layer that keeps its own weights; None if it is something else."""
+    kind = type(thing) if isinstance(thing, nn.Module) else thing
+    if not (inspect.isclass(kind) and issubclass(kind, nn.Module)) or hasattr(kind, "loss"):
+        return None
+    try:
+        return CapsuleLayer(name, kind, parameters)
+    except UsageError:
+        return None
 
 
 def _is_routing(thing: Any) -> bool:
@@ -179,7 +197,10 @@ def _named_network(
     except UsageError as error:
         if ":" not in name:  # names without a place are networks
             raise
-        way_out = "A capsule layer is checked as a function of (u, weight, iterations): docs/conformance.md."
+        way_out = (
+            "A capsule layer is checked as a function of (u, weight, iterations), or as it is where four arguments of "
+            "its constructor are its sizes: docs/conformance.md."
+        )
         raise UsageError(f"{error}\n{way_out}") from None
 
     def rebuilt(iterations: int) -> nn.Module:

@@ -95,8 +95,8 @@ def zeros(network: Network) -> str:
 
 def margin_loss(network: Network) -> str | None:
     """The margin loss of lengths for which it is known by hand (section 3, equation 4)."""
-    if not network.routing:
-        return None  # without capsules nothing says that this is the loss
+    if not (network.routing or getattr(network.module, "margin_loss", False) is True):
+        return None  # nothing says that this is the loss
     shown = 2 if network.pairs else 1  # their labels are 0, or 0 and 1
     silent, right, mistaken = torch.zeros(CLASSES), torch.full((CLASSES,), 0.1), torch.full((CLASSES,), 0.1)
     right[:shown] = 0.9

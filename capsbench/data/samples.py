@@ -29,7 +29,25 @@ class Samples(Protocol):
 
 
 class SampleColumns(ABC):
-    """The columns beside the images, as a file and a stream both offer them."""
+    """The columns beside the images, and batches by slices, as a file and a stream both offer them."""
+
+    @abstractmethod
+    def batch(self, indices: "Sequence[int] | IndexArray | slice") -> ArrayBatch:
+        """Samples ``indices`` ``[n]``."""
+
+    def __getitem__(self, index: "slice | Sequence[int] | IndexArray") -> ArrayBatch:
+        """Some samples, as `batch` gives them: ``data[10:20]``, ``data[[3, 1]]``.
+
+        Raises:
+            TypeError: It is one number, as torch's loader asks for: a sample has several arrays, not one value.
+        """
+        if isinstance(index, int | np.integer):
+            raise TypeError(
+                f"data[{index}] is not one value. An image and its label as tensors: "
+                f"capsbench.SampleDataset(data)[{index}], also for DataLoader(capsbench.SampleDataset(data)); all "
+                f"arrays of some samples: data.batch([{index}]) or data[{index}:{int(index) + 1}]."
+            )
+        return self.batch(index)
 
     @abstractmethod
     def _arrays(self) -> Mapping[str, npt.NDArray[Any]]:
@@ -88,18 +106,18 @@ class Subset:
         return self.data.layers(self.rows[indices])
 
 
-def checked_indices(indices: Sequence[int] | IndexArray, count: int) -> IndexArray:
+def checked_indices(indices: Sequence[int] | IndexArray | slice, count: int) -> IndexArray:
     """Indices of samples as an array ``[n]``, checked alike for files and streams.
 
     Args:
-        indices: Whole numbers, in any order; they may repeat.
+        indices: Whole numbers, in any order; they may repeat. Or a slice, as Python reads it.
         count: How many samples there are.
 
     Raises:
         TypeError: They are not a list of whole numbers: a mask or a fraction would quietly give other samples.
         IndexError: There is no such sample; a negative index does not count from the end.
     """
-    chosen = np.asarray(indices)
+    chosen = np.arange(*indices.indices(count)) if isinstance(indices, slice) else np.asarray(indices)
     if chosen.size and chosen.dtype.kind not in "iu":  # an empty list is of float64
         way_out = "; for a mask use np.flatnonzero(mask)" if chosen.dtype.kind == "b" else ""
         raise TypeError(f"Indices of samples must be whole numbers, got {chosen.dtype}{way_out}.")

@@ -50,11 +50,11 @@ class Stream(SampleColumns):
         )
         return root_digest(self.spec.to_json(), digests).hex()
 
-    def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
+    def batch(self, indices: Sequence[int] | IndexArray | slice) -> ArrayBatch:
         """Samples ``indices`` ``[n]``."""
         return self.recipe.sampler.batch(checked_indices(indices, len(self)))
 
-    def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
+    def layers(self, indices: Sequence[int] | IndexArray | slice) -> UInt8Array:
         """``[n, k, H, W]`` uint8: each digit alone."""
         return self.recipe.sampler.layers(checked_indices(indices, len(self)))
 

@@ -116,12 +116,12 @@ class DataFile(SampleColumns):
         """Where the bytes of each array lie."""
         return self._header.extents
 
-    def batch(self, indices: Sequence[int] | IndexArray) -> ArrayBatch:
+    def batch(self, indices: Sequence[int] | IndexArray | slice) -> ArrayBatch:
         """Samples ``indices`` ``[n]``, copied out of the file."""
         chosen = checked_indices(indices, len(self))
         return Batch(**{name: array[chosen] for name, array in self._arrays().items() if name != "layers"})
 
-    def layers(self, indices: Sequence[int] | IndexArray) -> UInt8Array:
+    def layers(self, indices: Sequence[int] | IndexArray | slice) -> UInt8Array:
         """``[n, k, H, W]`` uint8: each digit alone, from the file if it has layers, else drawn from the digits.
 
         Raises:

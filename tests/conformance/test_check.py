@@ -307,7 +307,32 @@ def test_the_capsnet_that_ships_passes(options: dict[str, Any]) -> None:
 def test_a_network_without_capsules_gets_the_checks_that_make_sense() -> None:
     findings = capsbench.check("cnn", preset="small", image_size=40)
     assert verdicts(findings) == dict.fromkeys(CHECKS) | {"batch": True, "gradients": True, "zeros": True}
-    assert detail(findings, "margin loss") == "does not apply: no routing is offered"
+    assert detail(findings, "margin loss") == (
+        "does not apply: no routing is offered, and no margin_loss = True says that it is the loss"
+    )
+
+
+class Squashed(nn.Module):
+    """A network without routing that says that its loss is the margin loss."""
+
+    margin_loss = True
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+        self.fault = fault
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.sigmoid(self.layer(images.flatten(1)))
+
+    def loss(self, output: Output, batch: TensorBatch) -> Tensor:
+        return margin(output.scores, batch.labels, self.fault)
+
+
+def test_a_margin_loss_that_says_so_is_compared_without_routing() -> None:
+    findings = capsbench.check(Squashed())
+    assert verdicts(findings)["margin loss"] is True and not failed(findings)
+    assert failed(capsbench.check(Squashed("no lambda"))) == ["margin loss"]
 
 
 @pytest.mark.parametrize("other", ["dynamic", nn.Linear(4, 4), Capsules])
@@ -397,6 +422,40 @@ def test_the_example_of_the_page_is_right_and_its_fault_is_found(tmp_path: Path)
     assert failed(capsbench.check(f"{tmp_path}/wrong.py:routing")) == ["couplings"]
     (tmp_path / "root.py").write_text(code.replace("s.norm(dim=-1, keepdim=True)", "s.square().sum(-1, True).sqrt()"))
     assert failed(capsbench.check(f"{tmp_path}/root.py:routing")) == ["zeros"]
+
+
+KEPT = """
+import torch
+from torch import nn
+
+class Usual(nn.Module):
+    def __init__(self, num_capsules=10, in_capsules=1152, in_dim=8, out_dim=16, num_routing=3, over=2):
+        super().__init__()
+        self.W = nn.Parameter(torch.randn(1, in_capsules, num_capsules, out_dim, in_dim))
+        self.bias = nn.Parameter(torch.ones(num_capsules, out_dim))
+        self.num_routing, self.over = num_routing, over
+
+    def forward(self, x):
+        votes = (self.W @ x[:, :, None, :, None]).squeeze(-1)
+        logits = torch.zeros_like(votes[..., 0])
+        for _ in range(self.num_routing):
+            s = (logits.softmax(self.over).unsqueeze(-1) * votes).sum(1) + self.bias
+            length = s.norm(dim=-1, keepdim=True)
+            v = length / (1 + length.square()) * s
+            logits = logits + (votes * v.unsqueeze(1)).sum(-1)
+        return v
+"""
+
+
+def test_a_layer_that_keeps_its_weights_is_checked_as_it_is(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(# layer\.py.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "layer.py").write_text(code)
+    assert not failed(capsbench.check(f"{tmp_path}/layer.py:DigitCapsules"))
+    (tmp_path / "wrong.py").write_text(code.replace("softmax(dim=2)", "softmax(dim=1)"))
+    assert failed(capsbench.check(f"{tmp_path}/wrong.py:DigitCapsules")) == ["couplings"]
+    (tmp_path / "usual.py").write_text(KEPT)
+    assert not failed(capsbench.check(f"{tmp_path}/usual.py", over=2))
+    assert failed(capsbench.check(f"{tmp_path}/usual.py:Usual", over=1)) == ["couplings"]
 
 
 def test_the_page_tells_of_every_check() -> None:

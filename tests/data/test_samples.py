@@ -4,8 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
+from capsbench.data.loading import SampleDataset
 from capsbench.data.samples import checked_indices
+from capsbench.data.streaming import stream
+from capsbench.files.datafile import open_dataset
+from capsbench.files.generation import generate
 
 
 @pytest.mark.parametrize("asked", [[3, 0, 3], (3, 0, 3), np.array([3, 0, 3], np.uint8), np.array([3, 0, 3], ">i4")])
@@ -29,7 +35,6 @@ def test_no_samples_may_be_asked_for(asked: Any) -> None:
         ([True, False], r"got bool; for a mask use np\.flatnonzero\(mask\)\."),
         (["1"], "got <U1"),
         ([None], "got object"),
-        (slice(3), "got object"),
         (2, r"shape \(\)"),
         ([[0, 1], [2, 3]], r"shape \(2, 2\)"),
     ],
@@ -43,3 +48,19 @@ def test_what_is_no_list_of_whole_numbers_is_refused(asked: Any, words: str) -> 
 def test_samples_that_are_not_there_are_an_index_error(asked: Any) -> None:
     with pytest.raises(IndexError, match=r"must be 0\.\.3, got "):
         checked_indices(asked, 4)
+
+
+def test_a_slice_is_a_batch_and_one_number_leads_to_the_dataset_of_samples() -> None:
+    made = stream("padded", split="test", digits="embedded", count=20)
+    (path,) = generate("padded", out=".", split="test", digits="embedded", count=20)
+    for data in (made, open_dataset(path)):
+        for index, rows in ((slice(2, 9, 3), [2, 5, 8]), (slice(-2, None), [18, 19]), ([4, 1], [4, 1]), (slice(0), [])):
+            assert np.array_equal(data[index].images, made.batch(rows).images)
+            assert np.array_equal(data.batch(index).labels, made.batch(rows).labels)
+        for one in (0, np.int64(3)):
+            with pytest.raises(TypeError, match=r"DataLoader\(capsbench\.SampleDataset\(data\)\)"):
+                data[one]  # type: ignore[index]  # which mypy knows, too
+        with pytest.raises(TypeError, match="SampleDataset"):
+            next(iter(DataLoader(data)))  # type: ignore[arg-type]
+        images, labels = next(iter(DataLoader(SampleDataset(data), batch_size=5)))
+        assert images.shape == (5, 1, 40, 40) and labels.dtype == torch.int64
