@@ -119,6 +119,8 @@ def command(cell: Cell, plan: Plan, **changes: Any) -> list[str]:
     own = {f"{cell.title or cell.model}.{key}": value for key, value in cell.changes.items()}
     asked = {**plan.asked, "suite": cell.suite, "models": [model], "seeds": cell.seed, "device": cell.device}
     asked["changes"] = {**plan.asked["changes"], **own}
+    if cell.weights:
+        asked["weights"] = f"{cell.label}={cell.weights.path}"
     asked |= changes
     words = [sys.executable, *PYTHON_OPTIONS, "-m", "capsbench", "run"]
     for key, value in {**asked, "cell": cell.id, "events": True}.items():

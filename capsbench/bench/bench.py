@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 
-from capsbench.bench.cells import WEIGHTS
+from capsbench.bench.cells import WEIGHTS, Elsewhere
 from capsbench.bench.data import CellData
 from capsbench.building import build
 from capsbench.contracts import CLASSES, ProgressBar, Say, no_bar
 from capsbench.data.samples import Samples
+from capsbench.errors import DataFileError
 from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import NetworkSubject, Tests
@@ -30,6 +31,7 @@ from capsbench.training.kept import Kept, held, load_kept, put_foreign_aside, sa
 from capsbench.training.logs import MetricsLog
 from capsbench.training.plain import copied
 from capsbench.training.trainer import Trainer
+from capsbench.training.weights import fitted, largest_file, read_weights
 
 
 @dataclass
@@ -91,6 +93,8 @@ class Bench(CellData):
             config: How to train, where it differs from the cell's settings.
             name: Tells several trainings of one cell apart.
         """
+        if self.cell.weights:
+            return self._given(self.cell.weights, model, validation, name)
         parts = [part for part in (self.cell.name, name) if part]
         stem = self.cell.training_name(name)
         checkpoints = self.folder / "checkpoints" / stem
@@ -131,6 +135,26 @@ class Bench(CellData):
         trained = kept.trained if kept else trained
         self.earlier += max(0.0, trained.seconds - (perf_counter() - begun))
         return trained
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Where the cell's weights come from, as a result states it."""
+        if self.cell.weights:
+            return {"file": str(self.cell.weights.path), "sha256": self.cell.weights.sha256}
+        return {"id": self.cell.training, "weights": self.weights} if self.weights else {}
+
+    def _given(self, weights: Elsewhere, model: torch.nn.Module, validation: Samples, name: str) -> Trained:
+        """Weights that were trained elsewhere, in place of a training."""
+        own = model.state_dict()
+        found, sha256 = read_weights(weights.path, largest=largest_file(own))
+        if sha256 != weights.sha256:
+            raise DataFileError(f"{weights.path} was changed since the run began. Run again.")
+        model.load_state_dict(fitted(weights.path, found, own, network=self.cell.label, part=name))
+        model.to(self.cell.device)
+        self.report(f"weights of {weights.path}, trained elsewhere; nothing is trained")
+        with seeded(self.cell.seed, self.cell.device):
+            accuracy = float(self.predict(model, validation).correct.mean())
+        return Trained(selected={"best": Selected(0, 0.0, accuracy, copied(model.state_dict()))})
 
     def _kept(self, path: Path, trainer: Trainer) -> Kept | None:
         """The weights that an earlier run of this training left, if they are whole; the model gets the last ones."""
@@ -185,7 +209,7 @@ class Bench(CellData):
             measure: Measures the model with the weights of a checkpoint.
 
         Returns:
-            For each name the step, the epoch, the validation accuracy and what was measured.
+            For each name the validation accuracy and what was measured; of a training here the step and the epoch.
         """
         measured: dict[int, Mapping[str, Any]] = {}
         checkpoints = {}
@@ -196,8 +220,8 @@ class Bench(CellData):
             if selected.step not in measured:
                 model.load_state_dict(selected.state)
                 measured[selected.step] = measure(selected)
-            facts = {"step": selected.step, "epoch": selected.epoch, "validation": selected.accuracy}
-            checkpoints[name] = {**facts, **measured[selected.step]}
+            when = {"step": selected.step, "epoch": selected.epoch} if trained.steps else {}
+            checkpoints[name] = {**when, "validation": selected.accuracy, **measured[selected.step]}
         return checkpoints
 
     @staticmethod

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from capsbench.parameters import check_number, check_seed
@@ -75,6 +76,28 @@ class Work:
     name: str = ""
 
 
+def works(kind: Any, settings: Any) -> list[Work]:
+    """What a cell of a suite trains; a suite that states no work trains one network, if it trains at all."""
+    if not isinstance(settings, TrainConfig):
+        return []
+    if hasattr(kind, "work"):
+        return list(kind.work(settings))
+    return [Work(image_size=kind.image_size, epochs=settings.epochs, tests=1, pairs=getattr(kind, "pairs", False))]
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Weights that were trained elsewhere.
+
+    Attributes:
+        path: Their file.
+        sha256: Of the file.
+    """
+
+    path: Path
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One measurement: a suite, a model and a seed, with everything that determines the outcome.
@@ -98,6 +121,7 @@ class Cell:
         trainings: The names of the networks that the cell trains; one network needs no name.
         title: The label that the user chose for the model; it is no part of the cell.
         changes: The parameters of the model that the user changed, as text.
+        weights: The weights that are measured instead of trained.
     """
 
     suite: str
@@ -118,6 +142,7 @@ class Cell:
     trainings: tuple[str, ...] = ("",)
     title: str = field(default="", compare=False)
     changes: Mapping[str, str] = field(default_factory=dict, compare=False)
+    weights: Elsewhere | None = None
 
     @property
     def id(self) -> str:
@@ -150,6 +175,8 @@ class Cell:
             content["suite source"] = self.suite_identity.hash
         if files:
             content["files"] = dict(files)
+        if self.weights:
+            content["weights"] = self.weights.sha256
         return content
 
     @property
@@ -159,9 +186,15 @@ class Cell:
 
     @property
     def made_of(self) -> dict[str, dict[str, str]]:
-        """What is not capsbench's own in the model, the suite and the settings, as a result states it."""
+        """What is not capsbench's own in the model, its weights, the suite and the settings, as a result states it."""
         settings = {f"{key}={getattr(self.settings, key)}": value for key, value in self.files.items()}
-        every = {"model": dict(self.identity.parts), "suite": dict(self.suite_identity.parts), "settings": settings}
+        weights = {self.weights.path.name: self.weights.sha256} if self.weights else {}
+        every = {
+            "model": dict(self.identity.parts),
+            "weights": weights,
+            "suite": dict(self.suite_identity.parts),
+            "settings": settings,
+        }
         return {what: parts for what, parts in every.items() if parts}
 
     @property

@@ -110,7 +110,8 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         environment=machine.environment(cell.device),
         date=now(),
         remarks=bench.remarks,
-        training={"id": cell.training, "weights": bench.weights} if bench.weights else {},
+        origin="weights" if cell.weights else "trained",
+        training=bench.training,
     )
     if not ranks().first:
         return result

@@ -5,17 +5,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from capsbench.bench.cells import WEIGHTS, Cell
+from capsbench.bench.cells import WEIGHTS, Cell, works
 from capsbench.bench.code import code_of
+from capsbench.bench.elsewhere import GivenWeights, weights_of
 from capsbench.bench.networks import Several, networks
 from capsbench.bench.protocols import Protocol, check_seeds, load_suite
-from capsbench.contracts import Suite
 from capsbench.errors import DataFileError, UsageError, shown
 from capsbench.parameters import split_shard
 from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
 from capsbench.system import machine
-from capsbench.training.config import TrainConfig
 from capsbench.training.kept import load_kept
 from capsbench.training.logs import check_tensorboard
 
@@ -85,7 +84,7 @@ class Plan:
         """What a run would do with a cell: ``finished``, ``measure only`` or ``train and measure``."""
         if self.finished(cell):
             return FINISHED
-        kept = not self.force and all(load_kept(path) for path in self.weights(cell))
+        kept = cell.weights or (not self.force and all(load_kept(path) for path in self.weights(cell)))
         return MEASURE if kept or not cell.trainings else TRAIN
 
     def finished(self, cell: Cell) -> Result | None:
@@ -105,6 +104,7 @@ def plan_run(
     models: Several = (),
     preset: str = "small",
     changes: Mapping[str, str] | None = None,
+    weights: GivenWeights = (),
     seeds: Sequence[int] = (0,),
     digits: str = "auto",
     device: str = "auto",
@@ -123,6 +123,7 @@ def plan_run(
             the suites of the paper's experiments have ``medium`` (full MNIST, small networks) and ``paper``.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a model, and so is
             ``KEY`` where one model alone has it.
+        weights: Files of weights that were trained elsewhere, as `capsbench.bench.elsewhere.weights_of` takes them.
         seeds: One cell each.
         digits: ``auto``, ``embedded`` or a folder of IDX files.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -132,7 +133,8 @@ def plan_run(
         elsewhere: Whether other machines measure: ``device`` is then theirs, and ``cuda`` needs no GPU here.
 
     Raises:
-        UsageError: A name, a key or a value makes no sense, or TensorBoard is not installed.
+        UsageError: A name, a key or a value makes no sense, or a package is not installed.
+        DataFileError: A file of weights is damaged, or does not fit its network.
         DigitsError: The digits are missing or damaged.
     """
     kind = load_suite(suite, preset)
@@ -145,7 +147,8 @@ def plan_run(
     if tensorboard:
         check_tensorboard()
     origin = protocol.origin(digits)
-    trainings = _trainings(kind, protocol.settings)
+    trained = works(kind, protocol.settings)
+    trained_before = weights_of(weights, measured, trained, suite=suite, seeds=seeds)
     cells = [
         Cell(
             suite=suite,
@@ -163,9 +166,10 @@ def plan_run(
             files=protocol.files,
             given=network.given,
             code=code_of(network.factory),
-            trainings=trainings,
+            trainings=tuple(work.name for work in trained),
             title=network.title,
             changes=network.changes,
+            weights=trained_before.get(network.label),
         )
         for network, identity in zip(measured, made_of, strict=True)
         for seed in seeds
@@ -175,11 +179,3 @@ def plan_run(
     return Plan(
         list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked | {"force": force}
     )
-
-
-def _trainings(kind: type[Suite], settings: Any) -> tuple[str, ...]:
-    """The names of the networks that a cell trains; a suite that states no work trains one, if it trains at all."""
-    if not isinstance(settings, TrainConfig):
-        return ()
-    work = getattr(kind, "work", None)
-    return tuple(one.name for one in work(settings)) if work else ("",)

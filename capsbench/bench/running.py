@@ -10,6 +10,7 @@ from pathlib import Path
 from capsbench.bench.apart import Apart
 from capsbench.bench.cells import Cell
 from capsbench.bench.cluster import cluster
+from capsbench.bench.elsewhere import GivenWeights
 from capsbench.bench.measuring import IN_THIS_PROCESS, Engine, Measure
 from capsbench.bench.networks import Several
 from capsbench.bench.planning import Plan, plan_run
@@ -45,6 +46,7 @@ def run(
     preset: str = "small",
     seeds: Sequence[int] = (0,),
     changes: Mapping[str, str] | None = None,
+    weights: GivenWeights = (),
     digits: str = "auto",
     device: str = "auto",
     out: str | Path = "runs",
@@ -65,6 +67,8 @@ def run(
         preset: The protocol: ``"smoke"``, ``"small"``, or ``"medium"`` and ``"paper"`` where the suite has them.
         seeds: One cell each.
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a network.
+        weights: A file of weights that were trained elsewhere, which are measured instead of trained; for several
+            networks a mapping of their names to files.
         digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         out: The folder of results, data and checkpoints.
@@ -92,6 +96,7 @@ def run(
         preset=preset,
         seeds=seeds,
         changes=changes,
+        weights=weights,
         digits=digits,
         device=device,
         out=out,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import click
 
-from capsbench.cli import bench, conformance, data, files, importing, judging, listing, report, trying
+from capsbench.cli import bench, conformance, data, exporting, files, importing, judging, listing, report, trying
 from capsbench.cli.exits import SHOWABLE, exit_code
 from capsbench.version import VERSION
 
@@ -39,6 +39,7 @@ for command in (
     data.data,
     listing.list_command,
     bench.run,
+    exporting.export,
     judging.tests,
     judging.judge,
     conformance.check,

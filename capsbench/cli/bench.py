@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     metavar="K=V",
     help="Change a setting of the preset, or a parameter of a network: MODEL.K=V, or K=V where one alone has it.",
 )
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="[NAME=]FILE",
+    help="Measure weights that were trained elsewhere (.pt or .safetensors) instead of training; may be repeated.",
+)
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Run once for each seed, such as 0,1,2.")
 @digits_option
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda", help="The device to train on.")
@@ -223,7 +229,7 @@ def _made_of(plan: "Plan") -> Iterator[str]:
     """What identifies what does not ship with capsbench, once for each network."""
     for label, made_of in {cell.label: cell.made_of for cell in plan.cells}.items():
         for what, parts in made_of.items():
-            yield f"{label}: the {what} {'are' if what == 'settings' else 'is'} made of"
+            yield f"{label}: the {what} {'are' if what in ('settings', 'weights') else 'is'} made of"
             yield from (f"  {part}  {value[:16] if len(value) == 64 else value}" for part, value in parts.items())
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import Group, at_paper_size, figures_by_group, groups, tables
 from capsbench.report.tables import Table, body, narrow, render_tables
-from capsbench.results.result import Result
+from capsbench.results.result import Result, content_of
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
 MARKDOWN, HTML, JSON, CSV = (".md", ".markdown"), (".html", ".htm"), (".json",), (".csv",)
@@ -47,7 +46,7 @@ def render(results: Sequence[Result], style: str = "simple", *, wide: bool = Tru
         DataFileError: A suite cannot read its result.
     """
     if style == "json":
-        return json.dumps([asdict(result) for result in results], indent=2)
+        return json.dumps([content_of(result) for result in results], indent=2)
     if wide:
         return render_tables(tables(results), style)
     if style != "simple":

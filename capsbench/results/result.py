@@ -51,6 +51,8 @@ class Result:
         remarks: Sentences that every table must say of the network, such as how it was fitted to the images.
         training: The ``id`` of what determined the weights, and under ``weights`` the file of each training's, in the
             folder ``weights`` of the run; where an earlier run had trained, also the date and the environment of that.
+            Of weights trained elsewhere their ``file`` and its ``sha256``.
+        path: The file that it was read from.
     """
 
     suite: str
@@ -73,6 +75,7 @@ class Result:
     origin: str = "trained"
     remarks: list[Any] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
+    path: Path | None = field(default=None, compare=False, repr=False)
 
     @property
     def protocol(self) -> str:
@@ -118,13 +121,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def content_of(result: Result) -> dict[str, Any]:
+    """A result in plain JSON types, as its file has it."""
+    return {key: value for key, value in asdict(result).items() if key != "path"}
+
+
 def save_result(result: Result, path: Path) -> None:
     """Writes a result's file, whole or not at all.
 
     Raises:
         StorageError: It could not be written.
     """
-    content = {"schema_version": SCHEMA_VERSION, "protocol": result.protocol, **asdict(result)}
+    content = {"schema_version": SCHEMA_VERSION, "protocol": result.protocol, **content_of(result)}
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
 
 
@@ -151,10 +159,12 @@ def load_result(path: Path) -> Result:
         raise DataFileError(f"{path} is of schema version {version}; this capsbench reads version {SCHEMA_VERSION}.")
     content.pop("protocol", None)  # it is made from the rest
     try:
-        result = Result(**content)
+        result = Result(**{**content, "path": path})
     except TypeError as error:
         raise DataFileError(f"{path} is not a result of capsbench: {error}.") from None
     for one in fields(Result):
+        if one.name == "path":
+            continue
         kind: Any = get_origin(one.type) or one.type
         if not isinstance(getattr(result, one.name), (int, float) if kind is float else kind):
             raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")

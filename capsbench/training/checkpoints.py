@@ -61,7 +61,7 @@ def load_checkpoint(path: Path, *, largest: int | None = None) -> dict[str, Any]
         return None
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}. Make it readable, or move it away.") from None
-    if hashlib.sha256(content).hexdigest().encode() != stated or not _is_as_large_as_it_seems(content):
+    if hashlib.sha256(content).hexdigest().encode() != stated or not is_as_large_as_it_seems(content):
         return None
     try:
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -77,7 +77,7 @@ def load_checkpoint(path: Path, *, largest: int | None = None) -> dict[str, Any]
     return from_plain(loaded) if isinstance(loaded, dict) and loaded.get("format") == CHECKPOINT_FORMAT else None
 
 
-def _is_as_large_as_it_seems(content: bytes) -> bool:
+def is_as_large_as_it_seems(content: bytes) -> bool:
     """Whether a file is as torch writes it: an archive whose parts are stored as they are, and lie side by side.
 
     What is compressed, or lies in one place under several names, can grow to any size when it is unpacked.

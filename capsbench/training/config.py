@@ -70,7 +70,7 @@ class Selected:
 
 @dataclass
 class Trained:
-    """What training leaves behind.
+    """What training leaves behind; of weights that were trained elsewhere only ``"best"``, at step 0.
 
     Attributes:
         history: One row a validation: step, epoch, mean loss of the steps since the last one, validation accuracy
@@ -115,7 +115,9 @@ class Trained:
         return self.images - self.untimed
 
     def metrics(self) -> dict[str, Any]:
-        """The training as a result states it, in plain JSON types."""
+        """The training as a result states it, in plain JSON types; nothing of weights that were trained elsewhere."""
+        if not self.steps:
+            return {}
         return {
             "training_seconds": self.seconds,
             "images_per_second": self.fastest,

@@ -1,0 +1,166 @@
+"""The network of a result with its weights, and its weights as a file for others."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from capsbench import registry
+from capsbench.bench.cells import WEIGHTS, Work, works
+from capsbench.building import build, name_of
+from capsbench.contracts import CLASSES
+from capsbench.errors import DataFileError, UnknownNameError, UsageError
+from capsbench.parameters import check_choice, construct
+from capsbench.paths import user_path
+from capsbench.results.result import Result, load_result
+from capsbench.sources.identity import identity_of_code
+from capsbench.sources.seeding import seeded
+from capsbench.system.disk import kind_of
+from capsbench.training.checkpoints import fits
+from capsbench.training.config import State
+from capsbench.training.kept import load_kept
+from capsbench.training.weights import check_suffix, fitted, largest_file, read_weights, write_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def load_network(
+    result: Result | str | Path,
+    *,
+    checkpoint: str = "best",
+    training: str = "",
+    network: Callable[..., Any] | None = None,
+) -> "nn.Module":
+    """The network of a finished cell with its weights, on the CPU and in evaluation mode.
+
+    Args:
+        result: A result, or its file.
+        checkpoint: ``"best"``, ``"target"`` or ``"last"``: which of the selected weights.
+        training: Which network, of a suite that trains several: in ``reconstruction`` ``"single"`` or ``"pairs"``.
+        network: The class or function, where it was given in Python instead of a name.
+
+    Raises:
+        UsageError: There is no such checkpoint, or the network is another one than was measured.
+        DataFileError: The weights are missing or damaged.
+    """
+    found = _result(result)
+    work = _works(found)
+    check_choice("network that the suite trains (training=)", training, work)
+    model = _built(found, work[training], network)
+    own = dict(model.state_dict())
+    if found.origin == "weights":
+        _only_best(found, checkpoint)
+        state = _given(found, own, training)
+    else:
+        state = _kept(found, training, checkpoint)
+        if not fits(state, own):
+            raise DataFileError(f"The weights of {found.label} do not fit the network as it is now.")
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "best", force: bool = False) -> Path:
+    """Writes the selected weights of a finished cell, as ``run --weights`` and ``torch.load`` take them.
+
+    Where a suite trains several networks, their weights stand in one file, with the name of the network before theirs.
+
+    Args:
+        result: A result, or its file.
+        out: The file: ``.pt`` or ``.safetensors``.
+        checkpoint: ``"best"``, ``"target"`` or ``"last"``: which of the selected weights.
+        force: Replace a file that is there.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        UsageError: There is no such checkpoint, or something stands in the file's place.
+        DataFileError: The weights are missing or damaged.
+        StorageError: The file could not be written.
+    """
+    found, path = _result(result), user_path(out, "out")
+    check_suffix(path)
+    if kind_of(path) == "folder" or (kind_of(path) and not force):
+        raise UsageError(f"{path} is there already. Choose another name, or add --force to replace a file.")
+    if found.origin != "trained":
+        raise UsageError(f"{found.label} was not trained here: {found.training.get('file', 'it has no weights')}.")
+    state: State = {}
+    for part in _works(found):
+        before = f"{part}." if part else ""
+        state |= {f"{before}{name}": value for name, value in _kept(found, part, checkpoint).items()}
+    write_weights(path, state)
+    return path
+
+
+def _result(result: Result | str | Path) -> Result:
+    return result if isinstance(result, Result) else load_result(user_path(result, "result"))
+
+
+def _works(result: Result) -> dict[str, Work]:
+    """What the suite trains in a cell, by name."""
+    kind = registry.load("suite", result.suite)
+    preset = result.preset.partition(" ")[0]
+    if preset not in kind.presets:
+        raise UnknownNameError(f"preset of suite {result.suite!r}", preset, kind.presets)
+    owner = f"suite {result.suite!r}"
+    settings = construct(type(kind.presets[preset].settings), result.settings, owner=owner)
+    found = {work.name: work for work in works(kind, settings)}
+    if not found:
+        raise UsageError(f"The suite {result.suite!r} trains no network.")
+    return found
+
+
+def _built(result: Result, work: Work, given: Callable[..., Any] | None) -> "nn.Module":
+    """The network, if it is what was measured."""
+    if result.origin == "scores":
+        raise UsageError(f"{result.label} is known by its scores alone.")
+    if given is None and ":" not in result.model and result.model not in registry.catalog("model"):
+        raise UsageError(f"{result.model} was given as a class or a function. Give it again: network={result.model}.")
+    thing = given or result.model
+
+    def built() -> "nn.Module":
+        with seeded(result.seed):
+            sizes: Mapping[str, Any] = {"image_size": work.image_size, "classes": CLASSES, "pairs": work.pairs}
+            return build(thing, **sizes, **result.parameters)
+
+    model = built()
+    if given is not None:
+        source = identity_of_code(name_of(given), given).hash
+    else:
+        source = registry.identify("model", result.model, parameters=result.parameters, trial=built).hash
+    if source != result.source:
+        raise UsageError(
+            f"{result.model} is no longer what was measured: it, or a file that it brings in, has changed."
+        )
+    return model
+
+
+def _only_best(result: Result, checkpoint: str) -> None:
+    if checkpoint != "best":
+        raise UsageError(f"{result.label} was trained elsewhere, so it has no checkpoint {checkpoint!r}.")
+
+
+def _given(result: Result, own: State, part: str) -> State:
+    """The weights that were trained elsewhere, if their file is still the same."""
+    path = user_path(result.training.get("file", ""), "weights")
+    found, sha256 = read_weights(path, largest=2 * largest_file(own))
+    if sha256 != result.training.get("sha256"):
+        raise DataFileError(f"{path} is no longer the file that was measured.")
+    return fitted(path, found, own, network=result.label, part=part)
+
+
+def _kept(result: Result, part: str, checkpoint: str) -> State:
+    """The weights that the training of a result left."""
+    again = "Run the cell again with --force to train it once more."
+    files: Any = result.training.get("weights")
+    stated: Any = files.get(part) if isinstance(files, Mapping) else None
+    name = stated.get("file") if isinstance(stated, Mapping) else None
+    if not isinstance(name, str) or name != Path(name).name or result.path is None:
+        raise DataFileError(f"The result of {result.label}, seed {result.seed}, names no kept weights. {again}")
+    path = result.path.absolute().parent.parent / WEIGHTS / name
+    kept = load_kept(path)
+    if kept is None:
+        raise DataFileError(f"The weights {path} are missing or damaged. {again}")
+    selected = kept.trained.selected
+    check_choice("checkpoint of this cell", checkpoint, selected)
+    return selected[checkpoint].state
