@@ -23,10 +23,12 @@ test: $(VENV)/installed-test ## the whole suite
 test-minimum: $(MINIMUM)/installed ## the whole suite with the oldest versions that pyproject.toml allows
 	$(MINIMUM)/bin/python $(TESTS) -W ignore::DeprecationWarning  # of old releases beside newer ones that they need
 
-faults: $(VENV)/installed-test ## the fault campaigns in full: kills, failing disks, damaged and hostile files, any spec, statistics
+faults: $(VENV)/installed-test ## every fault campaign in full; ends in one table, kept with TABLE=results/faults/MACHINE.json
 	$(BIN)/python -m pytest tests/faults tests/generators/test_specs.py tests/models/routing/test_kernels.py \
-		tests/training/test_trainer.py::test_kills_leave_no_trace tests/test_statistics.py \
-		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py tests/models/libraries --campaign
+		tests/training/test_trainer.py::test_kills_leave_no_trace tests/training/test_together.py \
+		tests/bench/test_apart.py tests/bench/test_cluster.py tests/test_statistics.py \
+		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py --campaign \
+		$(if $(TABLE),--campaign-table=$(abspath $(TABLE)))
 
 check: $(VENV)/installed-dev ## lint, format, types, links, documents in step with the code
 	$(BIN)/ruff check

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+FAULT = "fault"  # the property of a test's report that holds a fault and the number of tries
+
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
 
 settings.register_profile("unhurried", deadline=None)  # that a machine is busy is no defect
@@ -25,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of `make faults`."""
     group = parser.getgroup("fault campaigns")
     group.addoption("--campaign", action="store_true", help="Run the fault campaigns in full.")
+    group.addoption("--campaign-table", metavar="FILE", help="Write what was tried there, if nothing failed.")
     group.addoption("--campaign-seed", type=int, default=0, metavar="N", help="Of all their random choices.")
 
 
@@ -46,6 +49,12 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A new folder a test. `mktemp` would search all earlier ones for the next number, thousands of times."""
     root = tmp_path_factory.mktemp("worlds")
     return (root / str(number) for number in itertools.count())
+
+
+@pytest.fixture
+def survived(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
+    """Notes a fault and how often it was tried, for the table of `make faults`; if the test passes, all went well."""
+    return lambda fault, tries: request.node.user_properties.append((FAULT, [fault, tries]))
 
 
 @pytest.fixture(autouse=True)

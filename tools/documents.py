@@ -8,7 +8,7 @@ these and ``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the resu
 files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- example: FILE -->``, the file;
 ``<!-- networks: LIBRARY -->``, on which images its networks work; ``<!-- digests -->``, the root digests, which
 tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which tools/gpu_results.py
-keeps.
+keeps; ``<!-- faults -->``, what ``make faults`` kept.
 """
 
 import json
@@ -41,6 +41,7 @@ PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
 RESULTS = re.compile(r"(<!-- results: (\S+)( without notes)? -->\n).*?(<!-- end -->)", re.DOTALL)
 EXAMPLE = re.compile(r"(<!-- example: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NETWORKS = re.compile(r"(<!-- networks: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FAULTS = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
 GPU = re.compile(r"(<!-- gpu: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(#[^)]*)?\)")
 
@@ -114,6 +115,24 @@ def with_networks(text: str) -> str:
         return "\n".join([match[1].rstrip(), lines[0], "|" + "---|" * len(rows[0]), *lines[1:], match[3]])
 
     return NETWORKS.sub(table, text)
+
+
+def with_faults(text: str) -> str:
+    """A document with its tables of fault campaigns up to date."""
+
+    def table(match: re.Match[str]) -> str:
+        lines = []
+        for path in sorted((ROOT / "results" / "faults").glob("*.json")):
+            content = json.loads(path.read_text())
+            size = "in full" if content["campaign"] else "in the small version of `make test`"
+            lines += [f"Measured {size}:", "", "| fault | tries | lost | wrong | crashed |", "|---|---|---|---|---|"]
+            for row in content["faults"]:
+                lines.append(
+                    f"| {row['fault']} | {row['tries']:,} | {row['lost']} | {row['wrong']} | {row['crashed']} |"
+                )
+        return "\n".join([match[1].rstrip(), *(lines or ["Not measured."]), match[2]])
+
+    return FAULTS.sub(table, text)
 
 
 def with_presets(text: str) -> str:
@@ -234,6 +253,7 @@ def up_to_date(text: str) -> str:
         with_packed,
         with_digests,
         with_presets,
+        with_faults,
         with_networks,
         with_gpu,
         with_examples,

@@ -67,7 +67,9 @@ def plan(seeds: list[int], **options: Any) -> Plan:
     return plan_run("faults.py:Faults", seeds=seeds, **(stated | options))
 
 
-def test_a_cell_that_ends_its_process_costs_itself_alone(scale: Callable[[int, int], int]) -> None:
+def test_a_cell_that_ends_its_process_costs_itself_alone(
+    scale: Callable[[int, int], int], survived: Callable[[str, int], None]
+) -> None:
     made = plan([1, 2, 3, *range(6, scale(7, 15))])
     outcome = run_plan(made, engine=Apart(jobs=2).engine(made))
     assert [result.metrics["seed"] for result in outcome.results] == [*range(6, scale(7, 15))]
@@ -84,6 +86,7 @@ def test_a_cell_that_ends_its_process_costs_itself_alone(scale: Callable[[int, i
 
     again = run_plan(made, engine=Engine([lambda *_: "not now"]))
     assert [cell.seed for cell, _ in again.failed] == [1, 2, 3]  # a rerun does what is missing
+    survived("A cell of a sweep ends its process", 3)
 
 
 def test_a_cell_has_the_same_outcome_alone_and_apart() -> None:

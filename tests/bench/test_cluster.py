@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -189,7 +189,7 @@ def test_without_dask_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_killed_worker_costs_a_cell_and_a_killed_scheduler_ends_the_run(
-    dask: Dask, monkeypatch: pytest.MonkeyPatch
+    dask: Dask, monkeypatch: pytest.MonkeyPatch, survived: Callable[[str, int], None]
 ) -> None:
     made = plan(2)
     outcome, _ = ran(made, dask.address, [KILLS, SAYS], monkeypatch)
@@ -210,6 +210,7 @@ def test_a_killed_worker_costs_a_cell_and_a_killed_scheduler_ends_the_run(
     with pytest.raises(CellsFailedError, match="went away"):
         ran(plan(1, out="other"), dask.address, [SLEEPS.format(place=place)], monkeypatch)
     thread.join()
+    survived("A Dask worker or the scheduler is killed", 2)
 
 
 def test_a_task_of_another_version_is_refused_on_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:

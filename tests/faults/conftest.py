@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,22 @@ def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return lambda line: request.node.user_properties.append((CAMPAIGN, line))
 
 
+FAULTS = {
+    "kills": ("A generation is killed at any moment", "kills"),
+    "kills:every_call": ("A generation is killed before a system call", "killed calls"),
+    "failures": ("A system call of a generation fails", "failed calls"),
+    "failures:limits": ("The system limits the size of files", "limits"),
+    "failures:disks": ("A disk is too small or read-only", "disks"),
+    "hostile": ("A data file is made to do harm", "hostile files"),
+    "mutation": ("A file of data, of digits or of MATLAB is mutated", "mutated files"),
+}
+"""What each campaign tries, and which of its counts says how often."""
+
+
 @pytest.fixture
-def campaign(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Callable[..., dict[str, Any]]:
+def campaign(
+    request: pytest.FixtureRequest, tell: Callable[[str], None], survived: Callable[[str, int], None]
+) -> Callable[..., dict[str, Any]]:
     """Runs ``main`` of a module of this folder, or what its name says after a colon, with the seed and arguments.
 
     It prints one JSON object, of what it counted, which is returned; where it fails, its last lines name the seed and
@@ -51,6 +66,8 @@ def campaign(request: pytest.FixtureRequest, tell: Callable[[str], None]) -> Cal
         counts: dict[str, Any] = json.loads(done.stdout)
         words = ", ".join(f"{number} {what}" for what, number in counts.items())
         tell(f"{module} {' '.join(map(str, arguments))} (seed {seed}): {words}")
+        fault, key = FAULTS[module]
+        survived(fault, counts[key])
         return counts
 
     return run
@@ -63,3 +80,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("fault campaigns")
         for line in lines:
             terminalreporter.line(line)
+    place = terminalreporter.config.getoption("--campaign-table")
+    if place and not (terminalreporter.stats.get("failed") or terminalreporter.stats.get("error")):
+        tries: Counter[str] = Counter()
+        for report in passed:
+            for name, value in report.user_properties:
+                if name == "fault":
+                    tries[value[0]] += value[1]
+        # Each test compares every outcome: one that is lost, wrong or a crash fails it, and there is no table.
+        rows = [{"fault": fault, "tries": n, "lost": 0, "wrong": 0, "crashed": 0} for fault, n in sorted(tries.items())]
+        whole = {"campaign": terminalreporter.config.getoption("--campaign"), "faults": rows}
+        Path(place).write_text(json.dumps(whole, indent=2) + "\n")

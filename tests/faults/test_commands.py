@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ Words = st.SearchStrategy[list[str]]
 
 def mostly(good: list[str], bad: list[str]) -> st.SearchStrategy[str]:
     """One that makes sense, and in one of ten cases one that does not."""
+    good = good or bad
     return st.integers(0, 9).flatmap(lambda number: st.sampled_from(good if number else bad))
 
 
@@ -128,6 +130,23 @@ COMMANDS = {
         option("--html", PLACES, NO_PLACES),
     ),
     "compare": words(places([*FILES, *PLACES], 2, strange=False), flags()),
+    "run": words(
+        st.just(["--dry-run", "--json"]),  # what is planned; to train would take long
+        option("--suite", ["affine", "mnist", "crowding"], ["afine", "", "os:getpid", "none.py:Suite", "x" * 300], 1),
+        option("--preset", ["smoke"], ["small", "smok", "", "paper"], 1),
+        option("--model", ["cnn-pool", "cnn", "capsnet"], NO_NAMES, 0, 2),
+        option("--set", ["epochs=2", "learning_rate=0.1", "batch_size=1"], [*NO_SETS, "epochs=0", "cnn.x=1"]),
+        option("--seeds", ["0", "0,1", "7,3"], [*NO_NUMBERS, "0,0", "0,,1", ",", "1-3"]),
+        option("--device", ["cpu", "auto"], ["gpu", "", "cuda:99", "x"]),
+        option("--jobs", ["1", "2"], NO_NUMBERS),
+        option("--retries", ["0", "3"], NO_NUMBERS),
+        option("--timeout", ["1", "0.5"], [*NO_NUMBERS, "inf"]),
+        option("--shard", ["0/1", "1/2", "7/8"], ["2/2", "-1/2", "1/0", "0/9999999999", "a/b", "", "/"]),
+        option("--cell", [], ["", "x", "0" * 12]),
+        OUT,
+        DIGITS,
+        flags("--isolate", "--force", "--collect", "--tensorboard"),
+    ),
     "lisst": words(st.sampled_from(WORDS).map(lambda word: [word])),
 }
 
@@ -180,7 +199,8 @@ def run(command: list[str]) -> tuple[Any, str, str]:
 
 @settings(max_examples=EXAMPLES // 2)
 @given(command=st.sampled_from(OFTEN).flatmap(lambda name: COMMANDS[name].map(lambda rest: [name, *rest])))
-def test_any_command_ends_with_a_code_and_a_line(command: list[str], kept: Path) -> None:
+def any_command(command: list[str], kept: Path) -> None:
+    """One ends with a code and a line."""
     put(kept)
     code, out, err = run(command)
     assert code in (0, 2, 3, 4), err
@@ -192,6 +212,11 @@ def test_any_command_ends_with_a_code_and_a_line(command: list[str], kept: Path)
         assert error.count("\n") <= 3, error
         assert len(error) < 2000, error
     assert not [path for path in Path().rglob("*") if path.name.endswith((".new", ".lock"))]
+
+
+def test_any_command_ends_with_a_code_and_a_line(kept: Path, survived: Callable[[str, int], None]) -> None:
+    any_command(kept=kept)
+    survived("A command line is made at random", EXAMPLES // 2)
 
 
 @pytest.mark.parametrize(

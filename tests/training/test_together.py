@@ -94,7 +94,9 @@ def test_two_processes_train_as_one_does() -> None:
     assert len(log.read_text().splitlines()) == 3
 
 
-def test_a_process_that_dies_is_started_again_and_goes_on(scale: Callable[[int, int], int]) -> None:
+def test_a_process_that_dies_is_started_again_and_goes_on(
+    scale: Callable[[int, int], int], survived: Callable[[str, int], None]
+) -> None:
     if not scale(0, 1):
         pytest.skip("takes half a minute: part of make faults")
     Path("net.py").write_text(NETWORK)
@@ -109,6 +111,7 @@ def test_a_process_that_dies_is_started_again_and_goes_on(scale: Callable[[int, 
     (whole,) = load_results("together")
     assert metrics(whole) == metrics(killed)
     assert all(torch.equal(weight, weights("killed")[name]) for name, weight in weights("together").items())
+    survived("A process of torchrun is killed", 1)
 
 
 @pytest.mark.parametrize(("count", "size"), [(20, 8), (16, 8), (5, 8), (9, 2), (1, 1)])

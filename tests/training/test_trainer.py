@@ -137,7 +137,12 @@ def train_and_be_killed(folder: str, steps: int) -> None:
 KILLED = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5, eval_every=4)
 
 
-def test_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequest, scale: Callable[[int, int], int]) -> None:
+def test_kills_leave_no_trace(
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    scale: Callable[[int, int], int],
+    survived: Callable[[str, int], None],
+) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the processes below: the sums of two threads are others
     request.addfinalizer(lambda: torch.set_num_threads(threads))
@@ -159,6 +164,7 @@ def test_kills_leave_no_trace(tmp_path: Path, request: pytest.FixtureRequest, sc
     assert lines[0].startswith("going on after step") and not any("damaged" in line for line in lines)
     assert_same(weights(resumed), weights(unbroken))
     assert found.history == expected.history
+    survived("A training is killed", scale(5, 20))
 
 
 def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path: Path) -> None:
