@@ -125,19 +125,30 @@ def _put(path: Path, line: int, row: list[str], order: list[int], scores: Scores
     if len(row) != len(COLUMNS):
         raise DataFileError(f"{path}, line {line}: {len(COLUMNS)} columns are needed, got {len(row)}.")
     number, *values = (row[place].strip() for place in order)
-    if not (number.isascii() and number.isdigit()) or len(number) > 12 or int(number) >= len(lines):
-        raise DataFileError(f"{path}, line {line}: index must be 0..{len(lines) - 1}, got {shown(number)}.")
-    index = int(number)
+    place = _number(number)
+    if place is None or not place.is_integer() or not 0 <= place < len(lines):  # NaN and infinity are not whole
+        raise DataFileError(
+            f"{path}, line {line}: index must be 0..{len(lines) - 1}, got {shown(number) or 'nothing'}."
+        )
+    index = int(place)
     if lines[index]:
         raise DataFileError(f"{path}: index {index} stands in line {lines[index]} and again in line {line}.")
     lines[index] = line
     for label, value in enumerate(values):
-        try:
-            scores[index, label] = float(value)
-        except ValueError:
+        score = _number(value)
+        if score is None:
             raise DataFileError(
                 f"{path}, line {line}: the score for class {label} must be a number, got {shown(value) or 'nothing'}."
-            ) from None
+            )
+        scores[index, label] = score
+
+
+def _number(text: str) -> float | None:
+    """A number as any program writes one: numpy gives whole numbers a fraction, too."""
+    try:
+        return None if "_" in text else float(text)  # Python alone reads 1_000
+    except ValueError:
+        return None
 
 
 class Drawings:

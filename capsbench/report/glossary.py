@@ -25,6 +25,7 @@ GLOSSARY = (
     Word("absent digit", "A reconstruction from the capsule of a digit that the image does not show."),
     Word("affine", "Accuracy on affnist: test digits rotated, sheared, scaled and moved.", "right / images"),
     Word("alone", "Accuracy on targets without flankers.", "right / images"),
+    Word("as given", "The only checkpoint of a network that was not trained here."),
     Word(
         "AUC",
         "The chance that a measure is larger where the digit is there than where it is absent.",
@@ -74,6 +75,7 @@ GLOSSARY = (
         "How well the pixels that a reconstruction claims match a digit's ink.",
         "mean of |S_k and M_k| / |S_k or M_k|, S_k = ink where R_k >= 0.5 max(R_a, R_b)",
     ),
+    Word("scores", "Behind a network's name: it ran elsewhere, and its scores were judged here."),
     Word("shared-ink F1", "How well pixels of both digits are found.", "F1 of S_a and S_b against M_a and M_b"),
     Word("target", "The clean accuracy on validation digits at which networks are compared."),
     Word(

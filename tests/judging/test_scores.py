@@ -57,6 +57,12 @@ def test_columns_of_csv_go_by_their_names(tmp_path: Path) -> None:
     assert np.array_equal(read_scores(path, 6, DIGEST), np.tile(np.arange(10.0), (6, 1)))
 
 
+def test_lines_of_numpys_savetxt_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    np.savetxt(path, np.column_stack([np.arange(6), SCORES]), delimiter=",", header=HEADER.strip(), comments="")
+    assert np.array_equal(read_scores(path, 6, DIGEST), SCORES.astype(np.float64))
+
+
 def at(row: int, column: int, value: float) -> Any:
     scores = SCORES.copy()
     scores[row, column] = value
@@ -104,7 +110,10 @@ def test_a_fault_of_numpys_file_is_named(tmp_path: Path, arrays: dict[str, Any],
         (lines(order=[0, 1, 2, 3, 4, 5, 2]), "index 2 stands in line 4 and again in line 8"),
         (lines() + "6" + ",0" * 10 + "\n", r"line 8: index must be 0..5, got 6"),
         (lines() + "-1" + ",0" * 10 + "\n", r"line 8: index must be 0..5, got -1"),
-        (lines() + "1.0" + ",0" * 10 + "\n", r"index must be 0..5, got 1.0"),
+        (lines() + "1.5" + ",0" * 10 + "\n", r"index must be 0..5, got 1.5"),
+        (lines() + "nan" + ",0" * 10 + "\n", r"index must be 0..5, got nan"),
+        (lines() + "1_0" + ",0" * 10 + "\n", r"index must be 0..5, got 1_0"),
+        (lines() + "1.0" + ",0" * 10 + "\n", "index 1 stands in line 3 and again in line 8"),
         (HEADER + "0" + ",0" * 9 + "\n", "line 2: 11 columns are needed, got 10"),
         (HEADER + "0,x" + ",0" * 9 + "\n", "line 2: the score for class 0 must be a number, got x"),
         (HEADER + "0," + ",0" * 9 + "\n", "the score for class 0 must be a number, got nothing"),
