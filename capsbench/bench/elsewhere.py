@@ -5,6 +5,7 @@ from pathlib import Path
 
 from capsbench.bench.cells import Elsewhere, Work
 from capsbench.bench.networks import Network
+from capsbench.bench.pretrained import pretrained_file
 from capsbench.building import build
 from capsbench.contracts import CLASSES
 from capsbench.errors import UnknownNameError, UsageError
@@ -14,27 +15,44 @@ from capsbench.system.disk import kind_of
 from capsbench.training.config import State
 from capsbench.training.weights import fitted, largest_file, read_weights
 
+PRETRAINED = "pretrained"
+"""In place of a file: the weights that ship for the run's suite and preset."""
+
 GivenWeights = str | Path | Sequence[str] | Mapping[str, str | Path]
 """Files of weights: one for the only network, ``NAME=FILE`` each, or in Python a mapping of names to files."""
 
 
 def weights_of(
-    given: GivenWeights, networks: Sequence[Network], trained: Sequence[Work], *, suite: str, seeds: Sequence[int]
+    given: GivenWeights,
+    networks: Sequence[Network],
+    trained: Sequence[Work],
+    *,
+    suite: str,
+    preset: str,
+    seeds: Sequence[int],
 ) -> dict[str, Elsewhere]:
     """The files of weights of a run by the labels of its networks; each is read, and fitted to its network.
 
     Args:
         given: The files. A name is that of a network, or its label where the network is measured in several forms.
+            `PRETRAINED` in place of a file stands for the weights that ship, without a name for those of all networks.
         networks: Every network of the run.
         trained: What a cell of the suite trains.
         suite: The suite's name.
+        preset: The preset's name.
         seeds: The seeds of the run.
 
     Raises:
         UsageError: A name stands for none or for several of the networks, or the run has nothing to measure so.
         DataFileError: A file is missing or damaged, or does not fit its network.
     """
-    named = dict(_named(given, networks))
+    texts = [str(given)] if isinstance(given, str | Path) else given
+    if list(texts) == [PRETRAINED]:
+        texts = {network.label: PRETRAINED for network in networks}
+    named = {
+        label: pretrained_file(label, f"{suite}-{preset}") if path == PRETRAINED else user_path(path, "weights")
+        for label, path in _named(texts, networks)
+    }
     if not named:
         return {}
     if not trained:
@@ -47,18 +65,17 @@ def weights_of(
     return {label: _checked(path, by_label[label], trained) for label, path in named.items()}
 
 
-def _named(given: GivenWeights, networks: Sequence[Network]) -> list[tuple[str, Path]]:
+def _named(given: Sequence[str] | Mapping[str, str | Path], networks: Sequence[Network]) -> list[tuple[str, str]]:
     """Labels and paths, as they were given."""
     if isinstance(given, Mapping):
         pairs = [(_label(name, networks), str(path)) for name, path in given.items()]
     else:
-        texts = [str(given)] if isinstance(given, str | Path) else [str(one) for one in given]
-        pairs = [_split(text, networks) for text in texts]
+        pairs = [_split(str(text), networks) for text in given]
     labels = [label for label, _ in pairs]
     doubled = [label for label in labels if labels.count(label) > 1]
     if doubled:
         raise UsageError(f"There are several files of weights for {doubled[0]}. Run once for each.")
-    return [(label, user_path(path, "weights")) for label, path in pairs]
+    return pairs
 
 
 def _split(text: str, networks: Sequence[Network]) -> tuple[str, str]:

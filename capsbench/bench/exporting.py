@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
 from capsbench.bench.cells import WEIGHTS, Work, works
+from capsbench.bench.pretrained import pretrained_file
 from capsbench.building import build, name_of
 from capsbench.contracts import CLASSES
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
@@ -30,25 +31,35 @@ def load_network(
     checkpoint: str = "best",
     training: str = "",
     network: Callable[..., Any] | None = None,
+    pretrained: str = "",
 ) -> "nn.Module":
     """The network of a finished cell with its weights, on the CPU and in evaluation mode.
 
+    ``load_network("capsnet (shared=True)", pretrained="affine-small")`` is a network that ships with its weights.
+
     Args:
-        result: A result, or its file.
+        result: A result, or its file; with ``pretrained`` the network's name in tables.
         checkpoint: ``"best"``, ``"target"`` or ``"last"``: which of the selected weights.
         training: Which network, of a suite that trains several: in ``reconstruction`` ``"single"`` or ``"pairs"``.
         network: The class or function, where it was given in Python instead of a name.
+        pretrained: Suite and preset of a training whose weights ship, such as ``"affine-small"``.
 
     Raises:
         UsageError: There is no such checkpoint, or the network is another one than was measured.
         DataFileError: The weights are missing or damaged.
     """
-    found = _result(result)
+    given = pretrained_file(str(result), pretrained) if pretrained else None
+    found = _result(given.with_suffix(".json") if given else result)
     work = _works(found)
     check_choice("network that the suite trains (training=)", training, work)
     model = _built(found, work[training], network)
     own = dict(model.state_dict())
-    if found.origin == "weights":
+    if given:
+        _only_best(found, checkpoint)
+        state = fitted(
+            given, read_weights(given, largest=2 * largest_file(own))[0], own, network=found.label, part=training
+        )
+    elif found.origin == "weights":
         _only_best(found, checkpoint)
         state = _given(found, own, training)
     else:

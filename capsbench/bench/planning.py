@@ -148,7 +148,7 @@ def plan_run(
         check_tensorboard()
     origin = protocol.origin(digits)
     trained = works(kind, protocol.settings)
-    trained_before = weights_of(weights, measured, trained, suite=suite, seeds=seeds)
+    trained_before = weights_of(weights, measured, trained, suite=suite, preset=preset, seeds=seeds)
     cells = [
         Cell(
             suite=suite,

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     "--weights",
     multiple=True,
     metavar="[NAME=]FILE",
-    help="Measure weights that were trained elsewhere (.pt or .safetensors) instead of training; may be repeated.",
+    help="Measure weights that were trained elsewhere (.pt or .safetensors) instead of training, or with FILE "
+    "`pretrained` those that ship; may be repeated.",
 )
 @click.option("--seeds", default="0", show_default=True, metavar="LIST", help="Run once for each seed, such as 0,1,2.")
 @digits_option

@@ -55,6 +55,8 @@ def list_command(library: str | None, as_json: bool) -> None:
         for member in members:
             presets = f"  [presets: {', '.join(member['presets'])}]" if member["presets"] else ""
             click.echo(plain(f"  {member['name']:<14} {member['summary']}{presets}"))
+            for trained in member.get("pretrained", []):
+                click.echo(f"{INDENT}pretrained: {trained['network']!r} of {trained['pretrained']}")
             if member.get("parameters"):
                 settings = " ".join(f"{key}={as_text(value)}" for key, value in member["parameters"].items())
                 click.echo(click.wrap_text(settings, 100, INDENT, INDENT))
@@ -98,10 +100,24 @@ def _entry(family: str, name: str, reference: str) -> dict[str, Any]:
         except Exception as error:  # a plug-in can fail in any way, and must not hide the others
             reason = str(error) if isinstance(error, CapsbenchError) else f"{reference}: {cause(error)}"
             return {"name": name, "summary": f"cannot be loaded: {reason}", "presets": []}
-    entry = {"name": name, "summary": summary, "presets": presets}
+    entry: dict[str, Any] = {"name": name, "summary": summary, "presets": presets}
     if family == "suite":
         return entry
+    if family == "model" and (trained := pretrained_of(name)):
+        entry["pretrained"] = trained
     return entry | {"parameters": {key: value for key, value in parameters.items() if key not in FITTED}}
+
+
+def pretrained_of(name: str) -> list[dict[str, str]]:
+    """The forms of a network that ship with their weights, as `capsbench.load_network` takes them."""
+    from capsbench.bench.pretrained import pretrained
+
+    return [
+        {"network": label, "pretrained": protocol}
+        for protocol, labels in pretrained().items()
+        for label in labels
+        if label.partition(" (")[0] == name
+    ]
 
 
 def first_line(docstring: str | None) -> str:
