@@ -160,9 +160,17 @@ def interpreter() -> list[str]:
     return [sys.executable, "-P", "-c"]
 
 
+OPTIONS_OF_RUN = "CAPSBENCH_RUN_"  # what variables begin with that stand for options of `capsbench run`
+
+
 def python_environment() -> dict[str, str]:
-    """The environment variables of another Python: it finds modules where this process does."""
-    return os.environ | {"PYTHONPATH": os.pathsep.join(place or str(Path.cwd()) for place in sys.path)}
+    """The environment variables of another Python: it finds modules where this process does.
+
+    It has none that stands for an option of a run, such as a shard: this process has used them, and a process that
+    measures one cell has its options on its command line.
+    """
+    here = {name: value for name, value in os.environ.items() if not name.startswith(OPTIONS_OF_RUN)}
+    return here | {"PYTHONPATH": os.pathsep.join(place or str(Path.cwd()) for place in sys.path)}
 
 
 def child_environment() -> dict[str, str]:

@@ -186,6 +186,17 @@ def test_the_command_of_a_cell_asks_for_the_same() -> None:
     ]
 
 
+def test_a_cell_takes_no_options_from_variables_that_its_run_has_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan([6])
+    for name, value in {"SHARD": "1/2", "SEEDS": "9", "DRY_RUN": "1", "CONFIG": "missing.toml", "SET": "x=1"}.items():
+        monkeypatch.setenv(f"CAPSBENCH_RUN_{name}", value)
+    outcome = run_plan(made, engine=Apart(isolate=True).engine(made))
+    assert [result.seed for result in outcome.results] == [6], outcome.failed
+    monkeypatch.setenv("CAPSBENCH_DIGITS", "there")
+    (environment,) = shares(made, 1)
+    assert environment["CAPSBENCH_DIGITS"] == "there"
+
+
 def test_a_class_has_no_name_in_another_process() -> None:
     with pytest.raises(UsageError, match=r"Write it into a file and name it file\.py:attr"):
         space: dict[str, Any] = {"__name__": "__main__"}  # as in a notebook

@@ -222,3 +222,22 @@ def test_a_task_of_another_version_is_refused_on_the_worker(monkeypatch: pytest.
         cell="", words=[], folder=".", path="", collect=False, threads={}, timeout=None, topic="", version="0.0"
     )
     assert remote.measure_on_worker(task).why == f"it has capsbench {VERSION}, and the run has 0.0"
+
+
+def test_a_cell_on_a_worker_takes_no_options_from_the_workers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Worker:
+        address = "tcp://there"
+        local_directory = "there"
+        state = type("State", (), {"nthreads": 1})
+
+        def get_current_task(self) -> str:
+            return "task"
+
+    found: dict[str, str] = {}
+    monkeypatch.setenv("CAPSBENCH_RUN_SHARD", "0/2")
+    monkeypatch.setenv("CAPSBENCH_DIGITS", "there")
+    monkeypatch.setattr("distributed.get_worker", Worker)
+    monkeypatch.setattr(remote, "watch", lambda words, *, environment, **_: found.update(environment) or "it ended")
+    task = remote.Task(cell="", words=[], folder=".", path="", collect=False, threads={}, timeout=None, topic="")
+    assert remote.measure_on_worker(task).why == "it ended"
+    assert "CAPSBENCH_RUN_SHARD" not in found and found["CAPSBENCH_DIGITS"] == "there"
