@@ -58,6 +58,7 @@ class Row:
         figures: By the name of a headline; None where a result of it lacks the figure.
         cells: Its results, a seed each.
         beside: How it differs from the best; None of the best itself, and where nothing can be paired.
+        other_seeds: Whether it is not compared because its seeds are not those of the best.
         best: Whether it has the best mean of the first figure.
         paper: The paper's figures, by the name of a headline; empty where they must not stand beside these.
     """
@@ -68,6 +69,7 @@ class Row:
     figures: Mapping[str, Measured | None]
     cells: Sequence[Result]
     beside: Beside | None = None
+    other_seeds: bool = False
     best: bool = False
     paper: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,6 +77,11 @@ class Row:
     def tie(self) -> bool:
         """Whether it may be as good as the best."""
         return self.beside is not None and self.beside.tie
+
+    @property
+    def untold(self) -> str:
+        """What stands where the difference to the best would, if there is none; empty where nothing can be paired."""
+        return "best" if self.best else "not compared: other seeds" if self.other_seeds else ""
 
     @property
     def seeds(self) -> list[int]:
@@ -107,6 +114,11 @@ class Board:
     headlines: Sequence[Headline]
     rows: Sequence[Row]
     notes: Sequence[str]
+
+    @property
+    def has_differences(self) -> bool:
+        """Whether differences to the best, or why there are none, have a column."""
+        return any(row.beside or row.other_seeds for row in self.rows)
 
     @property
     def members(self) -> list[Result]:
@@ -257,27 +269,30 @@ def _ranked(suite: str, rows: Sequence[Row], first: Headline) -> list[Row]:
     best = ordered[0]
     if best.figures[first.name] is None:
         return ordered
-    others = [replace(row, beside=readable(suite, _beside, best, row, first)) for row in ordered[1:]]
+    others = [readable(suite, _compared, best, row, first) for row in ordered[1:]]
     return [replace(best, best=True), *others]
 
 
-def _beside(best: Row, row: Row, headline: Headline) -> Beside | None:
-    """How a row differs from the best one, over the seeds that both have."""
+def _compared(best: Row, row: Row, headline: Headline) -> Row:
+    """A row with its difference to the best, where both have the same seeds.
+
+    Figures are of all seeds of a row. A difference over some of them could contradict the figures beside it.
+    """
     question = headline.question
     if question is None or row.figures[headline.name] is None:
-        return None
-    theirs = {cell.seed: as_asked(cell, question.place) for cell in row.cells}
-    ours = [as_asked(cell, question.place) for cell in best.cells]
-    pairs = [(cell, theirs[cell.seed]) for cell in ours if cell.seed in theirs]
+        return row
+    ours, theirs = ([as_asked(cell, question.place) for cell in one.cells] for one in (best, row))
     try:
-        for pair in pairs:
-            check_comparable(*pair)
+        check_comparable(ours[0], theirs[0])
     except UsageError:
-        return None
-    if not pairs or not all(found_at(cell, question.place) for pair in pairs for cell in pair):
-        return None
-    among = question.among(pairs[0][0]) if question.among else None
-    return _told(pooled_difference(pairs, question.place, among), headline)
+        return row
+    if not all(found_at(cell, question.place) for cell in (*ours, *theirs)):
+        return row
+    if best.seeds != row.seeds:
+        return replace(row, other_seeds=True)
+    pairs = list(zip(ours, theirs, strict=True))  # both in the order of their seeds
+    among = question.among(ours[0]) if question.among else None
+    return replace(row, beside=_told(pooled_difference(pairs, question.place, among), headline))
 
 
 def as_asked(cell: Result, place: Place) -> Result:
@@ -307,6 +322,9 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
             "McNemar's; of several seeds it is over seeds and digits, as the interval is. A dagger (†) marks a tie: "
             "the interval holds 0, or p is 0.05 or more."
         )
+    apart = [row.network for row in rows if row.other_seeds]
+    if apart:
+        notes.append(f"Not compared with the best, as the seeds are others: {', '.join(apart)}.")
     left_out = len(members) - sum(len(row.cells) for row in rows)
     if left_out:
         results = "result" if left_out == 1 else "results"

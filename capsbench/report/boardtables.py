@@ -39,7 +39,7 @@ def _headers(board: Board) -> list[str]:
     for one in board.headlines:
         headers.append(f"{one.name} ({one.unit})" if one.unit else one.name)
         headers += [f"paper's {one.name}"] if _has_paper(board, one) else []
-    return headers + (["to the best"] if any(row.beside for row in board.rows) else [])
+    return headers + (["to the best"] if board.has_differences else [])
 
 
 def _has_paper(board: Board, one: Headline) -> bool:
@@ -53,13 +53,13 @@ def _cells(board: Board, row: Row) -> list[str]:
     for one in board.headlines:
         cells.append(one.told(row.figures[one.name], row.cells))
         cells += [row.paper.get(one.name, "")] if _has_paper(board, one) else []
-    if any(each.beside for each in board.rows):
+    if board.has_differences:
         first, beside = board.headlines[0], row.beside
         if beside:
             low, high = (first.number(end, signed=True) for end in beside.interval)
             cells.append(f"{first.number(beside.value, signed=True)} ({low}..{high})")
         else:
-            cells.append("best" if row.best else "")
+            cells.append(row.untold)
     return cells
 
 

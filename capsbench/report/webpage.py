@@ -158,7 +158,7 @@ def _columns(board: Board) -> list[dict[str, Any]]:
         found.append({"title": _with_unit(one), "descending": one.larger_is_better})
         if _has_paper(board, one):
             found.append({"title": f"paper's {one.name}"})
-    if any(row.beside for row in board.rows):
+    if board.has_differences:
         found += [{"title": "difference to the best"}, {"title": "p"}]
     return found + [{"title": name} for name in ("parameters", "seeds", "origin")]
 
@@ -182,7 +182,7 @@ def _shown_row(board: Board, row: Row, hues: Mapping[str, int], markup: Any) -> 
         cells.append(_cell(shown, value, more=ends and f"({ends}", kind=kind))
         if _has_paper(board, one):
             cells.append(_cell(row.paper.get(one.name, "")))
-    if any(each.beside for each in board.rows):
+    if board.has_differences:
         cells += _beside(row, board.headlines[0])
     cells += [
         _cell("" if row.parameters is None else f"{row.parameters:,}", row.parameters),
@@ -212,7 +212,7 @@ def _beside(row: Row, first: Headline) -> list[dict[str, Any]]:
     if row.best:
         return [_cell("best", 0.0), _cell("")]
     if row.beside is None:
-        return [_cell("not compared", kind="words"), _cell("")]
+        return [_cell(row.untold or "not compared", kind="words"), _cell("")]
     found = row.beside
     low, high = (first.number(end, signed=True) for end in found.interval)
     text = first.number(found.value, signed=True) + (" † tie" if found.tie else "")

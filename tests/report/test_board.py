@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from capsbench.cli import cli
 from capsbench.errors import DataFileError
 from capsbench.report.board import Board, board_document, boards
+from capsbench.report.boardtables import render_boards
 from capsbench.report.confusion import confusion
+from capsbench.report.webpage import html_page
 from capsbench.results.answers import packed_partners
 from capsbench.results.result import save_result
 
@@ -53,6 +55,18 @@ def test_seeds_are_one_row_with_an_interval_over_them() -> None:
     # Student's interval of 1, 2, 3 and the test digits' half-width 1, squares added: 2 ± sqrt(2.484^2 + 1)
     assert error.interval[1] == pytest.approx(2 + math.hypot(4.302653 / math.sqrt(3), 1), abs=1e-4)
     assert row.seeds == [0, 1, 2]
+
+
+def test_rows_of_other_seeds_are_not_compared_and_that_is_said() -> None:
+    # Over its seeds a has 4 wrong and b 5; with seed 0, which both have, a has 12 and b 5.
+    cells = [measured("a", range(12)), measured("a", (), 1), measured("a", (), 2), measured("b", range(5))]
+    found = board(*cells, measured("c", range(20)), measured("c", range(20), 1), measured("c", range(20), 2))
+    best, other, same = found.rows
+    assert best.network == "a" and other.network == "b" and other.beside is None and not other.tie
+    assert same.beside and same.beside.value == pytest.approx(16)
+    assert "Not compared with the best, as the seeds are others: b." in found.notes
+    for text in (render_boards([found], "github"), html_page(cells)):
+        assert "not compared: other seeds" in text
 
 
 def test_over_seeds_interval_and_p_are_of_the_same_units() -> None:
