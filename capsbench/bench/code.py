@@ -15,15 +15,24 @@ from typing import Any
 NETWORKS = "capsbench.models"
 
 TRAINING = (
+    "capsbench.building",
+    "capsbench.contracts",
     "capsbench.data.loading",
+    "capsbench.data.samples",
+    "capsbench.evaluation.inference",
     "capsbench.evaluation.predictions",
     "capsbench.randomness",
+    "capsbench.scoring",
+    "capsbench.sources.seeding",
+    "capsbench.system.ranks",
     "capsbench.training.capture",
     "capsbench.training.config",
+    "capsbench.training.plain",
     "capsbench.training.step",
+    "capsbench.training.together",
     "capsbench.training.trainer",
 )
-"""The modules that train and select; what data show stands in their spec."""
+"""The modules that build, train and select; what data show stands in their spec."""
 
 
 def code_of(network: Any) -> str:

@@ -1,7 +1,8 @@
 """A finished training is measured again without training: where tests change, and only where weights are sound."""
 
+import ast
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+import capsbench
 from capsbench import registry
 from capsbench.bench import code
 from capsbench.bench.planning import Plan, plan_run
@@ -271,12 +273,12 @@ def test_what_trains_nothing_is_measured_only() -> None:
     assert made.state(made.cells[0]) == "measure only"
 
 
-def test_the_code_that_trains_is_known_without_its_comments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pool, caps = (registry.load("model", name) for name in ("cnn-pool", "capsnet"))
-    before = code.code_of(pool), code.code_of(caps)
+@pytest.fixture
+def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str, str, str], None]]:
+    """Edits the source of a module as the digest of code sees it."""
     original = code._path
 
-    def edited(module: str, old: str, new: str) -> None:
+    def edit(module: str, old: str, new: str) -> None:
         text = original(module).read_text()
         assert old in text
         copy = tmp_path / "edited.py"
@@ -285,6 +287,15 @@ def test_the_code_that_trains_is_known_without_its_comments(monkeypatch: pytest.
         code._digest.cache_clear()
         code._imports.cache_clear()
 
+    yield edit
+    monkeypatch.undo()
+    code._digest.cache_clear()
+    code._imports.cache_clear()
+
+
+def test_the_code_that_trains_is_known_without_its_comments(edited: Callable[[str, str, str], None]) -> None:
+    pool, caps = (registry.load("model", name) for name in ("cnn-pool", "capsnet"))
+    before = code.code_of(pool), code.code_of(caps)
     edited("capsbench.models.cnn_pool", '"""', '"""Another sentence. ')
     assert (code.code_of(pool), code.code_of(caps)) == before
     edited("capsbench.models.cnn_pool", "dropout=dropout", "dropout=0.0")
@@ -293,6 +304,52 @@ def test_the_code_that_trains_is_known_without_its_comments(monkeypatch: pytest.
     assert code.code_of(pool) == before[0] and code.code_of(caps) != before[1]
     edited("capsbench.training.trainer", "DECAY = 0.96", "DECAY = 0.95")
     assert code.code_of(pool) != before[0] and code.code_of(caps) != before[1]
-    monkeypatch.undo()
-    code._digest.cache_clear()
-    code._imports.cache_clear()
+
+
+def test_another_loss_of_plain_modules_trains_again(folder: Path, edited: Callable[[str, str, str], None]) -> None:
+    made = plan(folder)
+    edited("capsbench.scoring", "scores.log_softmax(dim=1)", "(0.5 * scores).log_softmax(dim=1)")
+    changed = plan(folder)
+    assert changed.cells[0].training != made.cells[0].training
+    assert changed.cells[0].id == made.cells[0].id
+    changed = plan(folder, changes={"rotation": "60"})
+    assert changed.state(changed.cells[0]) != "measure only"
+
+
+NO_WEIGHTS = {
+    "capsbench.errors": "words of errors",
+    "capsbench.parameters": "checks; the values themselves are part of a training",
+    "capsbench.spec": "what data are stands in their spec, which is part of a training",
+    "capsbench.system.disk": "writes files whole",
+    "capsbench.system.machine": "describes the machine",
+    "capsbench.system.memory": "how much is free; batches of a prediction change no answer",
+    "capsbench.system.timing": "clocks",
+    "capsbench.training.checkpoints": "reads and writes the state that the trainer gives it",
+    "capsbench.training.diagnosis": "words on a training that has failed",
+    "capsbench.training.logs": "lines on the training",
+    "capsbench.version": "a number",
+}
+"""Modules behind the trainer that no weight depends on, and why."""
+
+
+def test_every_module_behind_the_trainer_counts_or_has_a_reason_not_to() -> None:
+    root = Path(capsbench.__file__).parent.parent
+
+    def path(module: str) -> Path:
+        return root.joinpath(*module.split(".")).with_suffix(".py")
+
+    found: set[str] = set()
+    waiting = ["capsbench.training.trainer"]
+    while waiting:
+        name = waiting.pop()
+        if name in found or not path(name).exists():  # a package's __init__ has no code here
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(path(name).read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                waiting += [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    assert len(found) > 20
+    assert found - set(code.TRAINING) == set(NO_WEIGHTS)
+    assert not set(code.TRAINING) & set(NO_WEIGHTS)
