@@ -17,21 +17,34 @@ from .kept import RESULTS, bits, results
 MNIST, CROWDING = "mnist/epyc-cpu", "crowding/epyc-cpu"
 
 
-def test_errors_of_mnist_and_their_exact_intervals() -> None:
+COLUMNS = ((3, "best"), (4, "last"))
+
+
+def test_errors_of_mnist_and_their_deviations() -> None:
     (table,) = tables(load_results(RESULTS / MNIST))
-    rows = {row[0]: row for row in table.rows}
-    for (label, _), one in results(MNIST).items():
-        for column, name in ((3, "best"), (4, "last")):
-            wrong = ~bits(one["metrics"]["checkpoints"][name]["test"])
+    kept = results(MNIST)
+    for row in table.rows:
+        for column, name in COLUMNS:
+            answers = [bits(kept[row[0], seed]["metrics"]["checkpoints"][name]["test"]) for seed in range(3)]
+            errors = [100 * (~one).mean() for one in answers]
+            assert row[column] == f"{np.mean(errors):.2f} ± {np.std(errors, ddof=1):.2f}"
+
+
+def test_exact_intervals_of_each_seed_of_mnist() -> None:
+    for one in load_results(RESULTS / MNIST):
+        (table,) = tables([one])
+        for column, name in COLUMNS:
+            wrong = ~bits(one.metrics["checkpoints"][name]["test"])
             low, high = proportion_confint(wrong.sum(), len(wrong), method="beta")
-            assert rows[label][column] == f"{100 * wrong.mean():.2f} ({100 * low:.2f}..{100 * high:.2f})"
+            assert table.rows[0][column] == f"{100 * wrong.mean():.2f} ({100 * low:.2f}..{100 * high:.2f})"
 
 
 def test_mcnemars_test_of_mnist() -> None:
-    kept = results(MNIST)
     for first, second in combinations(load_results(RESULTS / MNIST), 2):
+        if first.seed != second.seed:
+            continue
         (found,) = (one for one in compare_results(first, second).differences if one.place[1] == "best")
-        before, after = (bits(kept[one.label, 0]["metrics"]["checkpoints"]["best"]["test"]) for one in (first, second))
+        before, after = (bits(one.metrics["checkpoints"]["best"]["test"]) for one in (first, second))
         table = [[(a & b).sum() for b in (after, ~after)] for a in (before, ~before)]
         assert found.p == pytest.approx(mcnemar(table, exact=True).pvalue, rel=1e-9)
 
