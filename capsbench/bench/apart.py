@@ -24,9 +24,10 @@ from capsbench.bench.remote import KEPT_LINES
 from capsbench.contracts import Progress, ProgressBar, Say, silent
 from capsbench.errors import LockedError, StorageError, UsageError, plain
 from capsbench.parameters import check_number
+from capsbench.results.failures import keep_failure
 from capsbench.system import machine
 from capsbench.system.children import end_with, watch
-from capsbench.system.disk import lock, make_folder, write_atomically
+from capsbench.system.disk import lock, make_folder
 from capsbench.system.processes import python_environment
 
 MOST_JOBS = 1024
@@ -187,7 +188,9 @@ def measure_apart(
     if listener.ended:
         return listener.outcome(path)
     forget_lock(path)
-    return f"{why}{kept_words(listener.lines, path)}"
+    if stopped.is_set():
+        return why
+    return kept_words(cell, path, why, listener.lines)
 
 
 def forget_lock(path: Path) -> None:
@@ -196,17 +199,19 @@ def forget_lock(path: Path) -> None:
         pass
 
 
-def kept_words(lines: Sequence[str], path: Path) -> str:
-    """The last line that a process said, and where the lines before it are: a file beside the cell's result."""
-    if not lines:
-        return ""
-    last = next((line for line in lines if line.startswith(("Error:", DYING))), lines[-1])
-    log = path.with_suffix(".error.txt")
-    try:
-        write_atomically(log, "".join(f"{line}\n" for line in lines).encode(errors="replace"))
-    except StorageError:
-        return f": {last}"
-    return f": {last} (its last lines: {log})"
+def kept_words(cell: Cell, path: Path, why: str, lines: Sequence[str]) -> str:
+    """Why a cell's process ended, with the line that says most; its last lines are kept beside the cell's result.
+
+    Args:
+        cell: The cell.
+        path: Of its result.
+        why: How its process ended.
+        lines: Its last lines on stderr.
+    """
+    if lines:
+        why += f": {next((line for line in lines if line.startswith(('Error:', DYING))), lines[-1])}"
+    log = keep_failure(cell, path, why, "".join(f"{line}\n" for line in lines))
+    return f"{why} (its last lines: {log})" if lines and log else why
 
 
 class Listener:
@@ -315,6 +320,6 @@ def _measure_and_tell(plan: Plan, tell: Callable[[Event], None]) -> None:
     except LockedError:
         tell({"locked": True})
     except (Exception, SystemExit) as error:  # a user's model can fail in any way
-        tell({"failed": explain(error, plan.path(cell))})
+        tell({"failed": explain(error, cell, plan.path(cell))})
     else:
         tell({"done": True})

@@ -205,7 +205,7 @@ def _measure_there(
         listener.hear(ended.out)
     if not listener.ended:
         forget_lock(path)
-        return f"{ended.why}{kept_words(ended.err, path)}, on worker {ended.worker}"
+        return f"{kept_words(cell, path, ended.why, ended.err)}, on worker {ended.worker}"
     why = listener.outcome(path)
     if why is None and not is_regular(path):
         return f"worker {ended.worker} has finished it, but {path} is not here. Share this folder, or use --collect"

@@ -14,10 +14,11 @@ from capsbench.bench.cells import Cell
 from capsbench.bench.planning import Plan
 from capsbench.contracts import ProgressBar, Say, no_bar, silent
 from capsbench.errors import CapsbenchError, CellsFailedError, LockedError, StorageError, first_line
+from capsbench.results.failures import keep_failure
 from capsbench.results.result import Result, load_result, now, save_result
 from capsbench.sources.seeding import seeded
 from capsbench.system import machine
-from capsbench.system.disk import lock, make_folder, write_atomically
+from capsbench.system.disk import lock, make_folder
 from capsbench.system.ranks import ranks
 
 Measure = Callable[[Cell, Plan, Say, ProgressBar], str | None]
@@ -47,7 +48,7 @@ def measure(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar 
     except LockedError:
         raise
     except (Exception, SystemExit) as error:  # a user's model can fail in any way
-        why = explain(error, plan.path(cell))
+        why = explain(error, cell, plan.path(cell))
         if ranks().size > 1:  # the others may be waiting for this process, which must end
             raise CellsFailedError(f"{cell.label}, seed {cell.seed}: {why}") from None
         return why
@@ -119,14 +120,11 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
     return load_result(plan.path(cell))  # so that what is shown is what the file holds
 
 
-def explain(error: BaseException, path: Path) -> str:
-    """An error in one line; if it is not ours, its traceback goes into a file beside the result."""
+def explain(error: BaseException, cell: Cell, path: Path) -> str:
+    """An error in one line, which is kept beside the result; if it is not ours, with its traceback."""
     if isinstance(error, CapsbenchError):
+        keep_failure(cell, path, str(error))
         return str(error)
-    log = path.with_suffix(".error.txt")
     first = first_line(error)
-    try:
-        write_atomically(log, "".join(traceback.format_exception(error)).encode())
-    except StorageError:  # a full disk may have stopped the cell: it must not hide the reason, nor stop the other cells
-        return first
-    return f"{first} (traceback: {log})"
+    log = keep_failure(cell, path, first, "".join(traceback.format_exception(error)))
+    return f"{first} (traceback: {log})" if log else first

@@ -17,6 +17,7 @@ from capsbench.bench.planning import Plan, plan_run
 from capsbench.contracts import Progress, ProgressBar, Say, no_bar, silent
 from capsbench.errors import CellsFailedError, LockedError
 from capsbench.report.shown import Results
+from capsbench.results.failures import failure_file, forget_failure, keep_failure
 from capsbench.results.result import Result, load_result, save_result
 from capsbench.system.disk import make_folder
 from capsbench.system.ranks import ranks
@@ -222,7 +223,10 @@ class _Turns:
                 save_result(result, self._plan.path(cell))  # so that every table has the new label
             self._done[cell.id] = result
             return
+        path = self._plan.path(cell)
         for left in range(self._engine.retries, -1, -1):
+            if ranks().first:
+                forget_failure(path)
             why = slot(cell, self._plan, say, lambda description: self._progress(f"{place}{description}"))
             if why is None:
                 self._failed.pop(cell.id, None)
@@ -234,6 +238,8 @@ class _Turns:
             self._failed[cell.id] = why
             if self._engine.stopped.is_set():
                 return
+            if not failure_file(path).exists():  # what measured it could not say more
+                keep_failure(cell, path, why)
 
 
 def _with_other_threads(cell: Cell, result: Result) -> str:

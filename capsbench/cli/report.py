@@ -68,13 +68,15 @@ def report(
     from capsbench.report.groups import charts, current
     from capsbench.report.pages import CSV, HTML, JSON, MARKDOWN, check_page, markdown_page, render, save_page
     from capsbench.report.tables import FORMATS
-    from capsbench.results.result import failed_cells, load_all_results
+    from capsbench.results.failures import failed_cells
+    from capsbench.results.result import load_all_results
 
     check_choice("format", style, FORMATS)
     for page, endings in ((markdown, MARKDOWN), (html, HTML), (document, JSON), (samples, CSV)):
         if page is not None:
             check_page(page, endings, read=folders, force=force)
-    results, outdated = current(load_all_results(folders))
+    found = load_all_results(folders)
+    results, outdated = current(found)
     for note in outdated:
         click.echo(plain(f"Note: {note}"), err=True)
     click.echo(escaped(render(results, style, wide=wide)))
@@ -89,7 +91,7 @@ def report(
     if html:
         from capsbench.report.webpage import html_page  # takes a tenth of a second
 
-        save_page(html_page(results, outdated=outdated, failed=failed_cells(folders)), html)
+        save_page(html_page(results, outdated=outdated, failed=failed_cells(folders, found)), html)
     if document:
         save_page(board_document(results), document)
     if samples:

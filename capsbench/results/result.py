@@ -19,7 +19,6 @@ METRICS_VERSION = 1
 ORIGINS = {"trained": "trained here", "weights": "trained elsewhere", "scores": "scores"}
 """Where a network's answers come from, and what a table says of it."""
 
-LONGEST_LINE = 400  # bytes of an error
 LARGEST = 2**28  # bytes; one of throughput or of figures at the paper's size has some millions
 
 
@@ -200,29 +199,6 @@ def load_results(folder: str | Path) -> list[Result]:
             f"There are no results in {place}. Make some with: capsbench run --suite affine --out {place}"
         )
     return [load_result(path) for path in paths]
-
-
-def failed_cells(places: Iterable[str | Path]) -> list[tuple[str, str]]:
-    """The cells below folders that failed and have no result since: the stem of their files, and the error's line."""
-    found = {}
-    for place in map(user_path, places):
-        if kind_of(place) == "folder":
-            for log in sorted(place.rglob("*.error.txt")):
-                name = log.name.removesuffix(".error.txt")
-                if is_regular(log) and not log.with_name(f"{name}.json").exists():
-                    found[name] = _last_line(log)
-    return list(found.items())
-
-
-def _last_line(path: Path) -> str:
-    """The last line of a traceback, which names the error."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LONGEST_LINE))
-            lines = file.read(LONGEST_LINE).decode(errors="replace").split("\n")
-    except OSError:
-        return "its reason cannot be read"
-    return next((line for line in reversed(lines) if line.strip()), "no reason is kept")
 
 
 def _is_result(path: Path) -> bool:

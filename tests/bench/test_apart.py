@@ -18,6 +18,7 @@ from capsbench.bench.measuring import Engine
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run, run_plan
 from capsbench.errors import CellsFailedError, ParameterError, UsageError
+from capsbench.results.failures import failed_cells
 from capsbench.system.disk import lock
 
 FAULTS = """
@@ -77,7 +78,13 @@ def test_a_cell_that_ends_its_process_costs_itself_alone(
     log = made.path(made.cells[0]).with_suffix(".error.txt")
     assert why.keys() == {1, 2, 3}
     assert why[1] == f"its process ended with exit code 3 and no result: last words (its last lines: {log})"
-    assert log.read_text() == "a word of the network's\nlast words\n"
+    said = log.read_text().splitlines()
+    assert said[-3:-1] == ["a word of the network's", "last words"]
+    assert why[1].startswith(said[-1]) and said[-1].endswith("no result: last words")
+    shown = dict(failed_cells([made.folder]))
+    assert [*shown] == sorted(cell.name for cell in made.cells[:3])
+    assert "SIGSEGV" in shown[made.cells[1].name]  # and not the end of a list of modules
+    assert "allocate" in shown[made.cells[2].name]
     assert "was killed by signal 11 (SIGSEGV): Fatal Python error: Segmentation fault" in why[2]
     assert "faults.py" in made.path(made.cells[1]).with_suffix(".error.txt").read_text()  # where it was
     assert "allocate" in why[3]
@@ -119,6 +126,7 @@ def test_a_cell_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) ->
     made = plan([0])
     ((_, why),) = run_plan(made, engine=Apart(timeout=0.001).engine(made)).failed
     assert why == "it took more than 0.001 minutes (--timeout)"
+    assert [reason for _, reason in failed_cells([made.folder])] == [why]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -193,7 +193,7 @@ def test_a_full_disk_does_not_hide_why_a_cell_failed(
     def full(path: Path, content: bytes) -> None:
         raise StorageError(f"{path} could not be written: No space left on device.")
 
-    monkeypatch.setattr("capsbench.bench.measuring.write_atomically", full)
+    monkeypatch.setattr("capsbench.results.failures.write_atomically", full)
     outcome = run_plan(made)
     assert [why for _, why in outcome.failed] == ["RuntimeError: it does not want to"]
     assert [result.model for result in outcome.results] == [other]

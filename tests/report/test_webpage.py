@@ -21,7 +21,8 @@ from capsbench.cli import cli
 from capsbench.report.pages import NOT_MEASURED
 from capsbench.report.png import png
 from capsbench.report.webpage import html_page
-from capsbench.results.result import Result, load_results, save_result
+from capsbench.results.failures import keep_failure
+from capsbench.results.result import Result, load_results, now, save_result
 
 from .measured import measured
 
@@ -151,11 +152,16 @@ def test_a_cell_that_failed_is_named_until_it_is_measured(tmp_path: Path) -> Non
     save_result(measured("net"), runs / "net.json")
     (runs / "bad-seed0.error.txt").write_text("Traceback\n  line\nValueError: no <b>good</b>\n")
     (runs / "net.error.txt").write_text("ValueError: of an earlier run\n")
+    lost = replace(measured("lost"), seed=3)
+    keep_failure(lost, runs / "lost-seed3-one.json", "a fault since mended")
+    save_result(replace(lost, cell="000000000002", date=now()), runs / "lost-seed3-two.json")
+    keep_failure(replace(lost, preset="smoke (epochs=9)"), runs / "lost-seed3-three.json", "of other settings")
     page = tmp_path / "page.html"
     run = CliRunner().invoke(cli, ["report", str(tmp_path / "runs"), "--html", str(page)])
     assert run.exit_code == 0, run.output
     text = page.read_text()
-    assert "1 cell failed" in text and "no &lt;b&gt;good&lt;/b&gt;" in text and "earlier run" not in text
+    assert "2 cells failed" in text and "of other settings" in text and "since mended" not in text
+    assert "no &lt;b&gt;good&lt;/b&gt;" in text and "earlier run" not in text
 
 
 def test_two_hundred_results_take_seconds_and_megabytes() -> None:
