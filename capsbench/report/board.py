@@ -12,7 +12,7 @@ from typing import Any
 from capsbench import registry
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
-from capsbench.report.groups import SOURCES, at_paper_size, by_network, readable
+from capsbench.report.groups import SOURCES, at_paper_size, by_network, newest, older_note, readable
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
@@ -220,27 +220,20 @@ def _figure_content(found: Measured | None) -> dict[str, Any]:
 def _board(suite: str, members: Sequence[Result]) -> Board:
     kind = registry.load("suite", suite)()
     headlines: Sequence[Headline] = getattr(kind, "headlines", ())
-    rows = [readable(suite, _row, *name, cells, headlines) for name, cells in _networks(members).items()]
+    rows = [readable(suite, _row, *name, cells, headlines) for name, cells in _networks(newest(members)).items()]
     if headlines:
         rows = _ranked(suite, rows, headlines[0])
     return Board(suite, headlines, rows, _notes(headlines, rows, members))
 
 
 def _networks(members: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
-    """The results of each row, by its network and what tells it apart: one a seed, measured twice the newest.
-
-    A row is of one device.
-    """
+    """The results of each row, by its network and what tells it apart; a row is of one device."""
     rows: dict[tuple[str, str], list[Result]] = {}
     for name, cells in by_network(sorted(members, key=lambda one: (one.label, one.seed))).items():
         devices = sorted({str(one.environment.get("device", "?")) for one in cells})
         for device in devices:
-            own = {
-                one.seed: one
-                for one in sorted(cells, key=lambda one: one.date)
-                if str(one.environment.get("device", "?")) == device
-            }
-            rows[name, f" [{device}]" if len(devices) > 1 else ""] = [own[seed] for seed in sorted(own)]
+            own = [one for one in cells if str(one.environment.get("device", "?")) == device]
+            rows[name, f" [{device}]" if len(devices) > 1 else ""] = own
     return rows
 
 
@@ -325,8 +318,4 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     apart = [row.network for row in rows if row.other_seeds]
     if apart:
         notes.append(f"Not compared with the best, as the seeds are others: {', '.join(apart)}.")
-    left_out = len(members) - sum(len(row.cells) for row in rows)
-    if left_out:
-        results = "result" if left_out == 1 else "results"
-        notes.append(f"{left_out} older {results} of a network and seed that were measured again: left out.")
-    return notes
+    return notes + older_note(len(members) - sum(len(row.cells) for row in rows))

@@ -38,10 +38,17 @@ class ReportedValue:
 
 @dataclass(frozen=True)
 class Group:
-    """Results of one suite that can be compared: one protocol and device."""
+    """Results of one suite that can be compared: one protocol and device.
+
+    Attributes:
+        suite: The suite's name.
+        members: The newest result of each network and seed.
+        older: How many others there are.
+    """
 
     suite: str
     members: list[Result]
+    older: int = 0
 
     @property
     def title(self) -> str:
@@ -75,6 +82,7 @@ class Group:
                 *_origins(self.members),
                 *_remarks(self.members),
                 *_threads(self.members),
+                *older_note(self.older),
                 WORDS,
             ],
         )
@@ -189,7 +197,33 @@ def groups(results: Sequence[Result]) -> list[Group]:
             found[other] += found[key]
         if beside:
             del found[key]
-    return [Group(key[0], _ordered(key[0], members)) for key, members in found.items()]
+    made = []
+    for (suite, *_), members in found.items():
+        kept = newest(members)
+        made.append(Group(suite, _ordered(suite, kept), len(members) - len(kept)))
+    return made
+
+
+def newest(results: Sequence[Result]) -> list[Result]:
+    """The results, without those of a network and seed that were measured again later by the same protocol and device.
+
+    Their order stays.
+    """
+    latest: dict[tuple[Any, ...], tuple[str, str, int]] = {}
+    keys = []
+    for number, one in enumerate(results):
+        edition = "" if one.origin == "scores" else one.source  # those of each seed are other files
+        keys.append((*_protocol(one), _marked(one), edition, one.seed))
+        found = (one.date, one.cell, number)
+        latest[keys[-1]] = max(latest.get(keys[-1], found), found)
+    return [one for number, (one, key) in enumerate(zip(results, keys, strict=True)) if latest[key][-1] == number]
+
+
+def older_note(number: int) -> list[str]:
+    """The sentence about results that `newest` leaves out, if there are any."""
+    if not number:
+        return []
+    return [f"{number} older result{'s' * (number > 1)} of a network and seed that were measured again: left out."]
 
 
 def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:

@@ -15,6 +15,7 @@ from capsbench.errors import DataFileError
 from capsbench.report.board import Board, board_document, boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.confusion import confusion
+from capsbench.report.groups import tables
 from capsbench.report.webpage import html_page
 from capsbench.results.answers import packed_partners
 from capsbench.results.result import save_result
@@ -109,6 +110,9 @@ def test_of_a_cell_that_was_measured_again_the_newest_counts() -> None:
         (row,) = found.rows
         assert row.figures["error"] and row.figures["error"].value == pytest.approx(3)
         assert "1 older result of a network and seed" in found.notes[-1]
+        (table,) = tables(results)
+        assert [list(line[:4]) for line in table.rows] == [["net", 1000, 1, "3.00 (2.00..4.00)"]]
+        assert any("1 older result of a network and seed" in note for note in table.notes)
 
 
 def test_the_papers_value_stands_beside_its_protocol_alone() -> None:
