@@ -255,8 +255,11 @@ def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
 
 
 def at_paper_size(results: Sequence[Result]) -> bool:
-    """Whether results are of preset ``paper`` on full MNIST, so that the paper's values may stand beside them."""
-    return all(one.preset.partition(" ")[0] == "paper" and one.digits == "mnist" for one in results)
+    """Whether results are of networks trained here by preset ``paper``, unchanged, on full MNIST.
+
+    The paper's values may stand beside these alone.
+    """
+    return all(one.origin == "trained" and one.preset == "paper" and one.digits == "mnist" for one in results)
 
 
 def tables(results: Sequence[Result]) -> list[Table]:

@@ -10,7 +10,7 @@ from capsbench import registry
 from capsbench.errors import StorageError, UsageError
 from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
-from capsbench.report.groups import Group, at_paper_size, figures_by_group, groups, tables
+from capsbench.report.groups import Group, figures_by_group, groups, tables
 from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result, content_of
 from capsbench.system.disk import kind_of, same_file, write_atomically
@@ -122,9 +122,7 @@ def paper_table(results: Sequence[Result]) -> Table:
     rows: list[list[Any]] = []
     for suite, kind in _suites():
         measured = [
-            group
-            for group in groups([result for result in results if result.suite == suite])
-            if at_paper_size(group.members)
+            group for group in groups([result for result in results if result.suite == suite]) if _of_paper(group)
         ]
         for reported in kind.paper:
             ours = [f"{value} ({_where(group)})" for group in measured if (value := group.ours(reported))]
@@ -139,6 +137,11 @@ def _suites() -> Iterator[tuple[str, Any]]:
             kind = registry.load("suite", name)()
             if hasattr(kind, "paper"):
                 yield name, kind
+
+
+def _of_paper(group: Group) -> bool:
+    """Whether results are of preset ``paper`` on full MNIST; what was changed stands beside each value."""
+    return all(one.preset.partition(" ")[0] == "paper" and one.digits == "mnist" for one in group.members)
 
 
 def _where(group: Group) -> str:

@@ -163,9 +163,10 @@ class MNIST:
 
     def table(self, results: Sequence[Result]) -> Table:
         """One row for each network: means over seeds, and standard deviations where there are several."""
-        beside = at_paper_size(results)
+        networks = by_network(results)
+        beside = any(map(at_paper_size, networks.values()))
         rows = []
-        for network, cells in by_network(results).items():
+        for network, cells in networks.items():
             tested = [_tested(cells, name) for name in SELECTIONS]
             rows.append(
                 [
@@ -173,7 +174,7 @@ class MNIST:
                     cells[0].metrics["parameters"],
                     len(cells),
                     *(error_percent(points, digits=2) if points else "" for points in tested),
-                    *([TABLE_1.get(_row_of(cells[0]), "")] if beside else []),
+                    *([TABLE_1.get(_row_of(cells[0]), "") if at_paper_size(cells) else ""] if beside else []),
                 ]
             )
         notes = [

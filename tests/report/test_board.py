@@ -120,6 +120,9 @@ def test_the_papers_value_stands_beside_its_protocol_alone() -> None:
     assert board(measured("cnn", **full)).rows[0].paper == {"error": "0.39"}
     assert not board(measured("cnn")).rows[0].paper
     assert not board(measured("mine.py:Net", **full)).rows[0].paper
+    for origin in ("scores", "weights"):
+        assert not board(measured("cnn", origin=origin, **full)).rows[0].paper
+    assert not board(measured("cnn", preset="paper (epochs=1)", digits="mnist")).rows[0].paper
 
 
 def test_a_suite_that_cannot_read_a_result_is_named() -> None:
