@@ -308,6 +308,8 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     if headlines:
         better = "largest" if headlines[0].larger_is_better else "smallest"
         notes.append(f"Networks are in the order of {headlines[0].name}; the {better} is the best.")
+    if any(one.origin != "trained" for one in members):
+        notes += [one.elsewhere for one in headlines if one.elsewhere]
     if any(row.beside for row in rows):
         notes.append(
             "A difference to the best is paired image by image, with its 95 % interval over test digits and, of "

@@ -38,6 +38,7 @@ class Headline:
         question: The answers behind it, for paired tests; their share must be the figure, or 100 % minus the figure.
         paper: The paper's figure, by the label of the network.
         missing: What stands in place of a figure that a result does not have.
+        elsewhere: What a board says of the figure of networks that were not trained here, if anything.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Headline:
     question: Question | None = None
     paper: Mapping[str, str] = field(default_factory=dict)
     missing: str = "not measured"
+    elsewhere: str = ""
 
     def over_seeds(self, cells: Sequence[Result]) -> Measured | None:
         """The mean of a network's results, with an interval over seeds and test digits; None where one lacks it."""
