@@ -22,7 +22,7 @@ from capsbench.judging.samples import SamplesFile
 from capsbench.parameters import check_truth
 from capsbench.paths import user_path
 from capsbench.sources.identity import Identity
-from capsbench.system.disk import make_folder
+from capsbench.system.disk import lock, make_folder, storage_errors
 
 
 class DrawnData(CellData):
@@ -148,6 +148,7 @@ def tests(
             stand there.
         DataError: The digits are missing or damaged.
         StorageError: The files cannot be written.
+        LockedError: Another process writes tests in this folder.
     """
     check_truth("force", force)
     folder = user_path(out, "out")
@@ -155,13 +156,23 @@ def tests(
     opened = Examination.of(suite, preset, changes, digits=str(digits))
     check_replaceable(folder, Manifest(suite, preset, [], changes), force=force)
     make_folder(folder)
-    entries = []
-    for name, stem in file_stems(opened.tests).items():
-        samples = SamplesFile(opened.tests[name]())
-        path = folder / f"{stem}.h5"
-        with progress(path.name) as report:
-            written = write_file(path, Outline(samples.spec, samples.columns), samples, force=force, report=report)
-        entries.append(Entry(stem, path.name, written.digest, len(samples), samples.image_shape))
-    manifest = Manifest(suite, preset, entries, changes)
-    manifest.save(folder)
+    with lock(folder / MANIFEST):
+        check_replaceable(folder, Manifest(suite, preset, [], changes), force=force)  # another may have written it
+        entries = []
+        for name, stem in file_stems(opened.tests).items():
+            samples = SamplesFile(opened.tests[name]())
+            path = folder / f"{stem}.h5"
+            if force or not path.exists():  # a file that is there and of other tests is refused, and all stays
+                _remove_manifest(folder)
+            with progress(path.name) as report:
+                written = write_file(path, Outline(samples.spec, samples.columns), samples, force=force, report=report)
+            entries.append(Entry(stem, path.name, written.digest, len(samples), samples.image_shape))
+        manifest = Manifest(suite, preset, entries, changes)
+        manifest.save(folder)
     return manifest
+
+
+def _remove_manifest(folder: Path) -> None:
+    """Removes the manifest before a file changes: beside files of other images it would say that they are its own."""
+    with storage_errors(folder / MANIFEST):
+        (folder / MANIFEST).unlink(missing_ok=True)

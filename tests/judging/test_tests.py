@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from capsbench.data.streaming import stream
-from capsbench.errors import DataFileError, SpecMismatchError, UsageError
+from capsbench.errors import DataFileError, LockedError, SpecMismatchError, UsageError
 from capsbench.files.datafile import open_dataset
 from capsbench.files.generation import generate
 from capsbench.files.packing import pack_file
+from capsbench.files.writing import write_file
+from capsbench.judging import tests as module
 from capsbench.judging.manifest import load_manifest
 from capsbench.judging.tests import file_stems
 from capsbench.judging.tests import tests as write_tests
@@ -98,6 +100,41 @@ def test_what_is_there_is_left_and_other_tests_are_not_written_over(tmp_path: Pa
         write_tests("overlap", out=tmp_path, preset="smoke", digits="embedded")
     write_tests("overlap", out=tmp_path, preset="smoke", digits="embedded", force=True)
     assert open_dataset(tmp_path / "test.h5").spec.generator == "multimnist"
+
+
+def test_no_manifest_stands_beside_files_of_tests_that_were_stopped_midway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted: dict[str, Any] = {"out": tmp_path, "preset": "smoke", "digits": "embedded"}
+    write_tests("crowding", changes={"spacings": "20"}, **wanted)
+    written: list[Path] = []
+
+    def stopped(path: Path, *rest: Any, **options: Any) -> Any:
+        if written:
+            raise KeyboardInterrupt
+        assert not (tmp_path / "manifest.json").exists()
+        with pytest.raises(LockedError, match=r"manifest\.json"):
+            write_tests("crowding", changes={"spacings": "20"}, **wanted)
+        written.append(path)
+        return write_file(path, *rest, **options)
+
+    monkeypatch.setattr(module, "write_file", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write_tests("crowding", changes={"spacings": "24"}, force=True, **wanted)
+    assert not (tmp_path / "manifest.json").exists() and not list(tmp_path.glob("*.lock"))
+    monkeypatch.undo()
+    write_tests("crowding", changes={"spacings": "24"}, force=True, **wanted)
+    assert load_manifest(tmp_path).changes == {"spacings": "24"}
+
+
+def test_what_is_refused_leaves_the_manifest(tmp_path: Path) -> None:
+    write_tests("mnist", out=tmp_path, preset="smoke", digits="embedded")
+    before = (tmp_path / "manifest.json").read_bytes()
+    (tmp_path / "test.h5").unlink()
+    generate("padded", out=tmp_path / "test.h5", split="test", digits="embedded", size=40)
+    with pytest.raises(SpecMismatchError):
+        write_tests("mnist", out=tmp_path, preset="smoke", digits="embedded")
+    assert (tmp_path / "manifest.json").read_bytes() == before
 
 
 @pytest.mark.parametrize(
