@@ -52,6 +52,12 @@ def test_a_file_is_read_as_the_documents_say() -> None:
     assert names["images"].shape == (1000, 36, 36)
 
 
+def test_every_document_that_is_named_is_there() -> None:
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for name in re.findall(r"\bdocs/[\w-]+\.(?:md|html)\b", path.read_text()):
+            assert (ROOT / name).is_file(), f"{path.name} names {name}"
+
+
 @pytest.mark.parametrize("document", ["README.md", "docs/routing.md"])
 def test_the_routing_of_the_documents_runs(document: str) -> None:
     script = "\n".join(block for block in BLOCK.findall((ROOT / document).read_text()) if "route(" in block)
