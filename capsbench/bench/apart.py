@@ -80,7 +80,7 @@ class Apart:
         stopped = threading.Event()
         slots = [
             partial(measure_apart, environment=environment, timeout=self.timeout, stopped=stopped)
-            for environment in shares(plan, self.jobs)
+            for environment in shares(plan, max(1, min(self.jobs, len(plan.cells))))
         ]
         return Engine(slots, self.retries, stopped)
 

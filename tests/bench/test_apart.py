@@ -160,6 +160,11 @@ def test_what_the_machine_has_is_shared_out(monkeypatch: pytest.MonkeyPatch) -> 
     assert [one["OMP_NUM_THREADS"] for one in shares(made, 3)] == ["2", "2", "2"]
     assert [one["OMP_NUM_THREADS"] for one in shares(made, 9)] == ["1"] * 9
     assert all("OMP_NUM_THREADS" not in one for one in shares(made, 1))  # as in this process
+    both = plan([0, 1])
+    engines: list[Any] = [Apart(jobs=8).engine(one) for one in (made, both)]
+    alone, beside = ([slot.keywords["environment"] for slot in engine.slots] for engine in engines)
+    assert [one["OMP_NUM_THREADS"] for one in beside] == ["3", "3"]  # of 7, and no more shares than cells
+    assert len(alone) == 1 and "OMP_NUM_THREADS" not in alone[0]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert [one["OMP_NUM_THREADS"] for one in shares(made, 3)] == ["4", "4", "4"]
 
