@@ -185,7 +185,9 @@ def _place(family: str, name: str) -> tuple[str, str]:
     if name.endswith(".py"):
         return name, _only_one(family, name)
     if ":" not in name:
-        known = catalog(family)
+        known = shipped(family)
+        if name not in known:
+            known = catalog(family)  # which reads what every installed package says of itself
         if name not in known:
             raise UnknownNameError(family, name, known)
         name = known[name]

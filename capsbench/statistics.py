@@ -286,7 +286,7 @@ def p_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> floa
         values: Two or more differences, one for each seed.
         intervals: The 95 % interval of each over test digits.
     """
-    from scipy import optimize, special
+    from scipy import special
 
     array, ends = np.asarray(values, np.float64), np.asarray(intervals, np.float64)
     mean = float(array.mean())
@@ -301,8 +301,13 @@ def p_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> floa
 
     if mean == 0:
         return 1.0
-    smallest = -300.0  # of logarithms: below 1e-130
-    return 0.0 if beyond(smallest) <= 0 else math.exp(optimize.brentq(beyond, smallest, 0.0))
+    low, high = -300.0, 0.0  # of logarithms: from below 1e-130 to 1
+    if beyond(low) <= 0:
+        return 0.0
+    for _ in range(60):  # halves the span until it is a rounding error; scipy.optimize takes half a second to import
+        middle = (low + high) / 2
+        low, high = (middle, high) if beyond(middle) > 0 else (low, middle)
+    return math.exp(high)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
