@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -146,11 +147,11 @@ def load_result(path: Path) -> Result:
             raise DataFileError(f"{path} is not a file.")
         if path.stat().st_size > LARGEST:
             raise DataFileError(f"{path} has more than {human_bytes(LARGEST)}, which no result of capsbench has.")
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite)
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path} is not JSON: {error}.") from None
+        raise DataFileError(f"{path} is damaged, or is not JSON: {error}.") from None
     if not isinstance(content, dict) or "schema_version" not in content:
         raise DataFileError(f"{path} is not a result of capsbench.")
     version = content.pop("schema_version")
@@ -170,6 +171,14 @@ def load_result(path: Path) -> Result:
     if result.origin not in ORIGINS:
         raise DataFileError(f"{path} is not a result of capsbench: its origin is {shown(result.origin)}.")
     return result
+
+
+def _finite(text: str) -> float:
+    """A number of a result's file, of which `save_result` writes finite ones alone."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{shown(text)} is no finite number")
+    return number
 
 
 def load_all_results(places: Iterable[str | Path]) -> list[Result]:

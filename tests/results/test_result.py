@@ -161,3 +161,13 @@ def test_a_file_larger_than_any_result_is_not_read(tmp_path: Path) -> None:
         file.truncate(2**40)  # a hole: it takes no room
     with pytest.raises(DataFileError, match="which no result of capsbench has"):
         load_result(tmp_path / "large.json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ["settings", "metrics"])
+def test_a_number_that_is_not_finite_is_a_damaged_file(place: str, number: str, tmp_path: Path) -> None:
+    save_result(result(**{place: {"epochs": 12345}}), tmp_path / "one.json")
+    text = (tmp_path / "one.json").read_text()
+    (tmp_path / "one.json").write_text(text.replace("12345", number))
+    with pytest.raises(DataFileError, match=f"one.json is damaged.*{number} is no finite number"):
+        load_result(tmp_path / "one.json")
