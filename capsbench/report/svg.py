@@ -20,6 +20,7 @@ LONGEST = 52  # letters of a legend
 HUES = 7  # colours that the page's styles define
 DASHES = ("", "7 4", "2 4", "9 3 2 3")
 MARKED = 30  # points of a line that all get a marker
+SMALLEST, LARGEST = 1e-300, 1e300  # of what an axis spans
 ROWS, ROW = 12, 38  # rows of a picture, and pixels of each
 
 
@@ -279,6 +280,8 @@ class _Scale:
 def _steps(low: float, high: float) -> list[float]:
     """Round values around a range, about five of them."""
     span = (high - low) or abs(high) or 1.0
+    if not SMALLEST < span < LARGEST:
+        raise ValueError(f"values from {low:.3g} to {high:.3g} cannot be drawn")
     power = 10.0 ** math.floor(math.log10(span / 4))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * 5 >= span)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -22,7 +22,7 @@ from capsbench.report.charts import Chart, Point
 from capsbench.report.confusion import confusion
 from capsbench.report.figures import Figure
 from capsbench.report.glossary import GLOSSARY, WORDS
-from capsbench.report.groups import Group, groups
+from capsbench.report.groups import Group, groups, readable
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import told_seeds
 from capsbench.report.pages import paper_table
@@ -120,7 +120,7 @@ def _shown_board(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str
         "columns": columns,
         "rows": [_shown_row(board, row, hues, markup) for row in board.rows],
         "notes": board.notes,
-        "figure": _headline_figure(board, hues, markup),
+        "figure": readable(board.suite, _headline_figure, board, hues, markup),
         "parts": parts,
         "confusions": _confusions(board, hues, markup),
         "stated": "\n".join(_stated(board.stated_protocol())),
@@ -242,9 +242,9 @@ def _shown_table(table: Table, but: str = "") -> dict[str, Any]:
 
 def _shown_part(group: Group, hues: Mapping[str, int], markup: Any) -> dict[str, Any]:
     """A suite's own table and its charts, for the results of one device."""
-    figures = [*group.charts(), *_training_curves(group)]
+    figures = [*group.charts(), *readable(group.suite, lambda: list(_training_curves(group)))]
     pictures = [one for one in figures if isinstance(one, Picture)][: 3 * PICTURES]
-    shown = [_shown_chart(one, hues, markup) for one in figures if isinstance(one, Chart)]
+    shown = [readable(group.suite, _shown_chart, one, hues, markup) for one in figures if isinstance(one, Chart)]
     return {
         "title": f"All figures and charts ({group.device}, {told_seeds(group.members)})",
         **_shown_table(group.table(), but=WORDS),

@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from capsbench.cli import cli
+from capsbench.errors import DataFileError
 from capsbench.report.pages import NOT_MEASURED
 from capsbench.report.png import png
 from capsbench.report.webpage import html_page
@@ -200,3 +201,11 @@ def test_an_image_is_read_back_by_another_library(shape: tuple[int, ...], tmp_pa
     (tmp_path / "image.png").write_bytes(png(image))
     read = np.rint(255 * imread(tmp_path / "image.png")).astype(np.uint8)
     assert np.array_equal(read, image)
+
+
+@pytest.mark.parametrize("epochs", [(-1e308, 1e308), (0.0, 5e-324), (1.0, 10**400)], ids=str)
+def test_numbers_that_cannot_be_drawn_are_a_damaged_result(epochs: tuple[Any, Any]) -> None:
+    one = measured("net")
+    history = [{"epoch": epoch, "accuracy": 0.5} for epoch in epochs]
+    with pytest.raises(DataFileError, match="suite 'mnist' cannot read a result"):
+        html_page([replace(one, metrics={**one.metrics, "history": history})])
