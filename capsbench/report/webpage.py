@@ -204,6 +204,7 @@ def _shown_row(board: Board, row: Row, hues: Mapping[str, int], markup: Any) -> 
 def _cell(text: str, value: float | str | None = None, *, more: str = "", kind: str = "") -> dict[str, Any]:
     """A cell: its text, what it is sorted by (its text where nothing else is given), and a second line."""
     sorted_by = text if value is None else f"{value:.8g}" if isinstance(value, float | int) else value
+    sorted_by = {"inf": "Infinity", "-inf": "-Infinity"}.get(sorted_by, sorted_by) if value is not None else text
     return {"text": text, "value": sorted_by if kind != "words" else "", "more": more, "kind": kind}
 
 

@@ -5,13 +5,14 @@ Needs Chromium; ``apt-get install chromium`` on Debian.
 
 import html
 import json
+import math
 import re
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from capsbench.report import webpage
+from capsbench.report import board, webpage
+from capsbench.report.headlines import Measured
 from capsbench.results.result import load_results
+
+from . import measured as by_hand
 
 RESULTS = Path(__file__).parents[2] / "results"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -169,3 +173,18 @@ def test_a_page_that_asks_and_breaks_its_policy_would_be_seen(tmp_path: Path) ->
     free, strict = seen([Visit(tmp_path / "free.html"), Visit(tmp_path / "strict.html")])
     assert free.asked == {"http://example.com/a.png"} and not strict.asked
     assert "Content Security Policy" in strict.console and not free.console.count("Security")
+
+
+def test_infinite_figures_are_sorted_as_numbers(tmp_path: Path) -> None:
+    (found,) = board.boards([one for name in "abcd" for one in [by_hand.measured(name)]])
+    values = {"a": math.inf, "b": 3.0, "c": -math.inf, "d": 20.0}
+    rows = [replace(row, figures={"error": Measured(values[row.name])}) for row in found.rows]
+    page = tmp_path / "page.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webpage, "boards", lambda results: [replace(found, rows=rows)])
+        page.write_text(webpage.html_page(found.members))
+    orders = {"asc": ["c", "b", "d", "a"], "desc": ["a", "d", "b", "c"]}
+    for one, order in zip(seen(Visit(page, fragment=f"#sort={found.protocol}.1.{way}") for way in orders),
+                          orders.values(), strict=True):  # fmt: skip
+        (shown,) = re.findall(r'<table class="board".*?</table>', one.document, re.DOTALL)
+        assert re.findall(r'<th scope="row" data-value="([abcd])"', shown) == order
