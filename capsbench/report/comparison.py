@@ -309,7 +309,7 @@ def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[t
             continue
         pairs += [(here.pop(label), there.pop(label)) for label in list(here) if label in there]
         # Of what is left, one network of a model in each: the same but for what was set.
-        for model in {result.model for result in here.values()}:
+        for model in dict.fromkeys(result.model for result in here.values()):
             ours_of, theirs_of = (
                 [label for label, result in side.items() if result.model == model] for side in (here, there)
             )

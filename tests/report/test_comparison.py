@@ -13,7 +13,7 @@ from capsbench.errors import DataFileError, UsageError
 from capsbench.report.comparison import compare, compare_results, comparison_table
 from capsbench.report.differences import Question, paired_notes
 from capsbench.results.answers import Answers, packed_partners
-from capsbench.results.result import Result, save_result
+from capsbench.results.result import Result, load_results, save_result
 from capsbench.statistics import pair_error
 
 AFFINE = ("checkpoints", "best", "affine")
@@ -163,6 +163,14 @@ def test_one_model_with_other_parameters_is_a_partner_where_there_is_no_closer(t
     found = compare(ours, saved(tmp_path / "b", changed, result("cnn", right, cell="b")))
     pairs = [(pair.first.label, pair.second.label) for pair in found.pairs]
     assert pairs == [("cnn", "cnn"), ("capsnet", "capsnet (iterations=1)")] and found.alone == []
+
+
+def test_partners_come_in_the_order_of_their_files(tmp_path: Path) -> None:
+    models = [f"net{number}" for number in range(12)]  # a set of these has another order in nearly every process
+    ours = saved(tmp_path / "a", *(result(model, [1, 0, 1, 0]) for model in models))
+    changed = (replace(result(model, [1, 1, 1, 1]), label=f"{model} (depth=2)") for model in models)
+    found = compare(ours, saved(tmp_path / "b", *changed))
+    assert [pair.first.label for pair in found.pairs] == [one.label for one in load_results(ours)]
 
 
 def test_what_makes_no_sense_to_compare_is_said(tmp_path: Path) -> None:
