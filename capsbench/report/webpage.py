@@ -22,7 +22,7 @@ from capsbench.report.charts import Chart, Point
 from capsbench.report.confusion import confusion
 from capsbench.report.figures import Figure
 from capsbench.report.glossary import GLOSSARY, WORDS
-from capsbench.report.groups import Group, groups, readable
+from capsbench.report.groups import Group, by_network, groups, readable
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import told_seeds
 from capsbench.report.pages import paper_table
@@ -266,14 +266,14 @@ def _captioned(figure: Figure, **parts: Any) -> dict[str, Any]:
 def _training_curves(group: Group) -> Iterator[Chart]:
     """The accuracy on validation digits over training, for suites that draw none themselves."""
     series: dict[str, list[Point]] = {}
-    for one in group.members:
+    for network, (one, *_) in by_network(group.members).items():  # the first seed
         for part, history in _histories(one.metrics):
             points: list[Point] = [
                 (float(row["epoch"]), 100 * float(row["accuracy"]))
                 for row in history
                 if isinstance(row, Mapping) and "epoch" in row and "accuracy" in row
             ]
-            series.setdefault(one.label + part, points)  # of the first seed
+            series[network + part] = points
     if any(series.values()):
         yield Chart(
             name="training",

@@ -209,3 +209,12 @@ def test_numbers_that_cannot_be_drawn_are_a_damaged_result(epochs: tuple[Any, An
     history = [{"epoch": epoch, "accuracy": 0.5} for epoch in epochs]
     with pytest.raises(DataFileError, match="suite 'mnist' cannot read a result"):
         html_page([replace(one, metrics={**one.metrics, "history": history})])
+
+
+def test_each_edition_has_a_training_curve_in_its_own_colour() -> None:
+    editions = [measured("mine.py:Net", source=letter * 64, cell=letter * 12) for letter in "ab"]
+    page = html_page([*editions, measured("mine.py:Net", origin="weights", source="c" * 64)])
+    (chart,) = re.findall(r"<svg[^>]*><title>Training curves:.*?</svg>", page, re.DOTALL)
+    names = ("mine.py:Net [aaaaaa]", "mine.py:Net [bbbbbb]", "mine.py:Net (trained elsewhere)")
+    assert all(name in chart for name in names)
+    assert len(set(re.findall(r'class="curve (hue\d)"', chart))) == 3
