@@ -32,5 +32,6 @@ weights = np.linalg.solve(inputs.T @ inputs + 10 * np.eye(inputs.shape[1]), inpu
 for test in manifest["files"]:
     with h5py.File(folder / test["file"]) as file:
         scores = with_one(file["images"][:].reshape(-1, side * side) / 255) @ weights  # [N, 10], in the file's order
-    np.savez(folder / f"{test['name']}.npz", scores=scores, digest=test["digest"])
+        digest = file["root"][:].tobytes().hex()  # of the images that were read
+    np.savez(folder / f"{test['name']}.npz", scores=scores, digest=digest)
     print(f"{test['name']}: {len(scores)} rows of scores")

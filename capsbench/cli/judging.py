@@ -74,7 +74,8 @@ def judge(suite: str, folder: Path, label: str, seed: str, digits: str, out: Pat
     """Judge scores of a network that ran elsewhere: a result like that of a run, and its table.
 
     DIR is the folder that `capsbench tests` wrote. For each NAME of its manifest it holds NAME.npz, with `scores`
-    [N, 10] and `digest`, or NAME.csv, with a first line `index,0,1,...,9`. See docs/scores.md.
+    [N, 10] and `digest`, or NAME.csv, with a first line `index,0,1,...,9`, before
+    which `# digest HEX` may stand. See docs/scores.md.
 
     \b
     Example:

@@ -2,7 +2,7 @@
 
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +19,7 @@ from capsbench.evaluation.subjects import Images
 from capsbench.judging.manifest import Entry, Manifest, load_manifest
 from capsbench.judging.orders import other_order
 from capsbench.judging.samples import SamplesFile
-from capsbench.judging.scores import Drawings, has_drawings, read_scores, scores_file
+from capsbench.judging.scores import Drawings, has_digest, has_drawings, read_scores, scores_file
 from capsbench.judging.tests import Examination, file_stems
 from capsbench.parameters import convert
 from capsbench.paths import user_path
@@ -40,7 +40,7 @@ class Judged:
     Attributes:
         result: The result.
         path: Its file.
-        warnings: Sentences about another order in which the scores would be far better.
+        warnings: Sentences about another order in which the scores would be far better, and about missing digests.
     """
 
     result: Result
@@ -61,8 +61,8 @@ def judge(
 
     `capsbench.tests` wrote what they are for. For each name of its manifest the folder holds ``NAME.npz``, with
     ``scores`` ``[N, 10]`` in the file's order and ``digest``, the file's root digest; or ``NAME.csv`` with a line
-    ``index,0,1,...,9`` and one for each image. Reconstructions of pairs, ``reconstructions`` ``[N, 10, H, W]``, are
-    segmented.
+    ``index,0,1,...,9`` and one for each image, before which ``# digest HEX`` may stand. Reconstructions of pairs,
+    ``reconstructions`` ``[N, 10, H, W]``, are segmented.
 
     Args:
         suite: The suite, such as ``"affine"``.
@@ -103,6 +103,7 @@ def judge_scores(
     opened = Examination.of(suite, manifest.preset, manifest.changes, digits=digits, label=label, seed=number)
     subject = ScoresSubject(opened, place, _entries(opened, manifest, place), _files(place, manifest))
     metrics = opened.suite.judge(opened.data, opened.tests, subject)
+    subject.warnings.extend(_without_digest(subject.files.values()))
     cell = opened.cell
     made_of = Identity(label, {path.name: digest(path) for path in subject.files.values()})
     result = Result(
@@ -227,6 +228,17 @@ def _files(folder: Path, manifest: Manifest) -> dict[str, Path]:
             f"({len(missing)} of {len(found)} tests): NAME.npz or NAME.csv is needed for each.{others}"
         )
     return {name: path for name, path in found.items() if path is not None}
+
+
+def _without_digest(files: Iterable[Path]) -> list[str]:
+    """What must be said of scores that do not say which images they are for; of others nothing."""
+    found = [path.name for path in files if not has_digest(path)]
+    if not found:
+        return []
+    names = shown(", ".join(found[:3])) + (f", ... ({len(found)} files)" if len(found) > 3 else "")
+    return [
+        f"no digest in {names}: nothing shows that the scores are for these images; a first line '# digest HEX' does."
+    ]
 
 
 def _environment() -> dict[str, Any]:

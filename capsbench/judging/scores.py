@@ -1,6 +1,7 @@
 """Files of scores, as anyone may have written them: ``NAME.npz`` or ``NAME.csv``; nothing in them is executed."""
 
 import csv
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 COLUMNS = ("index", *map(str, range(CLASSES)))
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # so that their sums are finite, too
 READ = 2**24  # bytes at a time
+DIGEST_LINE = re.compile(r"#\s*digest:?\s+(\w+)", re.IGNORECASE)
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 """What the libraries raise on a file that is damaged, packed in a way of its own, or no archive at all."""
 
@@ -38,6 +40,18 @@ def scores_file(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
+def has_digest(path: Path) -> bool:
+    """Whether a file of scores says which images they are for; of ``.npz`` it is required.
+
+    Raises:
+        DataFileError: It cannot be read.
+    """
+    if path.suffix != ".csv":
+        return True
+    with _csv_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
+        return _stated_digest(next(csv.reader(file), [])) is not None
+
+
 def read_scores(path: Path, count: int, digest: str) -> Scores:
     """The scores in a file.
 
@@ -52,7 +66,7 @@ def read_scores(path: Path, count: int, digest: str) -> Scores:
     Raises:
         DataFileError: They are not scores for these images; the message says where and why.
     """
-    scores = _of_csv(path, count) if path.suffix == ".csv" else _of_npz(path, count, digest)
+    scores = _of_csv(path, count, digest) if path.suffix == ".csv" else _of_npz(path, count, digest)
     wrong = np.argwhere(~(np.abs(scores) <= LARGEST_SCORE))  # which NaN are not, either
     if len(wrong):
         row, column = wrong[0]
@@ -73,11 +87,7 @@ def _of_npz(path: Path, count: int, digest: str) -> Scores:
             )
         with _member(path, archive, "digest") as stream:
             found = _text(path, stream)
-        if found != digest:
-            raise DataFileError(
-                f"{path} is for other images: its digest is {shown(found)[:16]}, that of the test is {digest[:16]}. "
-                "Compute the scores on the files of capsbench tests, and save each file's digest with them."
-            )
+        _check_digest(path, found, digest)
         with _member(path, archive, "scores") as stream:
             shape, dtype, fortran = _header(path, "scores", stream)
             if shape != (count, CLASSES) or dtype.kind not in "fiu":
@@ -91,25 +101,33 @@ def _of_npz(path: Path, count: int, digest: str) -> Scores:
     return array.astype(np.float32) if narrow else array.astype(np.float64)
 
 
-def _of_csv(path: Path, count: int) -> Scores:
+def _check_digest(path: Path, found: str, digest: str) -> None:
+    if found != digest:
+        raise DataFileError(
+            f"{path} is for other images: its digest is {shown(found)[:16]}, that of the test is {digest[:16]}. "
+            "Compute the scores on the files of capsbench tests, and save each file's digest with them."
+        )
+
+
+def _of_csv(path: Path, count: int, digest: str) -> Scores:
     scores = np.zeros((count, CLASSES))
     lines = np.zeros(count, np.int64)  # where each image's scores stand
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
-            header = [name.strip() for name in next(rows, [])]
-            if sorted(header) != sorted(COLUMNS):
-                raise DataFileError(
-                    f"{path}: the first line must name the columns {','.join(COLUMNS)}, got {shown(','.join(header))}."
-                )
-            order = [header.index(name) for name in COLUMNS]
-            for row in rows:
-                if row:
-                    _put(path, rows.line_num, row, order, scores, lines)
-    except OSError as error:
-        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataFileError(f"{path} is not a CSV file in UTF-8: {error}.") from None
+    with _csv_errors(path), path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        stated = _stated_digest(header)
+        if stated is not None:
+            _check_digest(path, stated, digest)
+            header = next(rows, [])
+        names = [name.strip() for name in header]
+        if sorted(names) != sorted(COLUMNS):
+            raise DataFileError(
+                f"{path}: the first line must name the columns {','.join(COLUMNS)}, got {shown(','.join(names))}."
+            )
+        order = [names.index(name) for name in COLUMNS]
+        for row in rows:
+            if row:
+                _put(path, rows.line_num, row, order, scores, lines)
     missing = np.flatnonzero(lines == 0)
     if len(missing):
         shown_rows = ", ".join(map(str, missing[:3].tolist()))
@@ -118,6 +136,22 @@ def _of_csv(path: Path, count: int) -> Scores:
             f"{', ...' if len(missing) > 3 else ''}."
         )
     return scores
+
+
+def _stated_digest(row: list[str]) -> str | None:
+    """The digest in the line ``# digest HEX``, behind which spreadsheets leave empty columns."""
+    match = DIGEST_LINE.fullmatch(row[0].strip()) if row else None
+    return match[1].lower() if match else None
+
+
+@contextmanager
+def _csv_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataFileError(f"{path} is not a CSV file in UTF-8: {error}.") from None
 
 
 def _put(path: Path, line: int, row: list[str], order: list[int], scores: Scores, lines: IndexArray) -> None:

@@ -1,6 +1,8 @@
 """What a suite tests on, without a network: opened for judging, or written as files with a manifest."""
 
+import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +15,16 @@ from capsbench.bench.protocols import Protocol, load_suite
 from capsbench.contracts import ProgressBar, Suite, no_bar
 from capsbench.data.recipes import make_recipe
 from capsbench.data.streaming import Stream
-from capsbench.errors import UsageError
+from capsbench.errors import DataFileError, UsageError
 from capsbench.evaluation.subjects import Tests
 from capsbench.files.layout import Outline
 from capsbench.files.writing import write_file
-from capsbench.judging.manifest import MANIFEST, Entry, Manifest, check_replaceable
+from capsbench.judging.manifest import MANIFEST, Entry, Manifest, check_replaceable, load_manifest
 from capsbench.judging.samples import SamplesFile
 from capsbench.parameters import check_truth
 from capsbench.paths import user_path
 from capsbench.sources.identity import Identity
-from capsbench.system.disk import lock, make_folder, storage_errors
+from capsbench.system.disk import is_regular, lock, make_folder, storage_errors
 
 
 class DrawnData(CellData):
@@ -137,7 +139,7 @@ def tests(
         preset: The protocol.
         changes: Settings that differ from the preset, as text.
         digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
-        force: Whether to write over files of other tests.
+        force: Whether to write over files of other tests. Scores for those are renamed to ``NAME.npz.aside``.
         progress: Makes the report of a file's progress from its name.
 
     Returns:
@@ -158,6 +160,7 @@ def tests(
     make_folder(folder)
     with lock(folder / MANIFEST):
         check_replaceable(folder, Manifest(suite, preset, [], changes), force=force)  # another may have written it
+        known = _known_digests(folder)
         entries = []
         for name, stem in file_stems(opened.tests).items():
             samples = SamplesFile(opened.tests[name]())
@@ -167,9 +170,32 @@ def tests(
             with progress(path.name) as report:
                 written = write_file(path, Outline(samples.spec, samples.columns), samples, force=force, report=report)
             entries.append(Entry(stem, path.name, written.digest, len(samples), samples.image_shape))
+            if (force or known) and known.get(stem) != written.digest:
+                _put_scores_aside(folder, stem)
         manifest = Manifest(suite, preset, entries, changes)
         manifest.save(folder)
     return manifest
+
+
+def _known_digests(folder: Path) -> dict[str, str]:
+    """The digest of each test of the manifest in a folder; none where it has no sound one."""
+    try:
+        return {entry.name: entry.digest for entry in load_manifest(folder).files}
+    except DataFileError:
+        return {}
+
+
+def _put_scores_aside(folder: Path, stem: str) -> None:
+    """Renames the scores of a test whose images have changed, so that they are not judged for the new ones."""
+    for path in (folder / f"{stem}.npz", folder / f"{stem}.csv"):
+        if is_regular(path):
+            aside = path.with_name(f"{path.name}.aside")
+            number = 1
+            while os.path.lexists(aside):
+                aside, number = path.with_name(f"{path.name}.aside{number}"), number + 1
+            with storage_errors(path):
+                path.rename(aside)
+            warnings.warn(f"{path} has scores for other images; it is now called {aside.name}", stacklevel=3)
 
 
 def _remove_manifest(folder: Path) -> None:

@@ -131,9 +131,15 @@ def test_the_same_scores_as_csv_are_judged_alike(own: Path) -> None:
     scores = np.load(own / "test.npz")["scores"]
     rows = [f"{n},{','.join(map(str, row))}" for n, row in enumerate(scores.tolist())]
     (own / "test.npz").unlink()
-    (own / "test.csv").write_text("\n".join(["index,0,1,2,3,4,5,6,7,8,9", *rows[::-1]]))
+    text = "\n".join(["index,0,1,2,3,4,5,6,7,8,9", *rows[::-1]])
+    digest = json.loads((own / "manifest.json").read_text())["files"][0]["digest"]
+    (own / "test.csv").write_text(f"# digest {digest}\n{text}")
     (second,) = judged(own)
     assert first.metrics == second.metrics and first.source != second.source
+    (own / "test.csv").write_text(text)
+    with pytest.warns(UserWarning, match=r"no digest in test\.csv: nothing shows that the scores are for these images"):
+        (third,) = judged(own)
+    assert third.metrics == first.metrics and "no digest in test.csv" in render([third])
 
 
 def test_a_label_that_is_judged_again_is_replaced_and_another_seed_is_not(own: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.judging.scores import Drawings, has_drawings, read_scores, scores_file
+from capsbench.judging.scores import Drawings, has_digest, has_drawings, read_scores, scores_file
 
 DIGEST = "ab" * 32
 SCORES = np.random.default_rng(0).normal(size=(6, 10)).astype(np.float32)
@@ -61,6 +61,18 @@ def test_lines_of_numpys_savetxt_are_read(tmp_path: Path) -> None:
     path = tmp_path / "test.csv"
     np.savetxt(path, np.column_stack([np.arange(6), SCORES]), delimiter=",", header=HEADER.strip(), comments="")
     assert np.array_equal(read_scores(path, 6, DIGEST), SCORES.astype(np.float64))
+
+
+@pytest.mark.parametrize("line", ["# digest {}", "#digest {}", "# Digest: {},,,,,,,,,,", "\ufeff# digest {}\r"])
+def test_a_line_of_a_csv_file_says_which_images_its_scores_are_for(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text(lines())
+    assert not has_digest(path)
+    path.write_text(line.format(DIGEST.upper()) + "\n" + lines())
+    assert has_digest(path) and np.array_equal(read_scores(path, 6, DIGEST), SCORES.astype(np.float64))
+    path.write_text(line.format("cd" * 32) + "\n" + lines())
+    with pytest.raises(DataFileError, match=r"test\.csv is for other images: its digest is cdcdcdcdcdcdcdcd"):
+        read_scores(path, 6, DIGEST)
 
 
 def at(row: int, column: int, value: float) -> Any:

@@ -127,6 +127,22 @@ def test_no_manifest_stands_beside_files_of_tests_that_were_stopped_midway(
     assert load_manifest(tmp_path).changes == {"spacings": "24"}
 
 
+def test_scores_for_images_that_change_are_put_aside(tmp_path: Path) -> None:
+    wanted: dict[str, Any] = {"out": tmp_path, "preset": "smoke", "digits": "embedded", "force": True}
+    write_tests("crowding", changes={"spacings": "20"}, **wanted)
+    names = ("alone.csv", "digits-at-20-px.npz", "other.csv")
+    for name in names:
+        (tmp_path / name).write_text("scores")
+    write_tests("crowding", changes={"spacings": "20"}, **wanted)
+    assert all((tmp_path / name).exists() for name in names)
+    with pytest.warns(UserWarning, match=r"test\.csv has scores for other images; it is now called test\.csv\.aside"):
+        for content in ("first", "second"):
+            (tmp_path / "test.csv").write_text(content)
+            write_tests("mnist" if content == "first" else "overlap", **wanted)
+    assert (tmp_path / "test.csv.aside").read_text() == "first" and not (tmp_path / "test.csv").exists()
+    assert (tmp_path / "test.csv.aside1").read_text() == "second"
+
+
 def test_what_is_refused_leaves_the_manifest(tmp_path: Path) -> None:
     write_tests("mnist", out=tmp_path, preset="smoke", digits="embedded")
     before = (tmp_path / "manifest.json").read_bytes()
