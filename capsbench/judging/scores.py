@@ -1,6 +1,8 @@
 """Files of scores, as anyone may have written them: ``NAME.npz`` or ``NAME.csv``; nothing in them is executed."""
 
 import csv
+import io
+import math
 import re
 import zipfile
 import zlib
@@ -13,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, IndexArray
-from capsbench.errors import DataFileError, shown
+from capsbench.errors import DataFileError, first_line, shown
 from capsbench.system.disk import is_regular
 
 Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
@@ -21,6 +23,9 @@ Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 COLUMNS = ("index", *map(str, range(CLASSES)))
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # so that their sums are finite, too
 READ = 2**24  # bytes at a time
+LARGEST_ARRAY = 2**62  # bytes; beyond it numbers overflow, and no disk has it
+LONGEST_HEADER = 10_000  # bytes; numpy, too, reads no longer one of an array that it does not trust
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes; other modules raise errors of their own
 DIGEST_LINE = re.compile(r"#\s*digest:?\s+(\w+)", re.IGNORECASE)
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 """What the libraries raise on a file that is damaged, packed in a way of its own, or no archive at all."""
@@ -259,18 +264,43 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[IO[byte
     if f"{name}.npy" not in archive.namelist():
         known = ", ".join(one.removesuffix(".npy") for one in archive.namelist()[:5])
         raise DataFileError(f"{path} has no array {name!r}; it has {shown(known) or 'nothing'}.")
-    with archive.open(f"{name}.npy") as stream:
+    part = archive.getinfo(f"{name}.npy")
+    if part.compress_type not in PACKED:
+        raise DataFileError(
+            f"{path}: {name} is packed by method {part.compress_type}; numpy.savez packs by 0, savez_compressed by 8."
+        )
+    with archive.open(part) as stream:
         yield stream
 
 
 def _header(path: Path, name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, type and whether the order is Fortran's, of an array that follows; nothing is allocated for it."""
     version = np.lib.format.read_magic(stream)
+    length = _exactly(path, stream, 2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > LONGEST_HEADER:  # numpy would read it all before it looks
+        raise DataFileError(f"{path}: the header of {name} has {size:,} bytes; {LONGEST_HEADER:,} are read at most.")
+    header = io.BytesIO(length + _exactly(path, stream, size))
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(stream)
+    try:
+        shape, fortran, dtype = read(header)
+        elements = math.prod(shape)
+        if min(shape, default=0) < 0 or elements * dtype.itemsize > LARGEST_ARRAY:
+            raise DataFileError(f"{path}: {name} has an impossible shape, {shown(list(shape))}.")
+    except DataFileError:
+        raise
+    except Exception as error:  # a header is a Python literal, which fails in as many ways as there are texts
+        raise DataFileError(f"{path}: the header of {name} cannot be read: {first_line(error)}.") from None
     if dtype.hasobject:
         raise DataFileError(f"{path}: {name} must be numbers, got Python objects, which are not read.")
     return tuple(shape), dtype, bool(fortran)
+
+
+def _exactly(path: Path, stream: IO[bytes], size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) != size:
+        raise DataFileError(f"{path} is cut short.")
+    return content
 
 
 def _values(path: Path, stream: IO[bytes], dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:

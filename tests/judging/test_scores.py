@@ -178,6 +178,75 @@ def test_a_header_that_promises_more_than_there_is_allocates_nothing(tmp_path: P
         read_scores(path, 6, DIGEST)
 
 
+def with_header(path: Path, name: str, header: bytes, *, version: int = 1, length: int | None = None) -> Path:
+    """A file whose array has any header at all."""
+    arrays = {"scores": SCORES, "digest": np.array(DIGEST)}
+    del arrays[name]
+    saved(path, **arrays)
+    size = (len(header) if length is None else length).to_bytes(2 if version == 1 else 4, "little")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{name}.npy", b"\x93NUMPY" + bytes([version, 0]) + size + header)
+    return path
+
+
+@pytest.mark.parametrize("name", ["scores", "digest"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(
+            b"{",
+            b"{[]: 1}",
+            b"(",
+            b"",
+            b"\xff",
+            b"1",
+            b"[" * 5000,
+            b"{'descr': (), 'fortran_order': False, 'shape': ()}",
+        ),
+        b"{'descr': '" + b"-" * 9000 + b"1', 'fortran_order': False, 'shape': (6, 10)}",
+        b"{'descr': " + b"-" * 9000 + b"1, 'fortran_order': False, 'shape': (6, 10)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + str(2**70).encode() + b",)}",
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (-6, -10)}",
+        b"{'descr': '<U" + str(2**31 - 1).encode() + b"', 'fortran_order': False, 'shape': ()}",
+        b"{'descr': [('a', '<f4', (2, 2))], 'fortran_order': False, 'shape': (6, 10)}",
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, name: str, header: bytes) -> None:
+    path = with_header(tmp_path / "test.npz", name, header)
+    with pytest.raises(DataFileError, match=r"test\.npz") as caught:
+        read_scores(path, 6, DIGEST)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_long_header_is_refused_before_it_is_read(
+    tmp_path: Path, version: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = with_header(tmp_path / "test.npz", "scores", b" " * 60_000, version=version)
+    asked, read = [], zipfile.ZipExtFile.read
+
+    def noted(stream: Any, size: int = -1) -> bytes:
+        asked.append(size)
+        return read(stream, size)
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", noted)
+    with pytest.raises(DataFileError, match="the header of scores has 60,000 bytes; 10,000 are read at most"):
+        read_scores(path, 6, DIGEST)
+    assert asked and 0 < max(asked) <= 10_000 and min(asked) >= 0
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_arrays_that_numpy_did_not_pack_are_refused(tmp_path: Path, method: int) -> None:
+    with zipfile.ZipFile(saved(tmp_path / "one.npz", scores=SCORES, digest=DIGEST)) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    path = tmp_path / "test.npz"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataFileError, match="digest is packed by method"):
+        read_scores(path, 6, DIGEST)
+
+
 @pytest.mark.parametrize("cut", [0, 1, 30, 200, -1, -40])
 def test_a_file_that_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
     path = saved(tmp_path / "test.npz", scores=SCORES, digest=DIGEST)
@@ -186,11 +255,13 @@ def test_a_file_that_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
         read_scores(path, 6, DIGEST)
 
 
-def test_a_file_with_a_changed_byte_is_refused_or_read_as_it_was(tmp_path: Path) -> None:
-    path = saved(tmp_path / "test.npz", scores=SCORES, digest=DIGEST)
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_file_with_a_changed_byte_is_refused_or_read_as_it_was(tmp_path: Path, save: Any) -> None:
+    path = tmp_path / "test.npz"
+    save(path, scores=SCORES, digest=np.array(DIGEST))
     content = path.read_bytes()
     refused = 0
-    for place in range(0, len(content), 17):
+    for place in range(len(content)):
         path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
         try:
             assert np.array_equal(read_scores(path, 6, DIGEST), SCORES)
