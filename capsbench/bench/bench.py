@@ -42,7 +42,8 @@ class Bench(CellData):
         report: Called with a line now and then.
         progress: Shows how far training is.
         tensorboard: Whether training also logs for TensorBoard.
-        fresh: Whether training begins at its first step, whatever checkpoints there are.
+        since: When the run began that trains from the first step on, in seconds since 1970: what was left before does
+            not count, and what its own earlier tries left does.
         earlier: Seconds that earlier runs spent on the cell's trainings.
         remarks: What tables must say of the network, once each, in the order in which it came up.
         weights: For each training by its name, the file of its weights below ``weights``; of weights that an earlier
@@ -52,7 +53,7 @@ class Bench(CellData):
     report: Say
     progress: ProgressBar = no_bar
     tensorboard: bool = False
-    fresh: bool = False
+    since: float = 0.0
     earlier: float = 0.0
     remarks: list[str] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +116,7 @@ class Bench(CellData):
             folder=checkpoints,
             log=log,
             identity=stem,
-            fresh=self.fresh,
+            fresh=self.since > 0 and not any(map(self._of_this_run, checkpoints.glob("*"))),
         )
         path = self.folder / WEIGHTS / f"{stem}.pt"
         begun = perf_counter()
@@ -156,6 +157,13 @@ class Bench(CellData):
             accuracy = float(self.predict(model, validation).correct.mean())
         return Trained(selected={"best": Selected(0, 0.0, accuracy, copied(model.state_dict()))})
 
+    def _of_this_run(self, path: Path) -> bool:
+        """Whether a file counts: one that another process has removed does not."""
+        try:
+            return path.stat().st_mtime >= self.since
+        except OSError:
+            return False
+
     def _kept(self, path: Path, trainer: Trainer) -> Kept | None:
         """The weights that an earlier run of this training left, if they are whole; the model gets the last ones."""
         kept = None
@@ -163,7 +171,7 @@ class Bench(CellData):
             own = trainer.model.state_dict()
             kept = load_kept(path, largest=largest_checkpoint(own, steps=trainer.steps))
             if kept and kept.is_of(trainer.identity, copied(own), steps=trainer.steps):
-                if self.fresh:
+                if not self._of_this_run(path):
                     return None
                 trainer.model.load_state_dict(kept.trained.selected["last"].state)
                 self.report(f"its weights are kept in {path}; nothing is trained{self._other_threads(kept)}")

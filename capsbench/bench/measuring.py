@@ -87,7 +87,7 @@ def run_cell(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar
 
 def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Result:
     begun = perf_counter()
-    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, fresh=plan.force)
+    bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, since=plan.since)
     # Seeded as a whole, since a network may draw numbers while it is tested, too.
     randomness = seeded(cell.seed, cell.device)
     with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source), randomness:

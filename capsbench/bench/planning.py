@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from time import time
 from typing import Any
 
 from capsbench.bench.cells import WEIGHTS, Cell, works
@@ -34,6 +35,7 @@ class Plan:
         tensorboard: Whether training also logs for TensorBoard.
         force: Whether finished cells are measured again, from the first step on.
         asked: The arguments of `plan_run` that all cells share, so that another process can plan a cell once more.
+        since: With ``force``: when the run began, in seconds since 1970. What was trained before does not count.
     """
 
     cells: list[Cell]
@@ -42,6 +44,7 @@ class Plan:
     tensorboard: bool = False
     force: bool = False
     asked: Mapping[str, Any] = field(default_factory=dict)
+    since: float = 0.0
 
     def path(self, cell: Cell) -> Path:
         """The file of a cell's result."""
@@ -111,6 +114,7 @@ def plan_run(
     out: str | Path = "runs",
     tensorboard: bool = False,
     force: bool = False,
+    since: float | None = None,
     elsewhere: bool = False,
 ) -> Plan:
     """Plans a run.
@@ -130,6 +134,7 @@ def plan_run(
         out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
         force: Measure finished cells again.
+        since: With ``force``: when the run began that a cell's own process is of; by default now.
         elsewhere: Whether other machines measure: ``device`` is then theirs, and ``cuda`` needs no GPU here.
 
     Raises:
@@ -176,6 +181,6 @@ def plan_run(
     ]
     folder = user_path(out, "out")
     asked = {"preset": preset, "changes": changes, "digits": digits, "out": str(folder), "tensorboard": tensorboard}
-    return Plan(
-        list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked | {"force": force}
-    )
+    begun = (time() if since is None else since) if force else 0.0
+    asked |= {"force": force, "since": begun} if force else {}
+    return Plan(list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked, begun)

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 @click.option("--collect", is_flag=True, help="With --scheduler: workers send results back, for want of a shared DIR.")
 @click.option("--shard", metavar="I/N", help="Run only part I of N of the cells, counted from 0.")
 @click.option("--cell", "only", metavar="ID", help="Run only the cell with this id, which is in its file's name.")
+@click.option("--since", type=float, hidden=True, help="With --force: when the run began; what is older is not used.")
 @click.option("--events", is_flag=True, hidden=True, help="Run the cell for a parent: lines of JSON on stdout.")
 @click.option(
     "--dry-run", is_flag=True, help="Only show what would be trained and measured, and estimate the time it takes here."

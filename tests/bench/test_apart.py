@@ -190,6 +190,7 @@ def test_the_command_of_a_cell_asks_for_the_same() -> None:
         "--digits=auto",
         "--out=some where",
         "--force",
+        f"--since={made.since}",
         "--suite=faults.py:Faults",
         "--model=cnn-pool",
         "--seeds=7",

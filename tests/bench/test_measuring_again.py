@@ -1,6 +1,7 @@
 """A finished training is measured again without training: where tests change, and only where weights are sound."""
 
 import ast
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -13,6 +14,7 @@ import torch
 import capsbench
 from capsbench import registry
 from capsbench.bench import code
+from capsbench.bench.measuring import Engine, measure
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run_plan
 from capsbench.files.generation import generate
@@ -353,3 +355,35 @@ def test_every_module_behind_the_trainer_counts_or_has_a_reason_not_to() -> None
     assert len(found) > 20
     assert found - set(code.TRAINING) == set(NO_WEIGHTS)
     assert not set(code.TRAINING) & set(NO_WEIGHTS)
+
+
+STUMBLES = (
+    NETWORK.replace("import torch\n", "import torch\nfrom pathlib import Path\n").replace(
+        "        return F.cross_entropy", "        stumble()\n        return F.cross_entropy"
+    )
+    + """
+def stumble():
+    log = Path(__file__).with_name("steps")
+    log.write_text(log.read_text() + "." if log.exists() else ".")
+    if log.with_name("fails").exists() and len(log.read_text()) == 50:
+        log.with_name("fails").unlink()
+        raise OSError("a moment's fault")
+"""
+)
+
+
+@pytest.mark.parametrize("earlier", ["finished", "interrupted"])
+def test_a_forced_cell_that_is_tried_again_goes_on_from_what_this_run_left(tmp_path: Path, earlier: str) -> None:
+    steps, fails = tmp_path / "steps", tmp_path / "fails"
+    if earlier == "interrupted":
+        fails.touch()
+    assert bool(run_plan(plan(tmp_path, network=STUMBLES)).failed) == (earlier == "interrupted")
+    steps.unlink()
+    lines: list[str] = []
+    fails.touch()
+    made = plan(tmp_path, network=STUMBLES, force=True)
+    outcome = run_plan(made, lines.append, engine=Engine([measure], retries=1))
+    assert not outcome.failed
+    (taken,) = (line for line in lines if "going on after step" in line)  # the second try, and not the first
+    step, of = map(int, re.findall(r"step (\d+) of (\d+)", taken)[0])
+    assert 20 <= step < 50 and len(steps.read_text()) == 50 + of - step
