@@ -57,9 +57,9 @@ class Row:
         parameters: How many it has; None where the result does not say.
         figures: By the name of a headline; None where a result of it lacks the figure.
         cells: Its results, a seed each.
-        beside: How it differs from the best; None of the best itself, and where nothing can be paired.
+        beside: How it differs from the best; None of the first of the best, and where nothing can be paired.
         other_seeds: Whether it is not compared because its seeds are not those of the best.
-        best: Whether it has the best mean of the first figure.
+        best: Whether it has the best mean of the first figure; several networks may.
         paper: The paper's figures, by the name of a headline; empty where they must not stand beside these.
     """
 
@@ -263,7 +263,12 @@ def _ranked(suite: str, rows: Sequence[Row], first: Headline) -> list[Row]:
     if best.figures[first.name] is None:
         return ordered
     others = [readable(suite, _compared, best, row, first) for row in ordered[1:]]
-    return [replace(best, best=True), *others]
+    equal = best.figures[first.name]
+    return [
+        replace(row, best=found is not None and equal is not None and found.value == equal.value)
+        for row in (best, *others)
+        for found in (row.figures[first.name],)
+    ]
 
 
 def _compared(best: Row, row: Row, headline: Headline) -> Row:

@@ -52,12 +52,14 @@ class Headline:
     elsewhere: str = ""
 
     def over_seeds(self, cells: Sequence[Result]) -> Measured | None:
-        """The mean of a network's results, with an interval over seeds and test digits; None where one lacks it."""
+        """The mean of a network's results, with an interval over seeds and test digits; None where there is none."""
         found = [self.measure(cell) for cell in cells]
         if not found or any(one is None for one in found):
             return None
         values = [one.value for one in found if one]
         intervals = [one.interval for one in found if one and one.interval and all(map(math.isfinite, one.interval))]
+        if math.inf in values and -math.inf in values:
+            return None  # they have no mean; `told` says so
         mean = float(np.mean(values))
         if not math.isfinite(mean) or (len(values) == 1 and not intervals):
             return Measured(mean)
@@ -70,15 +72,23 @@ class Headline:
 
     def told(self, found: Measured | None, cells: Sequence[Result]) -> str:
         """A figure in words, ``73.0 (71.2..74.9)``; where there is none, why."""
-        if found is None:
-            lacking = sum(self.measure(cell) is None for cell in cells)
-            return self.missing + (f" by {lacking} of {len(cells)} seeds" if lacking < len(cells) else "")
-        if math.isinf(found.value):
-            return f"{'above' if found.value > 0 else 'below'} what was tested"
+        if found is None or math.isinf(found.value):
+            return self._outside([self.measure(cell) for cell in cells])
         if found.interval is None:
             return self.number(found.value)
         low, high = map(self.number, found.interval)
         return f"{self.number(found.value)} ({low}..{high})"
+
+    def _outside(self, each: Sequence[Measured | None]) -> str:
+        """Why seeds have no mean: some lack the figure, or it lies outside of what was tested."""
+        lacking = sum(one is None for one in each)
+        if lacking:
+            return self.missing + (f" by {lacking} of {len(each)} seeds" if lacking < len(each) else "")
+        values = [one.value for one in each if one]
+        sides = {"above": values.count(math.inf), "below": values.count(-math.inf)}
+        told = [f"{side} for {number}" if number < len(each) else side for side, number in sides.items() if number]
+        seeds = f" of {len(each)} seeds" if len(each) not in sides.values() else ""
+        return f"{', '.join(told)}{seeds}" if seeds else f"{told[0]} what was tested"
 
     def number(self, value: float, *, signed: bool = False) -> str:
         """A number with the decimals of this figure; what rounds to nothing has no sign of its own."""

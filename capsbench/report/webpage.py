@@ -210,7 +210,7 @@ def _cell(text: str, value: float | str | None = None, *, more: str = "", kind: 
 
 def _beside(row: Row, first: Headline) -> list[dict[str, Any]]:
     """The cells of the difference to the best, and of its p."""
-    if row.best:
+    if row.best and row.beside is None:
         return [_cell("best", 0.0), _cell("")]
     if row.beside is None:
         return [_cell(row.untold or "not compared", kind="words"), _cell("")]

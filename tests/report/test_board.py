@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from capsbench.report.board import Board, board_document, boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.confusion import confusion
 from capsbench.report.groups import tables
+from capsbench.report.headlines import Headline, Measured
 from capsbench.report.webpage import html_page
 from capsbench.results.answers import packed_partners
 from capsbench.results.result import save_result
@@ -56,6 +58,32 @@ def test_seeds_are_one_row_with_an_interval_over_them() -> None:
     # Student's interval of 1, 2, 3 and the test digits' half-width 1, squares added: 2 ± sqrt(2.484^2 + 1)
     assert error.interval[1] == pytest.approx(2 + math.hypot(4.302653 / math.sqrt(3), 1), abs=1e-4)
     assert row.seeds == [0, 1, 2]
+
+
+def test_networks_with_the_best_figure_are_all_the_best() -> None:
+    found = board(measured("b", [1, 2]), measured("a", [0, 1]), measured("c", [3]), measured("d", [5]))
+    assert {row.network: row.best for row in found.rows} == {"a": False, "b": False, "c": True, "d": True}
+    assert re.findall(r"\*\*(\w+)", render_boards([found], "github"))[::2] == ["c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((math.inf, 3.0, 4.0), "above for 1 of 3 seeds"),
+        ((-math.inf, -math.inf, 4.0), "below for 2 of 3 seeds"),
+        ((math.inf, -math.inf, 4.0), "above for 1, below for 1 of 3 seeds"),
+        ((math.inf, -math.inf), "above for 1, below for 1 of 2 seeds"),
+        ((math.inf, math.inf), "above what was tested"),
+        ((-math.inf,), "below what was tested"),
+    ],
+    ids=str,
+)
+def test_seeds_outside_of_what_was_tested_are_counted(values: tuple[float, ...], expected: str) -> None:
+    figure = Headline(name="spacing", unit="px", measure=lambda cell: Measured(values[cell.seed]))
+    cells = [measured("net", (), seed) for seed in range(len(values))]
+    found = figure.over_seeds(cells)
+    assert figure.told(found, cells) == expected
+    assert found is None or not math.isnan(found.value)
 
 
 def test_rows_of_other_seeds_are_not_compared_and_that_is_said() -> None:
@@ -168,7 +196,7 @@ def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
 
     content = json.loads(board_document(load_results(results)), parse_constant=pytest.fail)
     texts = {row["network"]: row["figures"]["critical spacing"]["text"] for row in content["boards"][0]["rows"]}
-    assert texts["cnn-pool"] == "above what was tested"
+    assert texts["cnn-pool"] == "above for 1 of 3 seeds"
 
 
 @pytest.mark.parametrize(
