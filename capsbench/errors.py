@@ -78,6 +78,11 @@ def escaped(text: str) -> str:
     return CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def one_line(text: str) -> str:
+    """A text whose control characters are shown and not obeyed, ends of lines and tabs too: for a cell of a table."""
+    return escaped(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def plain(text: str) -> str:
     """A message for a terminal: control characters escaped, words and lines of thousands of letters cut."""
     text = re.sub(rf"(\S{{{LONGEST}}})\S{{{LONGEST_WORD - LONGEST},}}", r"\1...", escaped(text))

@@ -9,6 +9,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from capsbench.errors import one_line
 from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
 from capsbench.report.headlines import Headline
@@ -60,7 +61,7 @@ def _cells(board: Board, row: Row) -> list[str]:
             cells.append(f"{first.number(beside.value, signed=True)} ({low}..{high})")
         else:
             cells.append(row.untold)
-    return cells
+    return list(map(one_line, cells))
 
 
 def _caption(board: Board) -> str:
@@ -73,7 +74,7 @@ def _caption(board: Board) -> str:
     told += "."
     if any(row.beside for row in board.rows):
         told += " To the best: the paired difference on the same images; †: a tie."
-    return told
+    return one_line(told)
 
 
 def _simple(board: Board) -> str:
@@ -155,5 +156,6 @@ def _csv(board: Board) -> str:
             line.append(f"{beside.p:.2g}")
         else:
             line += [""] * 4
+        line = [one_line(cell) if isinstance(cell, str) else cell for cell in line]
         writer.writerow([*line, "yes" if row.best else "", "yes" if row.tie else ""])
     return buffer.getvalue().rstrip("\n")

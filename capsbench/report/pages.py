@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from capsbench import registry
-from capsbench.errors import StorageError, UsageError
+from capsbench.errors import StorageError, UsageError, one_line
 from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import Group, figures_by_group, groups, tables
@@ -153,4 +153,4 @@ def _where(group: Group) -> str:
 
 
 def _listed(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {note}" for note in notes)
+    return "\n".join(f"- {one_line(note)}" for note in notes)

@@ -8,6 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from capsbench.errors import one_line
+
 FORMATS = ("simple", "github", "latex_booktabs", "csv", "json")
 
 
@@ -46,8 +48,12 @@ def narrow(table: Table) -> Table:
 
 
 def formatted(table: Table) -> list[list[Any]]:
-    """The rows as they are shown: whole numbers get thousands separators."""
-    return [[f"{cell:,}" if type(cell) is int else cell for cell in row] for row in table.rows]
+    """The rows as they are shown: whole numbers get thousands separators, and a text is one line."""
+    return [[f"{cell:,}" if type(cell) is int else _one_line(cell) for cell in row] for row in table.rows]
+
+
+def _one_line(cell: Any) -> Any:
+    return one_line(cell) if isinstance(cell, str) else cell
 
 
 def body(table: Table, style: str, *, align: bool = False) -> str:
@@ -60,7 +66,8 @@ def body(table: Table, style: str, *, align: bool = False) -> str:
     """
     first = table.rows[0] if table.rows and align else []
     sides = ["left" if isinstance(cell, str) and not cell[:1].isdigit() else "right" for cell in first]
-    return tabulate(formatted(table), table.headers, tablefmt=style, disable_numparse=True, colalign=sides or None)
+    headers = list(map(one_line, table.headers))
+    return tabulate(formatted(table), headers, tablefmt=style, disable_numparse=True, colalign=sides or None)
 
 
 def render_tables(tables: Sequence[Table], style: str = "simple") -> str:
@@ -70,7 +77,8 @@ def render_tables(tables: Sequence[Table], style: str = "simple") -> str:
 
 def _text(table: Table, style: str) -> str:
     mark = "% " if style.startswith("latex") else ""  # there, titles and notes are comments
-    lines = [mark + table.title, "", body(table, style, align=True), "", *(mark + note for note in table.notes)]
+    notes = (mark + one_line(note) for note in table.notes)
+    lines = [mark + one_line(table.title), "", body(table, style, align=True), "", *notes]
     return "\n".join(lines)
 
 
@@ -79,5 +87,5 @@ def _csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     for table in tables:
         writer.writerow(["table", *table.headers])
-        writer.writerows([table.title, *row] for row in table.rows)
+        writer.writerows(map(_one_line, [table.title, *row]) for row in table.rows)
     return buffer.getvalue().rstrip("\n")

@@ -13,6 +13,7 @@ from capsbench.cli import cli
 from capsbench.report.board import boards
 from capsbench.report.boardtables import latex, render_boards
 from capsbench.report.groups import tables
+from capsbench.report.pages import markdown_page
 from capsbench.report.tables import narrow, render_tables
 from capsbench.results.result import Result, load_results, save_result
 
@@ -106,3 +107,19 @@ def test_every_table_names_the_page_of_its_words() -> None:
 def test_answers_from_elsewhere_say_so() -> None:
     changes: dict[str, Any] = {"origin": "weights"}
     assert "| net (trained elsewhere)" in shown("github", [measured("good"), measured("net", range(50), **changes)])
+
+
+@pytest.mark.parametrize("style", ["simple", "github", "latex_booktabs", "csv"])
+def test_a_label_with_ends_of_lines_is_one_row(style: str) -> None:
+    forged = "a\n| forged | 0.00 |\n\tforged"
+    hostile, plain = ([measured("b"), measured(label, [1], remarks=["fitted"])] for label in (forged, "a"))
+    for render in (
+        lambda results: render_boards(boards(results), style),
+        lambda results: render_tables(tables(results), style),
+        lambda results: markdown_page(results),
+    ):
+        text = render(hostile)
+        lines = [line for line in text.splitlines() if "forged" in line and re.match(r"\W*forged", line)]
+        assert not lines and "\t" not in text
+        if style != "simple":  # which folds long cells itself
+            assert len(text.splitlines()) == len(render(plain).splitlines())
