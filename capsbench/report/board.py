@@ -116,6 +116,11 @@ class Board:
     notes: Sequence[str]
 
     @property
+    def has_digits(self) -> bool:
+        """Whether networks were tested on digits, over which intervals are."""
+        return self.members[0].digits != "none"
+
+    @property
     def has_differences(self) -> bool:
         """Whether differences to the best, or why there are none, have a column."""
         return any(row.beside or row.other_seeds for row in self.rows)

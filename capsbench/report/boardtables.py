@@ -70,7 +70,8 @@ def _caption(board: Board) -> str:
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     told = f"{board.title}; protocol {board.protocol}. {number} seed{'s' * (seeds[-1] > 1)} a network"
     if any(found and found.interval for row in board.rows for found in row.figures.values()):
-        told += "; in brackets 95 % intervals over test digits" + (" and seeds" if seeds[-1] > 1 else "")
+        over = [*(["test digits"] if board.has_digits else []), *(["seeds"] if seeds[-1] > 1 else [])]
+        told += "; in brackets 95 % intervals" + (f" over {' and '.join(over)}" if over else "")
     told += "."
     if any(row.beside for row in board.rows):
         told += " To the best: the paired difference on the same images; †: a tie."

@@ -320,9 +320,13 @@ def _headline_figure(board: Board, hues: Mapping[str, int], markup: Any) -> dict
     """The figure that stands below a board: the one that its suite names, else its first figure, a row a network."""
     wanted = getattr(registry.load("suite", board.suite), "headline_figure", None)
     if isinstance(wanted, str):
-        for chart in Group(board.suite, board.members).charts():
-            if chart.name == wanted and isinstance(chart, Chart):
-                return _shown_chart(chart, hues, markup)
+        made = [(group, chart) for group in groups(board.members) for chart in group.charts() if chart.name == wanted]
+        shown = [(group, _shown_chart(chart, hues, markup)) for group, chart in made if isinstance(chart, Chart)]
+        if shown:
+            devices = ", then ".join(group.device for group, _ in shown)
+            notes = [f"Measured on {devices}."] if len(shown) > 1 else []
+            panels = [panel for _, one in shown for panel in one["panels"]]
+            return {**shown[0][1], "panels": panels, "notes": [*notes, *shown[0][1]["notes"]]}
     if isinstance(wanted, tuple):
         return _scatter(board, wanted, hues, markup)
     return _dots(board, hues, markup)

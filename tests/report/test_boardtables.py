@@ -123,3 +123,11 @@ def test_a_label_with_ends_of_lines_is_one_row(style: str) -> None:
         assert not lines and "\t" not in text
         if style != "simple":  # which folds long cells itself
             assert len(text.splitlines()) == len(render(plain).splitlines())
+
+
+def test_a_caption_says_over_what_its_intervals_are() -> None:
+    digits, seeds = "intervals over test digits", " and seeds"
+    assert f"{digits}." in shown("github", [measured("a")])
+    assert f"{digits}{seeds}." in shown("github", [measured("a"), measured("a", seed=1)])
+    speed = [measured("a", digits="none"), measured("a", seed=1, digits="none")]
+    assert "95 % intervals over seeds." in shown("github", speed) and "test digits" not in shown("github", speed)

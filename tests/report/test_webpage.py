@@ -218,3 +218,18 @@ def test_each_edition_has_a_training_curve_in_its_own_colour() -> None:
     names = ("mine.py:Net [aaaaaa]", "mine.py:Net [bbbbbb]", "mine.py:Net (trained elsewhere)")
     assert all(name in chart for name in names)
     assert len(set(re.findall(r'class="curve (hue\d)"', chart))) == 3
+
+
+def test_below_a_board_each_device_has_its_own_figure() -> None:
+    here = load_results(RESULTS / "overlap")
+    there = [replace(one, environment={**one.environment, "device": "Some GPU"}) for one in here]
+
+    def figures(results: list[Result]) -> list[str]:
+        return re.findall(r"</ul>\s*(<figure.*?</figure>)", html_page(results), re.DOTALL)
+
+    alone, both = figures(here), figures([*here, *there])
+    assert alone and len(both) == len(alone)
+    for one, of_both in zip(alone, both, strict=True):
+        drawn = re.findall(r"<svg.*?</svg>", one, re.DOTALL)
+        assert re.findall(r"<svg.*?</svg>", of_both, re.DOTALL) == 2 * drawn
+        assert re.search("<p>Measured on .*, then ", of_both) and "Some GPU" in of_both and "Measured on" not in one
