@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,12 @@ def test_answers_from_elsewhere_say_so() -> None:
 def test_a_label_with_ends_of_lines_is_one_row(style: str) -> None:
     forged = "a\n| forged | 0.00 |\n\tforged"
     hostile, plain = ([measured("b"), measured(label, [1], remarks=["fitted"])] for label in (forged, "a"))
-    for render in (
+    renders: list[Callable[[list[Result]], str]] = [
         lambda results: render_boards(boards(results), style),
         lambda results: render_tables(tables(results), style),
-        lambda results: markdown_page(results),
-    ):
+        markdown_page,
+    ]
+    for render in renders:
         text = render(hostile)
         lines = [line for line in text.splitlines() if "forged" in line and re.match(r"\W*forged", line)]
         assert not lines and "\t" not in text
