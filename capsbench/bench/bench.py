@@ -132,7 +132,7 @@ class Bench(CellData):
                 if together.first:
                     save_kept(path, Kept(trainer.identity, trained, about))
                     CheckpointFolder(checkpoints).clear()
-        self.weights[name] = {"file": path.name, **(kept.about if kept else {})}
+        self.weights[name] = {**(kept.about if kept else {}), "file": path.name}
         trained = kept.trained if kept else trained
         self.earlier += max(0.0, trained.seconds - (perf_counter() - begun))
         return trained

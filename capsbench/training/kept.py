@@ -22,7 +22,7 @@ class Kept:
     Attributes:
         training: Identifies everything that determined the weights.
         trained: What the training left behind.
-        about: Where and when the network was trained, in plain values.
+        about: When and where the network was trained: ``date``, and ``environment`` in plain values.
     """
 
     training: str
@@ -75,7 +75,7 @@ def load_kept(path: Path, *, largest: int | None = None) -> Kept | None:
         }
         trained = Trained(**content["facts"], selected=selected)
         about = dict(content["about"])
-        return Kept(str(content["training"]), trained, about) if _is_sound(trained) else None
+        return Kept(str(content["training"]), trained, about) if _is_sound(trained) and _says_where(about) else None
     except Exception:  # its digest is right, but anyone can write one
         return None
 
@@ -87,6 +87,19 @@ def _is_sound(trained: Trained) -> bool:
     facts = [value for key, value in vars(trained).items() if key not in ("history", "selected")]
     numbers = all(isinstance(one, int | float) and math.isfinite(one) for one in (*rows, *chosen, *facts))
     return numbers and {"best", "last"} <= trained.selected.keys() and trained.steps > 0
+
+
+def _says_where(about: Mapping[str, Any]) -> bool:
+    """Whether it is a date and an environment as results state them, which is read again here and in reports."""
+    date, environment = about["date"], about["environment"]
+    values = [value for value in environment.values() if not isinstance(value, str | int | None)]
+    return (
+        about.keys() == {"date", "environment"}
+        and isinstance(date, str)
+        and all(isinstance(key, str) for key in environment)
+        and all(isinstance(value, float) and math.isfinite(value) for value in values)
+        and type(environment["threads"]) is int
+    )
 
 
 @contextmanager

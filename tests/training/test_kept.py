@@ -14,6 +14,8 @@ from capsbench.training.checkpoints import load_checkpoint, save_checkpoint
 from capsbench.training.config import Selected, Trained
 from capsbench.training.kept import Kept, held, load_kept, put_foreign_aside, save_kept
 
+ABOUT = {"date": "today", "environment": {"torch": "2", "threads": 2, "triton": None, "tf32 in products": False}}
+
 
 def state(value: float) -> dict[str, Any]:
     return {"weight": torch.full((300, 10), float(value)), "_extra_state": {"seen": 3}}
@@ -29,13 +31,13 @@ def trained() -> Trained:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "weights" / "net-seed0-abc.single.pt"
-    save_kept(path, Kept("all that determines it", trained(), {"date": "today"}))
+    save_kept(path, Kept("all that determines it", trained(), ABOUT))
     return path
 
 
 def test_what_was_kept_comes_back_to_the_last_digit(path: Path) -> None:
     kept = load_kept(path)
-    assert kept is not None and kept.about == {"date": "today"}
+    assert kept is not None and kept.about == ABOUT
     assert kept.trained.metrics() == trained().metrics()
     for name, one in trained().selected.items():
         found = kept.trained.selected[name]
@@ -113,6 +115,13 @@ DAMAGE: dict[str, Callable[[Path], None]] = {
     "no best": rewritten(lambda content: content["selected"].pop("best")),
     "states of other steps": rewritten(lambda content: content.update(states={})),
     "about nothing": rewritten(lambda content: content.update(about=3)),
+    "about no place": rewritten(lambda content: content["about"].pop("environment")),
+    "about a place of one word": rewritten(lambda content: content["about"].update(environment="here")),
+    "about a place without threads": rewritten(lambda content: content["about"]["environment"].pop("threads")),
+    "about threads in words": rewritten(lambda content: content["about"]["environment"].update(threads="two")),
+    "about a place of tensors": rewritten(lambda content: content["about"]["environment"].update(torch=torch.ones(2))),
+    "about a day without an end": rewritten(lambda content: content["about"].update(date=math.inf)),
+    "about another file": rewritten(lambda content: content["about"].update(file="other.pt")),
 }
 
 
@@ -123,7 +132,7 @@ def test_what_is_damaged_is_nothing_and_makes_place(damage: str, path: Path) -> 
     lines: list[str] = []
     put_foreign_aside(path, lines.append)
     assert len(lines) == 1 and f"{path.name}.aside" in lines[0]
-    save_kept(path, Kept("again", trained(), {}))
+    save_kept(path, Kept("again", trained(), ABOUT))
     assert load_kept(path) is not None
 
 
