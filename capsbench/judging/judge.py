@@ -167,6 +167,11 @@ class ScoresSubject:
                 "made from other digits (--digits), or by another version of capsbench? Write the tests again, and "
                 "compute the scores for them."
             )
+        if entry.image_shape != samples.image_shape:
+            raise DataFileError(
+                f"The manifest in {self.folder} has image_shape {shown(list(entry.image_shape))} for {entry.name}, "
+                f"whose images are {list(samples.image_shape)}. Write it again: capsbench tests ... --force"
+            )
         scores = read_scores(path, len(samples), entry.digest)
         found = Predictions(scores, samples.facts.labels, samples.facts.source)
         noticed = other_order(found)

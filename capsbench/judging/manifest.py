@@ -105,6 +105,8 @@ def _read(content: Any) -> Manifest:
     for entry in entries:
         if not (isinstance(entry.name, str) and isinstance(entry.digest, str) and type(entry.count) is int):
             raise ValueError("a file needs a name, a digest and a count")
+        if not all(type(side) is int for side in entry.image_shape):
+            raise ValueError("image_shape must be whole numbers")
     return Manifest(suite, preset, entries, changes)
 
 

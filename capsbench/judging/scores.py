@@ -23,6 +23,7 @@ Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 COLUMNS = ("index", *map(str, range(CLASSES)))
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # so that their sums are finite, too
 READ = 2**24  # bytes at a time
+TOLERANCE = 1e-3  # by which reconstructions may leave 0..1, as numbers of half precision do
 LARGEST_ARRAY = 2**62  # bytes; beyond it numbers overflow, and no disk has it
 LONGEST_HEADER = 10_000  # bytes; numpy, too, reads no longer one of an array that it does not trust
 PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes; other modules raise errors of their own
@@ -219,10 +220,10 @@ class Drawings:
         every = values.reshape(-1, *self._shape[1:])
         chosen = every[(rows - first)[:, None], classes]
         images = chosen.astype(np.float32) / (255 if self._dtype == np.uint8 else 1)
-        if not np.isfinite(images).all() or images.min() < -1 or images.max() > 2:
+        if not np.isfinite(images).all() or images.min() < -TOLERANCE or images.max() > 1 + TOLERANCE:
             raise DataFileError(
                 f"{self._path}: reconstructions must be numbers 0..1, or uint8 0..255; of images {first} to {last} "
-                f"they are {images.min():.3g} to {images.max():.3g}."
+                f"they are {images.min():.4g} to {images.max():.4g}."
             )
         return images.astype(np.float32)
 

@@ -183,6 +183,8 @@ def edited(folder: Path, **changes: Any) -> None:
     [
         ({"digest": "ab" * 32}, "has a manifest of other tests: test is 1,000 images with digest abababab"),
         ({"count": 999}, "has a manifest of other tests: test is 999 images"),
+        ({"image_shape": [28, 14]}, r"has image_shape \[28, 14\] for test, whose images are \[28, 28\]"),
+        ({"image_shape": [28.0, 28.0]}, "image_shape must be whole numbers"),
         ({"name": "tset"}, "does not name the tests of suite 'mnist' in preset 'smoke': test, tset"),
         ({"preset": "smkoe"}, "Did you mean 'smoke'"),
         ({"suite": "affine"}, "is of suite 'affine', not 'mnist'"),

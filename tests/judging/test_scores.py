@@ -300,6 +300,8 @@ def test_drawings_are_read_part_by_part(tmp_path: Path, kind: Any) -> None:
         (np.zeros((6, 10, 4, 5), np.int32), "float or uint8"),
         (np.asfortranarray(np.zeros((6, 10, 4, 5))), "in Fortran order"),
         (np.full((6, 10, 4, 5), 200.0), r"must be numbers 0..1, or uint8 0..255; of images 0 to 0 they are 200 to 200"),
+        (np.full((6, 10, 4, 5), 1.002), "of images 0 to 0 they are 1.002 to 1.002"),
+        (np.full((6, 10, 4, 5), -0.5), "they are -0.5 to -0.5"),
         (np.full((6, 10, 4, 5), np.nan), "must be numbers 0..1"),
     ],
 )
