@@ -10,7 +10,7 @@ import click
 
 from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
-from capsbench.errors import CapsbenchError, CellsFailedError, UsageError, escaped, plain
+from capsbench.errors import CapsbenchError, CellsFailedError, DataError, UsageError, escaped, plain
 from capsbench.parameters import split_assignments
 
 if TYPE_CHECKING:
@@ -214,16 +214,22 @@ def _beginning(plan: "Plan") -> Iterator[str]:
 def show_all(results: "Sequence[Result]", folder: Path) -> None:
     """Draws the charts and prints the board of all results in a folder that belong together with some.
 
-    A run of one more network must not replace the charts of the others.
+    A run of one more network must not replace the charts of the others. Where one of these is damaged, a warning says
+    so, and the board has the given results alone.
     """
     from capsbench.report.board import boards
     from capsbench.report.boardtables import render_boards
     from capsbench.report.groups import alike, charts
     from capsbench.results.result import load_results
 
-    together = alike(results, load_results(folder))
-    for chart in charts(together):
-        click.echo(f"chart: {chart.save(folder)[0]}")
+    try:
+        together = alike(results, load_results(folder))
+    except DataError as error:
+        click.echo(plain(f"Warning: no chart is drawn, and the board lacks other results: {error}"), err=True)
+        together = list(results)
+    else:
+        for chart in charts(together):
+            click.echo(f"chart: {chart.save(folder)[0]}")
     click.echo(escaped(f"\n{render_boards(boards(together), 'simple')}"))
 
 

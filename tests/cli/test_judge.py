@@ -56,6 +56,20 @@ def test_scores_are_judged_from_beginning_to_end(capsys: pytest.CaptureFixture[s
     assert err.startswith("Warning: test: 0.0% of the answers are right; if the columns stood for the classes 9, 0, 1")
 
 
+def test_another_result_that_is_damaged_hides_no_judgement(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(*PAIRS) == 0
+    save_scores()
+    assert run_cli(*JUDGE) == 0
+    (first,) = Path("runs").rglob("*.json")
+    content = first.read_bytes()
+    first.write_bytes(content[: len(content) // 2])
+    capsys.readouterr()
+    assert run_cli(*JUDGE, "--seed", "1") == 0
+    out, err = capsys.readouterr()
+    assert out.count("mine (scores)") >= 2 and "chart:" not in out
+    assert err.startswith("Warning: no chart is drawn") and first.name in err and len(err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
