@@ -233,11 +233,12 @@ class _Turns:
                 if ranks().first:
                     self._done[cell.id] = load_result(self._plan.path(cell))
                 return
+            self._failed[cell.id] = why
+            if self._engine.stopped.is_set():  # nothing is tried again
+                say(why)
+                return
             again = f"; it is tried again, {left} {'time' if left == 1 else 'times'} at most" if left else ""
             say(f"failed: {why}{again}")
-            self._failed[cell.id] = why
-            if self._engine.stopped.is_set():
-                return
             if not failure_file(path).exists():  # what measured it could not say more
                 keep_failure(cell, path, why)
 

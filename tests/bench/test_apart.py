@@ -117,6 +117,15 @@ def test_a_failing_cell_is_tried_again() -> None:
         "[1/1] cnn-pool, seed 4: failed: one; it is tried again, 1 time at most",
         "[1/1] cnn-pool, seed 4: failed: two",
     ]
+    lines.clear()
+    stopped = threading.Event()
+
+    def interrupted(*_: Any) -> str:
+        stopped.set()
+        return "it was interrupted"
+
+    run_plan(plan([4]), lines.append, engine=Engine([interrupted], retries=1, stopped=stopped))
+    assert lines == ["[1/1] cnn-pool, seed 4: it was interrupted"]
     assert Apart(retries=3).engine(plan([4])).retries == 3
 
 
