@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from capsbench.errors import one_line
 
+WIDTH = 100  # characters of a terminal
 FORMATS = ("simple", "github", "latex_booktabs", "csv", "json")
 
 
@@ -23,6 +24,7 @@ class Table:
         notes: Sentences below the table.
         title: A line above it.
         folded: The headers of columns that are left out where there is no room.
+        spare: The headers of further ones, which are left out in this order while the table is wider than a terminal.
     """
 
     headers: Sequence[str]
@@ -30,20 +32,30 @@ class Table:
     notes: Sequence[str] = field(default_factory=list)
     title: str = ""
     folded: Sequence[str] = ()
+    spare: Sequence[str] = ()
 
 
 def narrow(table: Table) -> Table:
-    """The table without its folded columns, and a note that says so."""
-    if not table.folded:
-        return table
-    shown = [number for number, header in enumerate(table.headers) if header not in table.folded]
-    left_out = [header for header in table.headers if header in table.folded]
+    """The table without its folded columns, as far as it needs without its spare ones, and a note that says so."""
+    folded = list(table.folded)
+    shown = _without(table, folded)
+    for header in table.spare:
+        if max(map(len, body(shown, "simple").splitlines())) <= WIDTH:
+            break
+        folded.append(header)
+        shown = _without(table, folded)
+    left_out = [header for header in table.headers if header in folded]
+    return replace(shown, notes=[*table.notes, f"--wide also shows: {', '.join(left_out)}."]) if left_out else table
+
+
+def _without(table: Table, folded: Sequence[str]) -> Table:
+    shown = [number for number, header in enumerate(table.headers) if header not in folded]
     return replace(
         table,
         headers=[table.headers[number] for number in shown],
         rows=[[row[number] for number in shown] for row in table.rows],
-        notes=[*table.notes, f"--wide also shows: {', '.join(left_out)}."],
         folded=(),
+        spare=(),
     )
 
 

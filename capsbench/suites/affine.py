@@ -237,7 +237,8 @@ class Affine:
         notes += few_seeds_note(results)
         headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
         headers[9:9] = near
-        return Table(headers=headers, rows=rows, notes=notes, folded=["parameters", "seeds", "epoch", "centered %"])
+        folded = ["parameters", "seeds", "epoch", "centered %"]
+        return Table(headers=headers, rows=rows, notes=notes, folded=folded, spare=["gap", "within reach %"])
 
     def charts(self, results: Sequence[Result]) -> list[Figure]:
         """All networks in one chart; accuracy against each factor; affine against clean accuracy over training."""

@@ -41,7 +41,7 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {
         "schema_version": 1,
         "protocol": result().protocol,
-        **asdict(result()),
+        **{key: value for key, value in asdict(result()).items() if key != "path"},
     }
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 

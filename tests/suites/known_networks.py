@@ -96,7 +96,7 @@ def at_medium(suite: str, out: Path, *, guess: str = "Guess") -> tuple[dict[str,
     """The metrics of who knows every answer and of who guesses, in the preset ``medium``, on the embedded digits."""
     models = [f"{KNOWN}:{name}" for name in ("Oracle", guess)]
     options: dict[str, Any] = {"preset": "medium", "digits": "embedded", "device": "cpu", "out": out}
-    with patch("capsbench.bench.planning.FULL", ()):  # which has no place for the embedded digits
+    with patch("capsbench.bench.protocols.FULL", ()):  # which has no place for the embedded digits
         plan = plan_run(suite, models=models, changes=SHORT_MEDIUM[suite], **options)
     outcome = run_plan(plan)
     assert not outcome.failed, outcome.failed

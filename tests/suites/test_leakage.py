@@ -74,7 +74,7 @@ def test_what_trains_and_selects_shows_no_test_digit(
 
     monkeypatch.setattr("capsbench.bench.bench.Trainer", Watched)
     monkeypatch.setattr(Bench, "digits_of", digits_of)
-    monkeypatch.setattr("capsbench.bench.planning.FULL", ())
+    monkeypatch.setattr("capsbench.bench.protocols.FULL", ())
     options: dict[str, Any] = {"preset": preset, "digits": "embedded", "device": "cpu", "out": tmp_path}
     with tiny_networks():
         plan = plan_run(suite, models=[network], changes=changes, **options)
