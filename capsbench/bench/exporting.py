@@ -94,7 +94,8 @@ def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "b
     if kind_of(path) == "folder" or (kind_of(path) and not force):
         raise UsageError(f"{path} is there already. Choose another name, or add --force to replace a file.")
     if found.origin != "trained":
-        raise UsageError(f"{found.label} was not trained here: {found.training.get('file', 'it has no weights')}.")
+        of = f"its weights are those in {found.training['file']}" if "file" in found.training else "it has no weights"
+        raise UsageError(f"{found.label} was not trained here: {of}. There is nothing to export.")
     state: State = {}
     for part in _works(found):
         before = f"{part}." if part else ""
@@ -127,6 +128,11 @@ def _built(result: Result, work: Work, given: Callable[..., Any] | None) -> "nn.
         raise UsageError(f"{result.label} is known by its scores alone.")
     if given is None and ":" not in result.model and result.model not in registry.catalog("model"):
         raise UsageError(f"{result.model} was given as a class or a function. Give it again: network={result.model}.")
+    if given is not None and (":" in result.model or result.model.endswith(".py")):
+        raise UsageError(
+            f"This cell's network was named by its file, {result.model}, and not given in Python. Call load_network "
+            "without network= in the folder where it was run, or export the weights and load them into your class."
+        )
     thing = given or result.model
 
     def built() -> "nn.Module":
@@ -173,5 +179,7 @@ def _kept(result: Result, part: str, checkpoint: str) -> State:
     if kept is None:
         raise DataFileError(f"The weights {path} are missing or damaged. {again}")
     selected = kept.trained.selected
+    if checkpoint == "target" and "target" not in selected:
+        raise UsageError(f"{result.label}, seed {result.seed}, never reached the target; choose best or last.")
     check_choice("checkpoint of this cell", checkpoint, selected)
     return selected[checkpoint].state

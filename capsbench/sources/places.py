@@ -9,6 +9,7 @@ from pathlib import Path
 
 CAPSBENCH = Path(__file__).resolve().parents[1]
 INSTALLED = ("site-packages", "dist-packages")  # the names of the folders that pip and Linux distributions install into
+DESCRIBING = (".dist-info", ".egg-info")  # folders in which an installation says what it is; torch's import reads them
 LARGE = 2**20  # bytes: the digest of a larger file is kept for as long as its size and its times stay
 
 
@@ -25,7 +26,7 @@ def is_own(path: str | os.PathLike[str]) -> bool:
     What is installed in editable mode stays where its author edits it, and is his own.
     """
     place = Path(path).resolve()
-    if any(part in INSTALLED for part in place.parts):
+    if any(part in INSTALLED or part.endswith(DESCRIBING) for part in place.parts):
         return False
     return not any(place.is_relative_to(folder) for folder in _python_and_capsbench())
 

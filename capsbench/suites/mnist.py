@@ -200,30 +200,28 @@ class MNIST:
                     bars[title].append((label, 100 - right))
                     intervals[title].append(ends and (100 - ends[1], 100 - ends[0]))
         note = seeds_note(results)
-        return [
-            Chart(
-                name="mnist-error",
-                title="Test error of each network",
-                x_label="network",
-                y_label="test error (%)",
-                series=bars,
-                intervals=intervals,
-                note=f"{note} {BARS}",
-            ),
-            Chart(
-                name="mnist-training",
-                title="Validation error over training",
-                x_label="epochs",
-                y_label="validation error (%), logarithmic",
-                series={
-                    _short(network, cells): _curve(cells)
-                    for network, cells in networks.items()
-                    if cells[0].origin == "trained"
-                },
-                log=True,
-                note=note,
-            ),
-        ]
+        curves = {
+            _short(network, cells): _curve(cells) for network, cells in networks.items() if cells[0].origin == "trained"
+        }
+        errors = Chart(
+            name="mnist-error",
+            title="Test error of each network",
+            x_label="network",
+            y_label="test error (%)",
+            series=bars,
+            intervals=intervals,
+            note=f"{note} {BARS}",
+        )
+        training = Chart(
+            name="mnist-training",
+            title="Validation error over training",
+            x_label="epochs",
+            y_label="validation error (%), logarithmic",
+            series=curves,
+            log=True,
+            note=note,
+        )
+        return [errors, training] if curves else [errors]
 
 
 def _measured(subject: "Subject") -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_one_seed_is_shown_with_its_interval_and_a_warning() -> None:
 
 def test_a_target_that_was_not_reached_is_said_to_be() -> None:
     (table,) = tables([result("capsnet", 0, 0.8, target=False), result("capsnet", 1, 0.8)])
-    assert table.rows[0][4] == "not reached by 1 of 2"
+    assert table.rows[0][5] == "not reached by 1 of 2"
 
 
 def test_what_cannot_be_compared_stands_in_tables_of_its_own() -> None:

@@ -401,7 +401,7 @@ def test_notes_name_the_machine_and_what_it_reaches() -> None:
         "A chip, 1 thread, torch 2.11.0. What products of large matrices and copies reach here: "
         "fp32 76 GFLOP/s, copy 23 GB/s; bf16 1,234 GFLOP/s, copy 21 GB/s."
     )
-    assert len(set(table.notes)) == len(table.notes) == 3
+    assert len(set(table.notes)) == len(table.notes) == 4
     made = result(row(), device="A card")
     made.metrics["threads"] = 16
     (table,) = groups.tables([made])
