@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -220,6 +220,11 @@ class Model(Protocol):
 
     def loss(self, output: Output, batch: TensorBatch) -> "torch.Tensor":
         """A scalar: the mean over the batch."""
+
+
+def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "torch.Tensor":
+    """The loss that a model states; see `Model.loss`. The type of a module does not have it."""
+    return cast(Model, model).loss(output, batch)
 
 
 class Suite(Protocol):

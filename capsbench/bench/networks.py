@@ -70,8 +70,8 @@ class Network:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """A network that was asked for: under which label, if any, and what it is."""
+class _Named:
+    """A network that the user named: its label, if it has one, and what it is."""
 
     title: str
     name: str
@@ -100,10 +100,10 @@ def networks(
         UsageError: Something is no network, or a key or a value makes no sense.
     """
     importlib.import_module("torch")  # before any network's file, so that its generator is seeded for each of them
-    asked = _asked(given)
-    own = _changes_of_models(changes, asked, settings)
+    named = _named(given)
+    own = _changes_of_models(changes, named, settings)
     found = []
-    for one in asked:
+    for one in named:
         for variant in protocol.variants.get(one.name, [{}]):
             told = {key: literal(value) for key, value in own[one.key].items()}
             changed = {**variant, **told}
@@ -114,8 +114,8 @@ def networks(
     return found
 
 
-def _asked(given: Several) -> list[_Asked]:
-    """What was asked for, each once.
+def _named(given: Several) -> list[_Named]:
+    """The networks that the user named, each once.
 
     Raises:
         UsageError: Something is no network, or a label is no label, or is there twice.
@@ -125,7 +125,7 @@ def _asked(given: Several) -> list[_Asked]:
     else:
         several = [given] if isinstance(given, str) or callable(given) else list(given)
         things = [_split(one) if isinstance(one, str) else ("", one) for one in several]
-    once = {(title, _key(thing)): _Asked(title, _name(thing), thing) for title, thing in things}
+    once = {(title, _key(thing)): _Named(title, _name(thing), thing) for title, thing in things}
     titles = [one.title for one in once.values() if one.title]
     for title in titles:
         _check_title(title, next(one.name for one in once.values() if one.title == title))
@@ -175,16 +175,16 @@ def _name(thing: Given) -> str:
 
 
 def _changes_of_models(
-    changes: dict[str, str], asked: Sequence[_Asked], settings: Collection[str]
+    changes: dict[str, str], named: Sequence[_Named], settings: Collection[str]
 ) -> dict[str, dict[str, str]]:
     """Takes the changes of networks out of all changes, and gives each network its own."""
-    own: dict[str, dict[str, str]] = {one.key: {} for one in asked}
+    own: dict[str, dict[str, str]] = {one.key: {} for one in named}
     for change in list(changes):
         model, dot, key = change.rpartition(".")
         if not dot:
             if change in settings:
                 continue
-            owners = [one for one in asked if change in _parameters(one)]
+            owners = [one for one in named if change in _parameters(one)]
             if not owners:
                 continue
             if len(owners) > 1:
@@ -192,30 +192,30 @@ def _changes_of_models(
                 raise UsageError(f"Several networks of this run have a parameter {key}. Name one: {several}")
             owner = owners[0]
         else:
-            owner = _owner(change, model, asked)
+            owner = _owner(change, model, named)
         if key in OFFERED:
             raise ParameterError(f"--set {change} cannot be set: the suite chooses {key}.")
         own[owner.key][key] = changes.pop(change)
     return own
 
 
-def _owner(change: str, model: str, asked: Sequence[_Asked]) -> _Asked:
+def _owner(change: str, model: str, named: Sequence[_Named]) -> _Named:
     """The network that a change names: by its label, its name, or the last part of its name."""
     for names in (
-        [one.key for one in asked],
-        [one.name for one in asked],
-        [one.name.rpartition(":")[2] for one in asked],
+        [one.key for one in named],
+        [one.name for one in named],
+        [one.name.rpartition(":")[2] for one in named],
     ):
-        found = [one for one, name in zip(asked, names, strict=True) if name == model]
+        found = [one for one, name in zip(named, names, strict=True) if name == model]
         if len(found) == 1:
             return found[0]
         if found:
             several = " or ".join(one.key for one in found)
             raise UsageError(f"--set {change}: several networks of this run are called {model}. Name one: {several}")
-    raise UnknownNameError(f"model in this run (--set {change})", model, [one.key for one in asked])
+    raise UnknownNameError(f"model in this run (--set {change})", model, [one.key for one in named])
 
 
-def _parameters(one: _Asked) -> Collection[str]:
+def _parameters(one: _Named) -> Collection[str]:
     """The names of a network's parameters."""
     factory = registry.load("model", one.thing) if isinstance(one.thing, str) else one.thing
     return parameter_names(one.name, factory)

@@ -82,7 +82,7 @@ def try_network(
         network: Its name, class or function.
         suites: By default every suite that states its work.
         changes: Parameters of the network, as text.
-        digits: The source digits, of which the presets ``smoke`` and ``small`` take as many as there are.
+        digits: The source digits; the presets ``smoke`` and ``small`` take all that there are.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         report: Called with a line at each suite.
 

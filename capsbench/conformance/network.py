@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.conformance.routing import TOLERANCE, FaultError, expect_small, relative_error
-from capsbench.contracts import CLASSES, Batch, Output, Routing, TensorBatch, checked_output
+from capsbench.contracts import CLASSES, Batch, Output, Routing, TensorBatch, checked_output, loss_of
 
 IMAGES = 3
 
@@ -139,9 +139,7 @@ def _gradients(module: nn.Module, batch: TensorBatch, row: int, dtype: torch.dty
 
 def _loss_of(module: nn.Module, batch: TensorBatch) -> Tensor:
     """The loss of the network's own answer to a batch."""
-    output = checked_output(module(batch.images), len(batch.images))
-    loss: Tensor = module.loss(output, batch)  # type: ignore[operator]  # every model has it
-    return loss
+    return loss_of(module, checked_output(module(batch.images), len(batch.images)), batch)
 
 
 def _loss(network: Network, scores: Tensor, labels: Tensor) -> float:
@@ -150,4 +148,4 @@ def _loss(network: Network, scores: Tensor, labels: Tensor) -> float:
     batch = Batch(images=layers[:, :1], labels=labels if network.pairs else labels[:, 0], layers=layers)
     poses = scores.unsqueeze(-1)  # capsules of one dimension have the same lengths, for a loss that takes them
     with torch.no_grad():
-        return float(network.module.loss(Output(scores=scores, poses=poses), batch))  # type: ignore[operator]
+        return float(loss_of(network.module, Output(scores=scores, poses=poses), batch))

@@ -14,7 +14,7 @@ from capsbench.contracts import CLASSES, FloatArray, IndexArray
 from capsbench.evaluation.predictions import Predictions
 
 FEWEST = 50  # images: of fewer, chance finds an order that fits
-GAIN = 0.2  # of accuracy, from which on another order is told
+GAIN = 0.2  # of accuracy: an order that gains less is not worth a warning
 
 
 def other_order(predictions: Predictions) -> str:

@@ -45,7 +45,7 @@ class SamplesFile:
 
     @cached_property
     def spec(self) -> DataSpec:
-        """That of the samples; a subset's says of which samples, so that no whole set passes for it."""
+        """The spec of the samples; that of a subset names its samples, so that nobody takes a whole set for it."""
         spec = self.samples.spec
         if not isinstance(self.samples, Subset):
             return spec

@@ -292,6 +292,8 @@ def _header(path: Path, name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], 
         raise
     except Exception as error:  # a header is a Python literal, which fails in as many ways as there are texts
         raise DataFileError(f"{path}: the header of {name} cannot be read: {first_line(error)}.") from None
+    if dtype.itemsize < 1:  # of a text of thousands of millions of characters numpy 1.26 makes a negative one
+        raise DataFileError(f"{path}: {name} has an impossible type.")
     if dtype.hasobject:
         raise DataFileError(f"{path}: {name} must be numbers, got Python objects, which are not read.")
     return tuple(shape), dtype, bool(fortran)

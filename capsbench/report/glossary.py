@@ -40,7 +40,7 @@ GLOSSARY = (
     Word("clean", "Accuracy on test digits at random places, as in training.", "right / images"),
     Word(
         "critical spacing",
-        "The smallest distance of the flankers from which on accuracy stays near that alone.",
+        "The smallest distance of the flankers at which, and beyond which, accuracy stays near that of a digit alone.",
         "min s: accuracy(t) >= 0.9 accuracy(alone) for all t >= s",
     ),
     Word("error", "The share of images that are classified wrongly.", "1 - right / images"),
@@ -60,7 +60,7 @@ GLOSSARY = (
     Word("look", "Another word for a validation."),
     Word(
         "neither",
-        "The share of pairs of which no digit is among the two highest scores.",
+        "The share of pairs where neither digit has one of the two highest scores.",
         "pairs with none found / pairs",
     ),
     Word(

@@ -1,6 +1,6 @@
 """Charts as SVG for a page: its styles give colours for light and dark, every network has one, and text is text.
 
-A network is told apart by colour and by marker, a condition by dashes, so that a chart reads in grey, too. Where there
+Colour and marker show the network, dashes the condition, so that a chart reads in grey, too. Where there
 would be more lines than an eye can follow, there are several panels.
 """
 
@@ -114,7 +114,7 @@ def _condition(line: Line) -> str:
 
 
 def in_parts(lines: Sequence[Line]) -> list[list[Line]]:
-    """Lines in parts of at most `LINES`, of which none parts a network that fits into one."""
+    """Parts of at most `LINES` lines; the lines of a network stay together where one part can hold them."""
     parts: list[list[Line]] = []
     for network in dict.fromkeys(one.network for one in lines):
         own = [one for one in lines if one.network == network]

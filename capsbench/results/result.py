@@ -174,7 +174,7 @@ def load_result(path: Path) -> Result:
 
 
 def _finite(text: str) -> float:
-    """A number of a result's file, of which `save_result` writes finite ones alone."""
+    """A number of a result's file; `save_result` writes finite numbers alone."""
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{shown(text)} is no finite number")

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from capsbench.contracts import TensorBatch, as_output
+from capsbench.contracts import TensorBatch, as_output, loss_of
 
 CALL = re.compile(r'File "(.+?)", line (\d+), in ')
 FUNCTION = re.compile(r"Function '(\w+?)(?:Backward\d*)?' returned nan")  # what torch says in anomaly mode
@@ -30,11 +30,11 @@ def broken_gradient(model: nn.Module, batches: Iterable[TensorBatch], autocast: 
             warnings.simplefilter("always")
             model.zero_grad(set_to_none=True)
             with autocast:
-                loss = model.loss(as_output(model(batch.images)), batch)  # type: ignore[operator]  # a Model
+                loss = loss_of(model, as_output(model(batch.images)), batch)
             if not loss.isfinite():
                 return None
             try:
-                loss.backward()
+                torch.autograd.backward(loss)
             except RuntimeError as error:
                 found = FUNCTION.search(str(error))
                 if found is None:

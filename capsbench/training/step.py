@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from capsbench.contracts import Batch, Say, TensorBatch, checked_output, silent
+from capsbench.contracts import Batch, Say, TensorBatch, checked_output, loss_of, silent
 from capsbench.errors import TrainingError, first_line
 from capsbench.system import memory
 from capsbench.training.capture import capture, on_side_stream, place_of, waiting_refused
@@ -175,7 +175,7 @@ class TrainingStep:
             part = batch if one == slice(0, images) else _map(itemgetter(one), batch)
             with self._autocast:
                 output = checked_output(self._model(part.images), len(part.images))
-                loss: Tensor = self._model.loss(output, part)  # type: ignore[operator]  # a Model
+                loss = loss_of(self._model, output, part)
                 if len(part.images) < images:
                     loss = loss * (len(part.images) / images)
             torch.autograd.backward(loss)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from capsbench.contracts import IndexArray, TensorBatch, checked_output
+from capsbench.contracts import IndexArray, TensorBatch, checked_output, loss_of
 from capsbench.data.loading import batches
 from capsbench.data.samples import Samples
 from capsbench.errors import TrainingError
@@ -29,9 +29,7 @@ class _Loss(nn.Module):
         self.model = model
 
     def forward(self, batch: TensorBatch) -> Tensor:
-        output = checked_output(self.model(batch.images), len(batch.images))
-        loss: Tensor = self.model.loss(output, batch)  # type: ignore[operator]  # a Model
-        return loss
+        return loss_of(self.model, checked_output(self.model(batch.images), len(batch.images)), batch)
 
 
 class SharedStep(TrainingStep):
@@ -94,7 +92,7 @@ def shared_batches(
     Args:
         data: A file or a stream.
         order: ``[n]`` indices of samples.
-        size: Samples a batch, of which the last may be smaller.
+        size: Samples in a batch; the last batch may be smaller.
         ranks: The processes.
         device: Where the tensors go.
         layers: Whether batches carry each digit alone.
@@ -121,7 +119,7 @@ def joined_statistics(model: nn.Module, ranks: Ranks, device: str) -> None:
         return
     if device == "cpu":
         raise TrainingError(
-            f"{found or 'The network'} normalizes over a batch, of which each of {ranks.size} processes has a part, "
-            "and torch joins their statistics on GPUs only. Train this network in one process, or on GPUs."
+            f"{found or 'The network'} normalizes over a batch. Each of {ranks.size} processes has a part of it, "
+            "and torch joins the statistics of parts on GPUs only. Train this network in one process, or on GPUs."
         )
     nn.SyncBatchNorm.convert_sync_batchnorm(model, ranks.group(device))  # type: ignore[no-untyped-call]

@@ -44,8 +44,7 @@ def test_committed_results_are_found_finished(
     suite: str, preset: str, digits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = COMMITTED[suite, preset, digits]
-    if results[0].version != registry.load("suite", suite).version:
-        pytest.skip("of an earlier version of the suite: to be measured again")
+    assert {one.version for one in results} == {registry.load("suite", suite).version}  # else tables leave them out
     (tmp_path / suite).mkdir()
     for path in (RESULTS / suite).rglob("*.json"):
         shutil.copy(path, tmp_path / suite)
@@ -76,6 +75,6 @@ def test_committed_results_are_found_finished(
 def test_the_networks_of_every_preset_small_were_measured() -> None:
     """Those that a run without options takes, with one seed or more."""
     for (suite, preset, _), results in COMMITTED.items():
-        if preset == "small" and results[0].version == registry.load("suite", suite).version:
+        if preset == "small":
             plan = plan_run(suite, digits="embedded", device="cpu")
             assert {cell.id for cell in plan.cells} <= {one.cell for one in results}, suite

@@ -5,10 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from capsbench.contracts import Batch
 from capsbench.errors import ParameterError, UnknownNameError
 from capsbench.models.gcnn import GCNN, GroupConvolution, halve
-from capsbench.models.losses import binary_cross_entropy, cross_entropy, k_hot
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -78,15 +76,6 @@ def test_sides_are_halved_alike_from_both_ends() -> None:
     even, odd = torch.tensor([1.0, 5, 2, 3]), torch.tensor([1.0, 5, 2, 3, 9])
     assert halve(even.expand(1, 1, 1, 4, 4))[0, 0, 0, 0].tolist() == [5, 3]
     assert halve(odd.expand(1, 1, 1, 5, 5))[0, 0, 0, 0].tolist() == [5, 5, 9]
-
-
-def test_pairs_have_a_sigmoid_for_each_class() -> None:
-    images, labels = drawn(3, 1, 22, 22), torch.tensor([[0, 1], [2, 3], [4, 5]])
-    batch = Batch(images=images, labels=labels)
-    for pairs, loss in ((True, binary_cross_entropy), (False, cross_entropy)):
-        model = tiny(pairs=pairs)
-        output = model(images)
-        torch.testing.assert_close(model.loss(output, batch), loss(output.scores, k_hot(labels, 10)))
 
 
 @pytest.mark.parametrize(

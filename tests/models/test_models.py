@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from capsbench.contracts import Batch, TensorBatch
+from capsbench.contracts import Batch, TensorBatch, loss_of
 from capsbench.errors import ParameterError
 from capsbench.models import CATALOG, build
+from capsbench.models.losses import binary_cross_entropy, cross_entropy, k_hot
 
 SIZE = 40
 NAMES = sorted(CATALOG)
@@ -168,3 +169,13 @@ def test_every_preset_builds(name: str) -> None:
 
 def test_parameter_wins_over_its_preset() -> None:
     assert small("cnn", dropout=0.1).classifier[-2].p == 0.1
+
+
+@pytest.mark.parametrize("name", ["gcnn", "resnet-gap"])
+def test_pairs_have_a_sigmoid_for_each_class(name: str) -> None:
+    images, labels = torch.rand(3, 1, 24, 24), torch.tensor([[0, 1], [2, 3], [4, 5]])
+    for pairs, loss in ((True, binary_cross_entropy), (False, cross_entropy)):
+        model = build(name, image_size=24, pairs=pairs, preset="small", channels=(2, 4))
+        output = model(images)
+        expected = loss(output.scores, k_hot(labels, 10))
+        torch.testing.assert_close(loss_of(model, output, Batch(images=images, labels=labels)), expected)

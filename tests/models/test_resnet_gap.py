@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from capsbench.contracts import Batch
 from capsbench.errors import ParameterError, UnknownNameError
-from capsbench.models.losses import binary_cross_entropy, cross_entropy, k_hot
 from capsbench.models.resnet_gap import BlurPool, ResNetGAP
 
 
@@ -77,15 +75,6 @@ def test_a_block_that_does_nothing_passes_on_what_it_gets() -> None:
     torch.nn.init.zeros_(block.get_submodule("residual.4").get_parameter("weight"))
     features = drawn(2, 4, 6, 6)
     torch.testing.assert_close(block(features), features)
-
-
-def test_pairs_have_a_sigmoid_for_each_class() -> None:
-    images, labels = drawn(3, 1, 24, 24), torch.tensor([[0, 1], [2, 3], [4, 5]])
-    batch = Batch(images=images, labels=labels)
-    for pairs, loss in ((True, binary_cross_entropy), (False, cross_entropy)):
-        model = tiny(pairs=pairs)
-        output = model(images)
-        torch.testing.assert_close(model.loss(output, batch), loss(output.scores, k_hot(labels, 10)))
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_each_sample_is_in_one_part(count: int, size: int) -> None:
 
 def test_batch_normalization_is_refused_by_name_where_it_cannot_be_joined() -> None:
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2))
-    with pytest.raises(TrainingError, match=r"^1 normalizes over a batch, of which each of 2 processes has a part"):
+    with pytest.raises(TrainingError, match=r"^1 normalizes over a batch\. Each of 2 processes has a part of it"):
         joined_statistics(network, Ranks(0, 2), "cpu")
     joined_statistics(network[:1], Ranks(0, 2), "cpu")
 
