@@ -180,6 +180,9 @@ def _kept(result: Result, part: str, checkpoint: str) -> State:
         raise DataFileError(f"The weights {path} are missing or damaged. {again}")
     selected = kept.trained.selected
     if checkpoint == "target" and "target" not in selected:
-        raise UsageError(f"{result.label}, seed {result.seed}, never reached the target; choose best or last.")
+        raise UsageError(
+            f"{result.label}, seed {result.seed}, never reached the target of {result.settings['target']:.2%}; it has "
+            f"the checkpoints {' and '.join(selected)}."
+        )
     check_choice("checkpoint of this cell", checkpoint, selected)
     return selected[checkpoint].state

@@ -130,6 +130,10 @@ def test_what_no_network_can_be_made_of_is_named(cells: dict[str, Any], tmp_path
     result = cells["result"]
     with pytest.raises(UnknownNameError, match=r"No checkpoint of this cell is called 'first'. Known: best, last"):
         capsbench.load_network(result, checkpoint="first")
+    with pytest.raises(UsageError, match=r"seed 0, never reached the target of 99\.23%; it has .* best and last"):
+        capsbench.load_network(result, checkpoint="target")
+    with pytest.raises(UsageError, match=r"was named by its file, .*net\.py:Net, and not given in Python"):
+        capsbench.load_network(result, network=torch.nn.Linear)
     with pytest.raises(DataFileError, match=r"names no kept weights\. Run the cell again with --force"):
         capsbench.load_network(replace(result, training={}))
     with pytest.raises(DataFileError, match="names no kept weights"):

@@ -94,6 +94,7 @@ def test_table_and_charts_tell_of_every_network(results: dict[str, Result]) -> N
     shown = render(told)
     assert "minus cnn, paired by image: seed 0" in shown and "Fewer than three seeds" in shown
     bars, curves = (chart for chart in charts(told) if isinstance(chart, Chart))
+    assert [chart.name for chart in charts([replace(told[0], origin="scores")])] == ["mnist-error"]  # nothing trained
     assert [len(points) for points in bars.series.values()] == [5, 5]
     names = [str(name).replace("\n", " ") for name, _ in bars.series["best validation"]]
     assert names[0] == "cnn" and names[1] == "capsnet, 1 iteration, no reconstruction"
