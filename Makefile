@@ -7,7 +7,8 @@ PIP := -m pip install --quiet --disable-pip-version-check
 INSTALL := $(BIN)/python $(PIP) --editable
 MINIMUM := .venv-minimum
 # A process for each core, but no more than memory and the longest file of tests make worthwhile.
-TESTS := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+# Files in their order: else those with few tests come last, and some of these take a minute beside an idle process.
+TESTS := -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test test-minimum faults check format docs figures bench clean distclean
 

@@ -166,6 +166,12 @@ def _call(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) 
                 f"The model {name!r} takes *args, but parameters are given by name. Name those that it needs, such as "
                 f"image_size and classes. ({first_line(error)})"
             ) from error
+        size = arguments.get("image_size")
+        if isinstance(error, TypeError) and isinstance(size, Sequence):
+            raise UsageError(
+                f"The model {name!r} fails where image_size is a pair, height and width, as of this suite's images, "
+                f"{tuple(size)}. ({first_line(error)})"
+            ) from error
         if not isinstance(error, ValueError):
             raise
         # how constructors that know nothing of capsbench refuse a value

@@ -99,6 +99,9 @@ def try_network(
     return trials
 
 
+DRAWS = "it needs a network that draws: Output(scores=..., reconstruct=...), see docs/networks.md"
+
+
 class _Tries:
     """Tries one network; what has the same size and the same parameters is tried once."""
 
@@ -120,8 +123,8 @@ class _Tries:
         found = [self._speed(self._made(kind, "smoke"), work) for work in works]
         failed = [one for one in found if isinstance(one, str)]
         speeds = [one for one in found if isinstance(one, Speed)]
-        if not failed and getattr(kind, "needs_reconstruction", False) and not all(one.reconstructs for one in speeds):
-            failed = ["it needs a network that draws: Output(scores=..., reconstruct=...), see docs/networks.md"]
+        if getattr(kind, "needs_reconstruction", False) and not (speeds and all(one.reconstructs for one in speeds)):
+            failed = [". Besides, ".join([DRAWS, *failed[:1]])]
         if failed:
             return Trial(suite, images, failed[0])
         return Trial(suite, images, "", speeds, {name: self._seconds(kind, name) for name in kind.presets})

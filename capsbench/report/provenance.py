@@ -15,7 +15,8 @@ def commands(result: Result) -> list[str]:
     words = ["capsbench", "run", "--suite", result.suite, "--preset", result.preset.partition(" ")[0]]
     for key, value in _changes(result.preset, result.settings):
         words += ["--set", f"{key}={value}"]
-    words += ["--model", result.model]
+    title = "" if result.label.startswith(result.model) else result.label.partition(" (")[0]  # else of the user's own
+    words += ["--model", f"{title}={result.model}" if title else result.model]
     for key, value in _changes(result.label.removeprefix(result.model), result.parameters):
         words += ["--set", f"{result.model}.{key}={value}"]
     words += ["--seeds", str(result.seed)]
@@ -26,7 +27,7 @@ def commands(result: Result) -> list[str]:
     threads = [f"OMP_NUM_THREADS={here['threads']}"] if on_cpu and type(here.get("threads")) is int else []
     line = " ".join([*threads, *map(shlex.quote, words)])
     if result.origin == "weights":
-        line += " --weights FILE  # the weights were trained elsewhere"
+        line += f" --weights {shlex.quote(str(result.training.get('file', 'FILE')))}  # trained elsewhere"
     if result.origin == "scores":
         wanted = shlex.join(["capsbench", "judge", "--suite", result.suite])
         line = f"{wanted} DIR --label {shlex.quote(result.label)}  # scores from elsewhere"

@@ -69,9 +69,11 @@ def reach_note(networks: Mapping[str, Sequence[Result]], name: str) -> str:
             shares.append(f"{further} % of the gap of {model}")
     if not shares:
         return ""
+    elsewhere = any(cell.origin != "trained" for cells in networks.values() for cell in cells)
+    when = "best validation; as given, of networks from elsewhere" if elsewhere else "best validation"
     return (
         f"The gap has two parts: {outside:.0f} % of the affine images lie further "
-        f"out than any in training; they make {', '.join(shares)} (best validation). Within reach: the other images, "
+        f"out than any in training; they make {', '.join(shares)} ({when}). Within reach: the other images, "
         f"at most {WITHIN} pixels off the centre (training: {REACH})."
     )
 

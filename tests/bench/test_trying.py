@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
@@ -57,6 +58,24 @@ def test_what_does_not_fit_is_said_in_a_line() -> None:
     assert not mnist.why_not
     assert "fails on images [2, 1, 40, 40]" in affine.why_not and "\n" not in affine.why_not
     assert not affine.seconds and not Path("runs").exists()
+
+
+class Square(nn.Module):
+    """It takes image_size for one number, which it is not in `crowding`, and other images than that of its layer."""
+
+    def __init__(self, image_size: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(28 * torch.zeros(image_size, 1).shape[0], 10)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.layer(images.flatten(1))
+
+
+def test_what_a_suite_needs_comes_before_what_failed_first() -> None:
+    crowding, drawn = try_network(Square, suites=["crowding", "reconstruction"], digits="embedded", device="cpu")
+    assert "fails where image_size is a pair, height and width" in crowding.why_not and "(28, 84)" in crowding.why_not
+    assert drawn.why_not.startswith("it needs a network that draws")
+    assert "Besides, The model 'Square' fails on images [2, 1, 36, 36]" in drawn.why_not
 
 
 class Broken(nn.Module):

@@ -207,6 +207,10 @@ def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
         ({"label": "net (width=8)", "parameters": {"width": 8, "depth": 3}}, "--model net --set net.width=8 --seeds"),
         ({"model": "a b.py:N", "label": "a b.py:N"}, "--model 'a b.py:N' --seeds"),
         ({"environment": {"device": "Some GPU", "threads": 3}}, "--device cuda"),
+        ({"model": "n.py:N", "label": "Ours (width=8)", "parameters": {"width": 8}, "origin": "weights",
+          "training": {"file": "a b.pt"}}, "--model Ours=n.py:N --set n.py:N.width=8 --seeds"),
+        ({"model": "n.py:N", "label": "n.py:N", "origin": "weights", "training": {"file": "a b.pt"}},
+         "--weights 'a b.pt'  # trained elsewhere"),
     ],
     ids=str,
 )  # fmt: skip
