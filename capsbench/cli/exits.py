@@ -44,7 +44,7 @@ def exit_code(command: Callable[[], Any]) -> int:
         return error.exit_code
     except click.UsageError as error:
         place = error.ctx.command_path if error.ctx else "capsbench"
-        return _complain(f"{error.format_message()}\nTry '{place} --help'.", error.exit_code)
+        return _complain(f"{_usage(error)}\nTry '{place} --help'.", error.exit_code)
     except SystemExit:
         if sys.stdout is output:
             raise
@@ -66,6 +66,13 @@ def exit_code(command: Callable[[], Any]) -> int:
 def _warn(message: Warning | str, *place: Any, **more: Any) -> None:
     """Shows a warning without the line of code that it came from."""
     click.echo(plain(f"Warning: {message}"), err=True)
+
+
+def _usage(error: click.UsageError) -> str:
+    """What click has to say; of options like a mistyped one only the nearest, where click shows all by the alphabet."""
+    if isinstance(error, click.NoSuchOption) and error.possibilities:
+        return f"No such option {error.option_name!r}. Did you mean {next(iter(error.possibilities))!r}?"
+    return error.format_message()
 
 
 def _complain(message: str, code: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from capsbench import registry
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
-from capsbench.report.groups import SOURCES, at_paper_size, by_network, newest, older_note, readable
+from capsbench.report.groups import SOURCES, at_paper_size, by_network, newest, older_note, readable, smoke_note
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
@@ -330,4 +330,4 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     apart = [row.network for row in rows if row.other_seeds]
     if apart:
         notes.append(f"Not compared with the best, as the seeds are others: {', '.join(apart)}.")
-    return notes + older_note(len(members) - sum(len(row.cells) for row in rows))
+    return notes + smoke_note(members) + older_note(len(members) - sum(len(row.cells) for row in rows))

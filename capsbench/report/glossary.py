@@ -46,7 +46,7 @@ GLOSSARY = (
     Word("error", "The share of images that are classified wrongly.", "1 - right / images"),
     Word(
         "exact pair",
-        "A pair is right only if its two digits have the two highest scores.",
+        "A pair is right only if its two digits have the two highest scores; guessing has an error of 44/45.",
         "exact-pair error = 1 - right / pairs",
     ),
     Word(

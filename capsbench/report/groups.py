@@ -82,6 +82,7 @@ class Group:
                 *_origins(self.members),
                 *_remarks(self.members),
                 *_threads(self.members),
+                *smoke_note(self.members),
                 *older_note(self.older),
                 WORDS,
             ],
@@ -224,6 +225,13 @@ def older_note(number: int) -> list[str]:
     if not number:
         return []
     return [f"{number} older result{'s' * (number > 1)} of a network and seed that were measured again: left out."]
+
+
+def smoke_note(results: Sequence[Result]) -> list[str]:
+    """The sentence about the preset ``smoke``, if results are of it."""
+    if not any(one.preset.partition(" ")[0] == "smoke" and one.origin == "trained" for one in results):
+        return []
+    return ["The preset smoke only shows that everything runs: networks are hardly trained, and figures mean nothing."]
 
 
 def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:

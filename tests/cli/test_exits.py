@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+from capsbench.cli import main
 from capsbench.cli.exits import exit_code
 
 
@@ -16,6 +17,16 @@ def test_a_warning_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
         assert exit_code(lambda: warnings.warn("2 of 3 worker processes ended early.", stacklevel=1)) == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "Warning: 2 of 3 worker processes ended early.\n")
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("--suit", "--suite"), ("--seed", "--seeds"), ("--modell", "--model")])
+def test_a_mistyped_option_is_answered_by_the_nearest(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", typed, "affine"])
+    said = capsys.readouterr().err
+    assert said == f"Error: No such option '{typed}'. Did you mean '{meant}'?\nTry 'capsbench run --help'.\n"
 
 
 @pytest.mark.parametrize("command", ["list", "list --json", "--help", "run --help"])

@@ -143,6 +143,22 @@ def test_of_a_cell_that_was_measured_again_the_newest_counts() -> None:
         assert any("1 older result of a network and seed" in note for note in table.notes)
 
 
+@pytest.mark.parametrize(
+    ("preset", "origin", "says"),
+    [
+        ("smoke", "trained", True),
+        ("smoke (epochs=9)", "trained", True),
+        ("small", "trained", False),
+        ("smoke", "weights", False),
+    ],
+)
+def test_figures_of_hardly_trained_networks_are_said_to_mean_nothing(preset: str, origin: str, says: bool) -> None:
+    result = measured("net", preset=preset, origin=origin)
+    (table,) = tables([result])
+    for notes in (board(result).notes, table.notes):
+        assert any("only shows that everything runs" in note for note in notes) == says
+
+
 def test_the_papers_value_stands_beside_its_protocol_alone() -> None:
     full: dict[str, Any] = {"preset": "paper", "digits": "mnist"}
     assert board(measured("cnn", **full)).rows[0].paper == {"error": "0.39"}
