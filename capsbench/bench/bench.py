@@ -40,7 +40,7 @@ class Bench(CellData):
 
     Attributes:
         report: Called with a line now and then.
-        progress: Shows how far training is.
+        progress: Shows how far a training or a test is.
         tensorboard: Whether training also logs for TensorBoard.
         since: When the run began that trains from the first step on, in seconds since 1970: what was left before does
             not count, and what its own earlier tries left does.
@@ -199,7 +199,7 @@ class Bench(CellData):
 
     def subject(self, model: torch.nn.Module, tests: Tests) -> NetworkSubject:
         """The model as it is measured on the tests, on the cell's device."""
-        return NetworkSubject(model, tests, self.cell.device)
+        return NetworkSubject(model, tests, self.cell.device, lambda what: self.progress(f"{self.cell.label}, {what}"))
 
     def each_checkpoint(
         self,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from capsbench.results.result import Result
 
 
+IN_THIS_PROCESS = {"jobs": 1, "isolate": False, "retries": 0, "timeout": None, "scheduler": None, "collect": False}
+
+
 @click.command(cls=Command)
 @click.option("--suite", required=True, shell_complete=names("suite"), help="The experiment; see `capsbench list`.")
 @click.option(
@@ -106,8 +109,7 @@ def run(
     from capsbench.system.ranks import ranks
 
     how = {key: options.pop(key) for key in ("jobs", "isolate", "retries", "timeout", "scheduler", "collect")}
-    alone = {"jobs": 1, "isolate": False, "retries": 0, "timeout": None, "scheduler": None, "collect": False}
-    if ranks().size > 1 and how != alone:
+    if ranks().size > 1 and how != IN_THIS_PROCESS:
         raise UsageError(
             "torchrun is for one cell at a time: leave --jobs, --isolate, --retries, --timeout, --scheduler."
         )
@@ -179,6 +181,9 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     for line in _beginning(plan):
         say(line)
     apart = Apart(**how)
+    presets = {cell.preset.partition(" ")[0] for cell in plan.cells}
+    if how == IN_THIS_PROCESS and not presets & {"smoke", "paper"}:  # the one is over at once, the other takes days
+        _say_estimates(plan)
     # Each epoch also prints a line.
     with progress_of_several(every=60.0) as progress, engine_of(plan, apart, say) as engine:
         outcome = run_plan(plan, say, progress, engine)

@@ -3,11 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from capsbench.contracts import Progress, ProgressBar, silent
+from capsbench.contracts import Progress, ProgressBar, no_bar, silent
 
 if TYPE_CHECKING:
     import rich.progress
@@ -29,7 +28,7 @@ def progress(description: str, every: float = PLAIN_SECONDS) -> Iterator[Progres
         with _bar(description) as report:
             yield report
     else:
-        yield _plain(description, every)
+        yield _Lines(every).of(description)
 
 
 @contextmanager
@@ -37,10 +36,14 @@ def progress_of_several(every: float = PLAIN_SECONDS) -> Iterator[ProgressBar]:
     """Yields what opens progress bars, one below the other in one display; each is there as long as its job.
 
     Args:
-        every: Seconds between plain lines of a job.
+        every: Seconds between plain lines, of whichever job: of many short ones one after the other, too.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield partial(progress, every=every)
+    if sys.stderr is None:
+        yield no_bar
+        return
+    if not sys.stderr.isatty():
+        lines = _Lines(every)
+        yield lambda description: nullcontext(lines.of(description))
         return
     with _display() as display:
 
@@ -70,13 +73,19 @@ def _display() -> "rich.progress.Progress":
     return Progress(*columns, console=Console(stderr=True))
 
 
-def _plain(description: str, every: float) -> Progress:
-    last = time.monotonic()
+class _Lines:
+    """Plain lines, with some seconds between one and the next."""
 
-    def report(done: int, total: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= every:
-            last = time.monotonic()
-            sys.stderr.write(f"{description}: {done:,} of {total:,}\n")
+    def __init__(self, every: float) -> None:
+        self._every = every
+        self._last = time.monotonic()
 
-    return report
+    def of(self, description: str) -> Progress:
+        """Reports the progress of a job."""
+
+        def report(done: int, total: int) -> None:
+            if time.monotonic() - self._last >= self._every:
+                self._last = time.monotonic()
+                sys.stderr.write(f"{description}: {done:,} of {total:,}\n")
+
+        return report

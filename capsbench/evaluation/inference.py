@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from capsbench.contracts import CLASSES, IndexArray, UInt8Array, checked_output
+from capsbench.contracts import CLASSES, IndexArray, Progress, UInt8Array, checked_output, silent
 from capsbench.data.loading import to_tensors
 from capsbench.data.samples import Samples, Subset
 from capsbench.errors import ModelError, NotNumbersError, first_line
@@ -28,10 +28,16 @@ DIMENSIONS = 16  # of a pose that are moved at most: all of the paper's
 T = TypeVar("T")
 
 
-def predict(model: nn.Module, data: Samples, *, device: str = "cpu") -> Predictions:
+def predict(model: nn.Module, data: Samples, *, device: str = "cpu", report: Progress = silent) -> Predictions:
     """The network's answers to all samples, in evaluation mode; its mode is put back after.
 
     Several processes (`capsbench.system.ranks`) each do a part, in the batches of one process, and all get the whole.
+
+    Args:
+        model: The network.
+        data: The samples.
+        device: ``"cpu"`` or ``"cuda"``.
+        report: Gets the number of samples done, and the number of all; of this process's part.
 
     Raises:
         ModelError: The network returns no `Output`, its scores are not ``[B, classes]`` numbers, or one image
@@ -48,7 +54,7 @@ def predict(model: nn.Module, data: Samples, *, device: str = "cpu") -> Predicti
     together = ranks()
     part = together.part(-(-len(data) // _size(device)))
     rows = range(part.start * _size(device), min(part.stop * _size(device), len(data)))
-    own = list(_by_batch(model, answer, rows, device))
+    own = list(_by_batch(model, answer, rows, device, report))
     # One copy waits for the device, once and not at every batch.
     answered = [torch.cat([one[0] for one in own]).cpu().numpy()] if own else []
     every = together.gathered((answered, [one[1] for one in own], [one[2] for one in own]))
@@ -185,7 +191,9 @@ def _size(device: str) -> int:
     return CPU_BATCH if device == "cpu" else GPU_BATCH
 
 
-def _by_batch(model: nn.Module, compute: Callable[[IndexArray], T], every: range, device: str) -> list[T]:
+def _by_batch(
+    model: nn.Module, compute: Callable[[IndexArray], T], every: range, device: str, report: Progress = silent
+) -> list[T]:
     """Computes something of samples, some at a time, in evaluation mode; fewer at a time if memory runs out."""
     done: list[T] = []
     start, size = every.start, _size(device)
@@ -195,6 +203,7 @@ def _by_batch(model: nn.Module, compute: Callable[[IndexArray], T], every: range
             try:
                 done.append(compute(rows))
                 start += len(rows)
+                report(start - every.start, len(every))
                 continue
             except RuntimeError as error:
                 if not memory.is_out_of_memory(error):

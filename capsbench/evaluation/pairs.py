@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, UInt8Array
+from capsbench.contracts import CLASSES, ArrayBatch, FloatArray, IndexArray, Progress, UInt8Array, silent
 from capsbench.data.samples import Samples
 from capsbench.evaluation.accuracy import Accuracy
 from capsbench.evaluation.predictions import Predictions
@@ -52,13 +52,16 @@ def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
     return {**found, "per digit": Accuracy(int(hits.sum()), hits.size, pair_interval(np.asarray(hits.mean(1)), source))}
 
 
-def measure_reconstructions(draw: Draw, test: Samples, predictions: Predictions) -> dict[str, Any]:
+def measure_reconstructions(
+    draw: Draw, test: Samples, predictions: Predictions, report: Progress = silent
+) -> dict[str, Any]:
     """How well pairs are taken apart by reconstructions, and what is reconstructed of absent digits.
 
     Args:
         draw: Reconstructs samples of the test.
         test: Pairs.
         predictions: The answers to these pairs.
+        report: Gets the number of pairs done, and the number of all.
 
     Returns:
         ``"segmentation"``: a `Segmentation` for each of `GIVEN`; the last is left out where layers alone are not
@@ -84,6 +87,7 @@ def measure_reconstructions(draw: Draw, test: Samples, predictions: Predictions)
         if shown:
             tally["each layer alone"].add(np.concatenate(shown, 1), layers, batch.images)
         ink.append((images[:, :3] >= INK).sum((2, 3)))
+        report(int(rows[-1]) + 1, len(test))
     pixels = np.concatenate(ink)
     present, missing = pixels[:, :2].ravel(), pixels[:, 2]
     scores = np.take_along_axis(predictions.scores, np.column_stack([labels, absent]), 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import IndexArray
+from capsbench.contracts import IndexArray, ProgressBar, no_bar
 from capsbench.data.samples import Samples, Subset
 from capsbench.evaluation.predictions import Predictions
 
@@ -22,6 +22,10 @@ Images = npt.NDArray[np.float32]
 
 class Subject(Protocol):
     """What is measured: it answers tests by their names."""
+
+    @property
+    def progress(self) -> ProgressBar:
+        """Shows how far a test is."""
 
     def predict(self, name: str) -> Predictions:
         """The answers to all samples of a test."""
@@ -48,17 +52,20 @@ class NetworkSubject:
         model: The network; its mode is put back after.
         tests: What it is tested on.
         device: ``"cpu"`` or ``"cuda"``.
+        progress: Shows how far a test is.
     """
 
     model: "nn.Module"
     tests: Tests
     device: str = "cpu"
+    progress: ProgressBar = no_bar
 
     def predict(self, name: str) -> Predictions:
         """See `capsbench.evaluation.inference.predict`."""
         from capsbench.evaluation.inference import predict  # needs torch, which the suites' modules do without
 
-        return predict(self.model, self.tests[name](), device=self.device)
+        with self.progress(f"test {name!r}, images") as report:
+            return predict(self.model, self.tests[name](), device=self.device, report=report)
 
     def draw(self, name: str, rows: IndexArray, classes: IndexArray, layer: int | None = None) -> Images | None:
         """See `capsbench.evaluation.inference.reconstruct`."""

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from capsbench.bench.protocols import check_seeds
-from capsbench.contracts import IndexArray
+from capsbench.contracts import IndexArray, ProgressBar, no_bar
 from capsbench.errors import DataFileError, ParameterError, UsageError, plain, shown
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import Images
@@ -144,6 +144,7 @@ class ScoresSubject:
         entries: What the manifest says of each test.
         files: The file with the scores of each name of the manifest.
         warnings: What was noticed so far.
+        progress: Shows how far a test is.
     """
 
     opened: Examination
@@ -151,6 +152,7 @@ class ScoresSubject:
     entries: Mapping[str, Entry]
     files: Mapping[str, Path]
     warnings: list[str] = field(default_factory=list)
+    progress: ProgressBar = no_bar
 
     def predict(self, name: str) -> Predictions:
         """The scores of a test.

@@ -225,7 +225,8 @@ class Overlap:
 def _measured(tests: "Tests", subject: "Subject") -> dict[str, Any]:
     test, answers = _pairs(tests), subject.predict("test")
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
-    reconstructions = measure_reconstructions(partial(subject.draw, "test"), test, answers)
+    with subject.progress("reconstructions, pairs") as report:
+        reconstructions = measure_reconstructions(partial(subject.draw, "test"), test, answers, report)
     bins = _by_overlap(~answers.correct, answers.source, _overlaps(test))
     return {**accuracies, "by overlap": bins, **reconstructions}
 

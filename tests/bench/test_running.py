@@ -340,7 +340,9 @@ def test_training_leaves_a_log_and_tells_how_far_it_is(tmp_path: Path, linear: s
     assert [{key: row[key] for key in keys} for row in rows] == [
         {key: row[key] for key in keys} for row in metrics["history"]
     ]
-    assert seen == [(f"{linear}, steps", step, 50) for step in range(1, 51)]
+    assert seen[:50] == [(f"{linear}, steps", step, 50) for step in range(1, 51)]
+    affine = [shown for shown in seen[50:] if shown[0] == f"{linear}, test 'affine', images"]
+    assert affine == [(*affine[0][:1], done, 1000) for done in (250, 500, 750, 1000)]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is an extra")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from capsbench.cli.progress import PLAIN_SECONDS, progress
+from capsbench.cli.progress import PLAIN_SECONDS, progress, progress_of_several
 
 
 class Terminal(io.StringIO):
@@ -39,6 +39,22 @@ def test_a_long_job_prints_a_plain_line_now_and_then(clock: list[float], capsys:
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "x.h5: 19,000 of 60,000\nx.h5: 39,000 of 60,000\nx.h5: 59,000 of 60,000\n"
+
+
+def test_many_short_jobs_one_after_the_other_print_a_plain_line_now_and_then_too(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with progress_of_several(every=60.0) as bar:
+        for job in range(10):
+            with bar(f"test {job}, images") as report:
+                for done in (500, 1000):
+                    clock[0] += 10
+                    report(done, 1000)
+    out, err = capsys.readouterr()
+    assert (out, err) == (
+        "",
+        "test 2, images: 1,000 of 1,000\ntest 5, images: 1,000 of 1,000\ntest 8, images: 1,000 of 1,000\n",
+    )
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,6 +75,15 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert f"{GUESS}: about " in err and " a cell on this device (cpu)\n" in err and "This is an estimate" in err
 
 
+def test_a_run_begins_with_the_time_that_it_may_take(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["run", "--suite", "mnist", "--model", GUESS, "--preset", "small", "--set", "epochs=1"]
+    assert run_cli(*arguments, "--digits", "embedded") == 0
+    lines = capsys.readouterr().err.splitlines()
+    number = next(number for number, line in enumerate(lines) if line.startswith(f"{GUESS}: about "))
+    assert lines[number].endswith(" a cell on this device (cpu)") and "in all. This is an estimate" in lines[number + 1]
+    assert any("epoch 1/1" in line for line in lines[number + 2 :])
+
+
 def test_run_draws_charts_and_report_draws_them_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

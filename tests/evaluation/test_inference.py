@@ -44,6 +44,12 @@ def some() -> Samples:
     return stream("padded", split="validation", digits="embedded", size=28, shift=0, count=20)
 
 
+def test_what_is_done_is_reported_after_each_batch(digits: Samples) -> None:
+    done: list[tuple[int, int]] = []
+    predict(Scripted(torch.zeros(1000, 10)), digits, report=lambda *counts: done.append(counts))
+    assert done == [(250, 1000), (500, 1000), (750, 1000), (1000, 1000)]
+
+
 def test_a_model_that_knows_the_answer_is_always_right(digits: Samples) -> None:
     labels = digits.batch(np.arange(len(digits))).labels
     model = Scripted(torch.eye(10)[torch.from_numpy(labels.astype(np.int64))])
