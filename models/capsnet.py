@@ -93,6 +93,7 @@ class CapsNet(DigitCapsules):
         digit_bias: Whether routing adds a trained bias to each digit capsule; the authors' code does, procedure 1 does
             not.
         iterations: Iterations of routing; the paper compares 1 and 3.
+        leaky: Whether routing has an orphan category, as the authors' code has for CIFAR-10 (see `route`).
         gradient: Through routing: ``"exact"``, as in the authors' code, or ``"detached"``, cheaper (see `route`).
         implementation: Of routing (see `route`).
         reconstruction: Whether there is a decoder, and its error in the loss; Table 1 compares both.
@@ -127,6 +128,7 @@ class CapsNet(DigitCapsules):
         primary_scale: float = 1.0,
         digit_bias: bool = True,
         iterations: int = 3,
+        leaky: bool = False,
         gradient: str = "exact",
         implementation: str = "auto",
         reconstruction: bool = True,
@@ -134,9 +136,12 @@ class CapsNet(DigitCapsules):
         decoder: Sequence[int] = (512, 1024),
     ) -> None:
         super().__init__(image_size, classes, pairs, reconstruction, reconstruction_weight)
-        check_options(iterations, gradient, implementation)
+        check_options(iterations, gradient, implementation, leaky)
         check_number("primary_scale", primary_scale, 1e-6, math.inf)  # the weights are divided by it
-        self.route = partial(route, iterations=iterations, gradient=gradient, implementation=implementation)
+        self.leaky = leaky  # which `capsbench.check` reads
+        self.route = partial(
+            route, iterations=iterations, gradient=gradient, leaky=leaky, implementation=implementation
+        )
 
         first = Window(check_whole("kernel", kernel), check_whole("conv_stride", conv_stride))
         second = Window(kernel, PRIMARY_STRIDE)

@@ -86,11 +86,17 @@ def _routes(model: Any) -> bool:
     return False
 
 
+def _leaky(model: Any) -> bool:
+    """Whether the network's routing has an orphan category, as an attribute says."""
+    return getattr(model, "leaky", False) is True
+
+
 def _routing_rows(
     model: Any, conditions: Conditions, numbers: Sequence[int], with_compiled: bool, report: Say
 ) -> Iterator[Row]:
     dtype = DTYPES[conditions.precision]
     weight = model.weight.detach().to(dtype).requires_grad_()
+    leaky = _leaky(model)
     inputs, outputs, output_dim, input_dim = weight.shape
 
     @cache
@@ -109,10 +115,10 @@ def _routing_rows(
 
         def forward() -> object:
             with torch.no_grad():
-                return routing(u, weight, iterations, None, "exact")
+                return routing(u, weight, iterations, None, "exact", leaky)
 
         def both() -> object:
-            return torch.autograd.grad(routing(u, weight, iterations, None, gradient), (u, weight), upstream)
+            return torch.autograd.grad(routing(u, weight, iterations, None, gradient, leaky), (u, weight), upstream)
 
         return both if gradient else forward
 
@@ -173,7 +179,15 @@ def _equality(model: Any, precisions: Sequence[str], iterations: int, device: st
         names = available(torch.empty(1, *sizes[1::3], device=device, dtype=dtype), weight)
         for name in names:
             for gradient in GRADIENTS:
-                error = worst_error(IMPLEMENTATIONS[name], sizes, iterations, gradient, dtype=dtype, device=device)
+                error = worst_error(
+                    IMPLEMENTATIONS[name],
+                    sizes,
+                    iterations,
+                    gradient,
+                    leaky=_leaky(model),
+                    dtype=dtype,
+                    device=device,
+                )
                 if error > largest_error(device):
                     raise ModelError(
                         f"Routing with implementation {name!r}, {gradient}, {precision}, has {error:.1f} times the "

@@ -1,13 +1,20 @@
 """Whether an implementation is as near to the truth as the reference, which is what a fast one is held to."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from capsbench.models.routing.reference import route_reference
 
-Implementation = Callable[[Tensor, Tensor, int, Tensor | None, str], Tensor]
+
+class Implementation(Protocol):
+    """An implementation of routing, which `capsbench.models.routing.route` calls with arguments that it has checked."""
+
+    def __call__(
+        self, u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str, leaky: bool = False, /
+    ) -> Tensor:
+        """The output capsules ``[B, J, O]``."""
 
 
 def largest_error(device: str) -> float:
@@ -22,6 +29,7 @@ def worst_error(
     gradient: str,
     *,
     bias: bool = True,
+    leaky: bool = False,
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     draws: int = 8,
@@ -34,11 +42,12 @@ def worst_error(
     time.
 
     Args:
-        implementation: A function of (u, weight, iterations, bias, gradient).
+        implementation: A function of (u, weight, iterations, bias, gradient, leaky).
         sizes: B, I, J, O and D.
         iterations: Of routing.
         gradient: ``"exact"`` or ``"detached"``.
         bias: Whether there is one.
+        leaky: Whether there is an orphan category.
         dtype: Of u, weight and bias.
         device: Where to compute; the truth is always computed on the CPU.
         draws: Of the inputs.
@@ -50,9 +59,9 @@ def worst_error(
     totals: dict[int, tuple[float, float]] = {}
     for seed in range(draws):
         tensors = [tensor.to(dtype) for tensor in _draw(*sizes, seed)][: 4 if bias else 3]
-        exact = _results(route_reference, [tensor.double() for tensor in tensors], iterations, gradient)
+        exact = _results(route_reference, [tensor.double() for tensor in tensors], iterations, gradient, leaky)
         there = [tensor.to(device) for tensor in tensors]
-        plain, ours = (_results(one, there, iterations, gradient) for one in (route_reference, implementation))
+        plain, ours = (_results(one, there, iterations, gradient, leaky) for one in (route_reference, implementation))
         for number, (mine, other, true) in enumerate(zip(ours, plain, exact, strict=True)):
             error, allowed = totals.get(number, (0.0, 0.0))
             most = 4 * eps * true.abs().max().item()
@@ -71,11 +80,13 @@ def _draw(B: int, I: int, J: int, O: int, D: int, seed: int) -> list[Tensor]:
     return [scale * torch.randn(shape, generator=random) for shape, scale in zip(shapes, scales, strict=True)]
 
 
-def _results(implementation: Implementation, tensors: list[Tensor], iterations: int, gradient: str) -> list[Tensor]:
+def _results(
+    implementation: Implementation, tensors: list[Tensor], iterations: int, gradient: str, leaky: bool
+) -> list[Tensor]:
     """The output, and the gradients with respect to u, weight and, where there is one, bias."""
     u, weight, upstream, *bias = (tensor.clone() for tensor in tensors)
     leaves = [leaf.requires_grad_() for leaf in (u, weight, *bias)]
-    v = implementation(u, weight, iterations, bias[0] if bias else None, gradient)
+    v = implementation(u, weight, iterations, bias[0] if bias else None, gradient, leaky)
     return [one.detach().cpu() for one in (v, *torch.autograd.grad(v, leaves, upstream.to(v.dtype)))]
 
 

@@ -1,8 +1,9 @@
 """Routing in plain torch that never forms the votes: a fraction of the reference's memory, and several times its speed.
 
 With ``V_t`` the sum of the earlier iterations' ``v``, the logits are ``b_ij = u_hat_ij . V_tj = u_i . (W_ij^T V_tj)``:
-they need not be kept, and no votes either. The first iteration, with couplings of 1/J, is one product of matrices. Each
-later one goes through blocks of input capsules, with ``Z = W^T V`` of one block in hand::
+they need not be kept, and no votes either. The first iteration, with couplings of 1/J, or of 1/(J + 1) with an orphan
+category, is one product of matrices. Each later one goes through blocks of input capsules, with ``Z = W^T V`` of one
+block in hand::
 
     Z = V [J, B, O] x W [J, O, D*n]      b = sum_d Z u      c = softmax_j b      s += (c u) [J, B, D*n] x W^T
 
@@ -33,7 +34,7 @@ LANES = 16  # a block's capsules are a multiple of it, so that vector instructio
 
 
 def _forward(
-    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int
+    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int, leaky: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     (B, _, _), (_, J, O, _) = u.shape, weight.shape
     n = _block_size(u, J)
@@ -43,38 +44,41 @@ def _forward(
     s = torch.zeros(B, J * O, dtype=dtype, device=u.device)
     for k in range(len(x)):
         s += torch.mm(x[k].flatten(1), w[k].flatten(0, 1).t())
-    sums = [(s / J).view(B, J, O).transpose(0, 1) + offset]  # s_t [J, B, O] each
+    sums = [(s / (J + leaky)).view(B, J, O).transpose(0, 1) + offset]  # s_t [J, B, O] each
     agreed: list[Tensor] = []  # V_t [J, B, O] each
     couplings: list[Tensor] = []  # c_t [K, J, B, n] of each iteration that carries gradient
     for t in range(1, iterations):
         v = squash(sums[-1])
         agreed.append(v if t == 1 else agreed[-1] + v)
         c = v.new_empty(len(x), J, B, n)
-        sums.append(_iterate(x, w, agreed[-1], c) + offset)
+        sums.append(_iterate(x, w, agreed[-1], c, leaky) + offset)
         if t >= iterations - kept:
             couplings.append(c)
     return squash(sums[-1]).transpose(0, 1).contiguous(), (x, w, torch.stack(sums), *agreed, *couplings)
 
 
-def _iterate(x: Tensor, w: Tensor, agreed: Tensor, c: Tensor) -> Tensor:
+def _iterate(x: Tensor, w: Tensor, agreed: Tensor, c: Tensor, leaky: bool) -> Tensor:
     """One iteration after the first: fills in the couplings ``c`` and gives their sums ``[J, B, O]``, without bias."""
     (J, B, O), n = agreed.shape, x.shape[-1]
     agreed = agreed.to(x.dtype)
     z = x.new_empty(J, B, *x.shape[2:])
     flat = z.view(J, B, -1)
     s = c.new_zeros(J, B, O)
-    logits = c.new_empty(J, B, n)
+    logits = c.new_zeros(J + leaky, B, n)  # that of the orphan category stays 0
     for k in range(len(x)):
         torch.bmm(agreed, w[k], out=flat)
-        torch.sum(z.mul_(x[k]), 2, dtype=c.dtype, out=logits)
-        torch.softmax(logits, 0, out=c[k])
+        torch.sum(z.mul_(x[k]), 2, dtype=c.dtype, out=logits[:J])
+        if leaky:
+            c[k] = torch.softmax(logits, 0)[:J]
+        else:
+            torch.softmax(logits, 0, out=c[k])
         torch.mul(c[k].to(x.dtype)[:, :, None], x[k], out=z)
         _accumulate(s, flat, w[k].transpose(1, 2))
     return s
 
 
 def _backward(
-    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, kept: int
+    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, kept: int, leaky: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     (x, w, sums), rest = saved[:3], list(saved[3:])
     couplings = rest[iterations - 1 :]
@@ -94,7 +98,7 @@ def _backward(
         dv = total  # v_t is in the V of every later iteration
     ds = squash_gradient(sums[0], dv)
     dbias += ds.sum(1)
-    ds = (ds / weight.shape[1]).transpose(0, 1).flatten(1).to(u.dtype)  # [B, J*O]
+    ds = (ds / (weight.shape[1] + leaky)).transpose(0, 1).flatten(1).to(u.dtype)  # [B, J*O]
     for k in range(len(x)):
         gradients.add(k, torch.mm(ds, w[k].flatten(0, 1)), torch.mm(ds.t(), x[k].flatten(1)))
     return du, dweight, dbias

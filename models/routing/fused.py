@@ -131,13 +131,14 @@ class _Call:
     and their like are ``[B / 16, I, J, 16]`` of u's dtype.
     """
 
-    def __init__(self, u: Tensor, weight: Tensor, transposed: Tensor | None = None) -> None:
+    def __init__(self, u: Tensor, weight: Tensor, leaky: bool, transposed: Tensor | None = None) -> None:
         self.u, self.weight = u.contiguous(), weight.contiguous()
         self.transposed = self.weight.mT.contiguous() if transposed is None else transposed
         (self.B, self.I, self.D), (_, self.J, self.O, _) = u.shape, weight.shape
         self.DP = _power_of_two(self.D)
         self.vectors = {"O": self.O, "OP": max(16, _power_of_two(self.O))}
         self.tiles = TILES[u.dtype]
+        self.leaky = leaky
 
     def empty(self, count: int) -> Tensor:
         """``[count, B, J, O]``."""
@@ -149,7 +150,7 @@ class _Call:
         return torch.empty(shape, dtype=self.u.dtype, device=self.u.device)
 
     def gather(self) -> Tensor:
-        """Parts of ``sum_i W_ij u_i / J``."""
+        """Parts of ``sum_i W_ij u_i / J``, or of that with J + 1 in J's place."""
         tile = self.tiles["gather"]
         blocks, splits = self._split(tile, self._capsules(tile))
         parts = self.empty(splits)
@@ -171,13 +172,13 @@ class _Call:
         grid = splits, _ceil(self.B, tile.images)
         tensors = self.u, self.weight, self.transposed, given, c, db, parts
         split = self.u.dtype == torch.float32
-        constants = {"BB": tile.images, "BI": capsules, "DC": chunk, "SPLIT": split, "BACK": back}
+        constants = {"BB": tile.images, "BI": capsules, "DC": chunk, "SPLIT": split, "BACK": back, "LEAKY": self.leaky}
         arguments = *tensors, self.B, self.I, blocks, int(keep), 1
         _start("agree", grid, tile.warps, arguments, self._sizes() | constants)
         return parts
 
     def gradients(self, agreed: Tensor, ds: Tensor, c: Tensor, db: Tensor, exact: bool) -> tuple[Tensor, Tensor]:
-        """Those of u and weight. With one ds more than c, the first is that of the iteration with couplings of 1/J."""
+        """Those of u and weight. With one ds more than c, the first is that of the iteration with equal couplings."""
         kept = len(c)
         flags = {"UNIFORM": len(ds) > kept, "EXACT": exact}
         du, dweight = torch.empty_like(self.u), torch.empty_like(self.weight)
@@ -206,7 +207,12 @@ class _Call:
     def _launch(
         self, name: str, grid: tuple[int, ...], tile: Tile, tensors: tuple[Tensor, ...], *numbers: int, **flags: Any
     ) -> None:
-        block = {"BB": tile.images, "BI": self._capsules(tile), "PRECISION": PRECISION[self.u.dtype]}
+        block = {
+            "BB": tile.images,
+            "BI": self._capsules(tile),
+            "PRECISION": PRECISION[self.u.dtype],
+            "LEAKY": self.leaky,
+        }
         _start(name, grid, tile.warps, (*tensors, *numbers), self._sizes() | block | flags)
 
     def _sizes(self) -> dict[str, Any]:
@@ -247,10 +253,10 @@ def _power_of_two(count: int) -> int:
 
 
 def _forward(
-    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int
+    u: Tensor, weight: Tensor, bias: Tensor | None, iterations: int, kept: int, leaky: bool
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     with torch.cuda.device(u.get_device()):  # Triton launches on the current one
-        call = _Call(u, weight)
+        call = _Call(u, weight, leaky)
         bias = None if bias is None else bias.contiguous()
         s, agreed, v = call.empty(iterations), call.empty(iterations - 1), call.empty(1)[0]
         first = max(1, iterations - kept)  # iteration whose couplings the backward pass wants
@@ -267,14 +273,14 @@ def _forward(
 
 
 def _backward(
-    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, kept: int
+    u: Tensor, weight: Tensor, saved: tuple[Tensor, ...], dv: Tensor, iterations: int, kept: int, leaky: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     s, agreed, c, transposed = saved
     first = iterations - kept  # iteration that carries gradient
     exact = kept == iterations and iterations > 1
-    routed = max(first, 1)  # and whose couplings are not 1/J
+    routed = max(first, 1)  # and whose couplings are not all the same
     with torch.cuda.device(u.get_device()):
-        call = _Call(u, weight, transposed)
+        call = _Call(u, weight, leaky, transposed)
         ds, running = call.empty(iterations - first), call.empty(1)
         db = torch.empty_like(c) if exact else c
         parts = dv.contiguous()[None]

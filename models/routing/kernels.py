@@ -110,9 +110,11 @@ def _times(c, u, BB: tl.constexpr, BI: tl.constexpr, DP: tl.constexpr):
 
 
 @triton.jit
-def _softmax(b, J: tl.constexpr):
-    """Over a tuple of J logits, to a tuple."""
+def _softmax(b, J: tl.constexpr, LEAKY: tl.constexpr):
+    """Over a tuple of J logits, to a tuple; if LEAKY with one logit more, which is 0."""
     peak = b[0]
+    if LEAKY:
+        peak = tl.maximum(peak, 0.0)
     for j in tl.static_range(1, J):
         peak = tl.maximum(peak, b[j])
     e = ()
@@ -121,6 +123,8 @@ def _softmax(b, J: tl.constexpr):
     total = e[0]
     for j in tl.static_range(1, J):
         total = total + e[j]
+    if LEAKY:
+        total = total + tl.exp(-peak)
     scale = 1.0 / total
     c = ()
     for j in tl.static_range(J):
@@ -141,9 +145,9 @@ def _zeros(J: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
 def gather(
     U, W, S, B, I, blocks,
     J: tl.constexpr, O: tl.constexpr, OP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
-    BB: tl.constexpr, BI: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    BB: tl.constexpr, BI: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr, LEAKY: tl.constexpr,
 ):  # fmt: skip
-    """One split's part of ``s_j = sum_i W_ij u_i / J``.
+    """One split's part of ``s_j = sum_i W_ij u_i / J``, if LEAKY of ``sum_i W_ij u_i / (J + 1)``.
 
     Grid (tiles of images, splits of I); a split is `blocks` tiles of capsules. S [splits, B, J, O].
     """
@@ -162,7 +166,7 @@ def gather(
         s = new
     place, mask = _v(S + tl.cast(split, tl.int64) * B * (J * O), b0, B, J, O, OP, BB)
     for j in tl.static_range(J):
-        tl.store(place + j * O, s[j] * (1.0 / J), mask=mask)
+        tl.store(place + j * O, s[j] * (1.0 / (J + LEAKY)), mask=mask)
 
 
 @triton.jit
@@ -246,12 +250,13 @@ def agree(
     U, W, WT, V, C, DB, S, B, I, blocks, keep, step,
     J: tl.constexpr, O: tl.constexpr, OP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BB: tl.constexpr, BI: tl.constexpr, DC: tl.constexpr, DOT: tl.constexpr, SPLIT: tl.constexpr, BACK: tl.constexpr,
+    LEAKY: tl.constexpr,
 ):  # fmt: skip
     """One split's part of ``s_j = sum_i c_ij W_ij u_i`` with c the softmax of the logits that V [B, J, O] gives.
 
-    If keep, C becomes c. If BACK, V is the gradient of s, C is read, DB becomes the gradient of the logits,
-    and S is the sum with DB in c's place: the gradient of the V of the logits. WT is W [I, J, D, O]. Grid (splits of I,
-    tiles of images); a split is `blocks` tiles of capsules. S [splits, B, J, O].
+    If LEAKY, there is one more logit, which is 0. If keep, C becomes c. If BACK, V is the gradient of s, C is read, DB
+    becomes the gradient of the logits, and S is the sum with DB in c's place: the gradient of the V of the logits. WT
+    is W [I, J, D, O]. Grid (splits of I, tiles of images); a split is `blocks` tiles of capsules. S [splits, B, J, O].
 
     A program is one warp with 16 images, so that it waits for no other. DC dimensions of BI capsules are a product's
     columns, dealt so that a thread of mma's sums has all dimensions of one capsule: sums over them and the softmax need
@@ -324,7 +329,7 @@ def agree(
             if BACK:
                 mean += tl.trans(tl.load(C + c_place + j * ROW, mask=c_mask, other=0.0)).to(tl.float32) * zx
         if not BACK:
-            c = _softmax(logits, J)
+            c = _softmax(logits, J, LEAKY)
         new = ()
         w_next = _parts(w_place, w_mask, d[None, :], 1, D, DP, DC)
         for j in tl.static_range(J):
@@ -355,12 +360,13 @@ def weight_gradient(
     U, V, DS, DS0, C, DB, DW, B, I, kept,
     J: tl.constexpr, O: tl.constexpr, OP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BB: tl.constexpr, BI: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-    UNIFORM: tl.constexpr, EXACT: tl.constexpr,
+    UNIFORM: tl.constexpr, EXACT: tl.constexpr, LEAKY: tl.constexpr,
 ):  # fmt: skip
     """``dW_ij = sum over images and kept iterations of ds_j (c_ij u_i)^T``, if EXACT also of ``V_j (db_ij u_i)^T``.
 
-    UNIFORM adds the first iteration, whose couplings are 1/J and whose gradient of s is DS0. V, DS [kept, B, J, O];
-    C, DB [kept, B / 16, I, J, 16]. Grid (tiles of input capsules * J,), j fastest, so that u is read from memory once.
+    UNIFORM adds the first iteration, whose couplings are 1/J (if LEAKY 1/(J + 1)) and whose gradient of s is DS0.
+    V, DS [kept, B, J, O]; C, DB [kept, B / 16, I, J, 16]. Grid (tiles of input capsules * J,), j fastest, so that u
+    is read from memory once.
     """
     T: tl.constexpr = U.dtype.element_ty
     i0 = tl.program_id(0) // J * BI  # j is innermost: programs that read the same u run together
@@ -374,7 +380,7 @@ def weight_gradient(
         x = _load(u, u_mask, T, tl.float32)
         if UNIFORM:
             ds, v_mask = _v(DS0 + j * O, b0, B, J, O, OP, BB)
-            even = tl.load(ds, mask=v_mask, other=0.0) * (1.0 / J)
+            even = tl.load(ds, mask=v_mask, other=0.0) * (1.0 / (J + LEAKY))
             dw = tl.dot(tl.trans(x.to(DOT)), even.to(T).to(DOT), dw, PRECISION)
         ds, v_mask = _v(DS + j * O, b0, B, J, O, OP, BB)
         v, v_mask = _v(V + j * O, b0, B, J, O, OP, BB)
@@ -395,7 +401,7 @@ def input_gradient(
     W, V, DS, DS0, C, DB, DU, B, I, kept,
     J: tl.constexpr, O: tl.constexpr, OP: tl.constexpr, D: tl.constexpr, DP: tl.constexpr,
     BB: tl.constexpr, BI: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-    UNIFORM: tl.constexpr, EXACT: tl.constexpr,
+    UNIFORM: tl.constexpr, EXACT: tl.constexpr, LEAKY: tl.constexpr,
 ):  # fmt: skip
     """``du_i = sum over j and kept iterations of c_ij W_ij^T ds_j``, if EXACT also of ``db_ij W_ij^T V_j``.
 
@@ -416,7 +422,7 @@ def input_gradient(
     for j in range(J):
         w_j = _load(w + j * (O * D), w_mask, T, DOT)
         if UNIFORM:
-            du += tl.dot(_load(first + j * O, v_mask, T, DOT), w_j, None, PRECISION) * (1.0 / J)
+            du += tl.dot(_load(first + j * O, v_mask, T, DOT), w_j, None, PRECISION) * (1.0 / (J + LEAKY))
         for t in range(kept):
             back = tl.dot(_load(ds + (t * step + j * O), v_mask, T, DOT), w_j, None, PRECISION)
             du += _times(tl.load(c + (t * one + j * ROW), mask=c_mask, other=0.0).to(tl.float32), back, BB, BI, DP)

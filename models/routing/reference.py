@@ -6,6 +6,7 @@ vectors ``u_hat_j|i``, ``c`` [B, I, J] the coupling coefficients, ``v`` [B, J, O
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from capsbench.models.routing.squash import squash
@@ -39,27 +40,44 @@ def combine(c: Tensor, votes: Tensor, bias: Tensor | None) -> Tensor:
     return squash(s if bias is None else s + bias)
 
 
-def couplings(votes: Tensor, iterations: int, bias: Tensor | None = None) -> Tensor:
-    """The coupling coefficients with which the last iteration sums the votes (procedure 1, lines 2 to 7).
+def share(logits: Tensor, leaky: bool) -> Tensor:
+    """Each input capsule's shares in the *output* capsules: a softmax over them (equation 3).
 
-    They are a softmax over the *output* capsules (equation 3): each input capsule shares itself out among them.
+    Args:
+        logits: ``[B, I, J]``.
+        leaky: Whether there is one category more, whose logit is 0 and whose share goes nowhere, as in
+            ``_leaky_routing`` of the authors' code.
+
+    Returns:
+        ``[B, I, J]``, positive; over J they sum to 1, or to less if leaky.
+    """
+    if not leaky:
+        return logits.softmax(dim=2)
+    return F.pad(logits, (0, 1)).softmax(dim=2)[..., :-1]
+
+
+def couplings(votes: Tensor, iterations: int, bias: Tensor | None = None, leaky: bool = False) -> Tensor:
+    """The coupling coefficients with which the last iteration sums the votes (procedure 1, lines 2 to 7).
 
     Args:
         votes: ``[B, I, J, O]``.
-        iterations: At least 1; with 1 every coupling is ``1/J``.
+        iterations: At least 1; with 1 every coupling is ``1/J``, or ``1/(J + 1)`` if leaky.
         bias: ``[J, O]`` or None.
+        leaky: See `share`.
 
     Returns:
-        ``[B, I, J]``, positive, summing to 1 over J.
+        ``[B, I, J]``, as `share` returns them.
     """
     logits = votes.new_zeros(votes.shape[:3])
     for _ in range(iterations - 1):
-        v = combine(logits.softmax(dim=2), votes, bias)
+        v = combine(share(logits, leaky), votes, bias)
         logits = logits + torch.einsum("bijo,bjo->bij", votes, v)  # agreement
-    return logits.softmax(dim=2)
+    return share(logits, leaky)
 
 
-def route_reference(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
+def route_reference(
+    u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str, leaky: bool = False
+) -> Tensor:
     """Routes; see `capsbench.models.routing.route`, which checks the arguments.
 
     Half-precision inputs are computed in float32 throughout.
@@ -68,5 +86,5 @@ def route_reference(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | N
     votes = predict(u.to(dtype), weight.to(dtype))
     bias = None if bias is None else bias.to(dtype)
     with torch.set_grad_enabled(torch.is_grad_enabled() and gradient == "exact"):
-        c = couplings(votes, iterations, bias)
+        c = couplings(votes, iterations, bias, leaky)
     return combine(c, votes, bias)

@@ -8,14 +8,14 @@ from capsbench.models.routing import fused
 from capsbench.models.routing.accuracy import Implementation
 from capsbench.models.routing.blocked import route_blocked
 from capsbench.models.routing.reference import route_reference
-from capsbench.parameters import check_choice, check_whole
+from capsbench.parameters import check_choice, check_truth, check_whole
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "reference": route_reference,
     "blocked": route_blocked,
     "fused": fused.route_fused,
 }
-"""Functions of (u, weight, iterations, bias, gradient) with arguments that are already checked."""
+"""Functions of (u, weight, iterations, bias, gradient, leaky) with arguments that are already checked."""
 
 FEW_IMAGES = 8
 """Below it the reference wins on a CPU: blocked routing begins by putting the matrices into another order.
@@ -34,6 +34,7 @@ def route(
     *,
     bias: Tensor | None = None,
     gradient: str = "exact",
+    leaky: bool = False,
     implementation: str = "auto",
 ) -> Tensor:
     """Routes input capsules to output capsules by agreement (section 2, procedure 1).
@@ -52,6 +53,9 @@ def route(
             adds nothing.
         gradient: ``"exact"`` differentiates through every iteration, as the authors' code does; ``"detached"`` takes
             the couplings of the last iteration as constants, which is cheaper. The result is the same.
+        leaky: Whether each softmax has one category more, an orphan category as in the authors' code (``leaky`` there):
+            its logit is 0 in every iteration, and its share goes to no output capsule. The couplings of an input
+            capsule then sum to less than 1, those of the first iteration to ``J / (J + 1)``.
         implementation: A key of `IMPLEMENTATIONS`, or ``"auto"``, the fastest that fits. Only ``"reference"`` has a
             second derivative.
 
@@ -59,11 +63,11 @@ def route(
         ``[B, J, O]``, the output capsules, of length below 1; u's dtype, but float32 for half precision.
 
     Raises:
-        ParameterError: A shape, dtype, device or number of iterations that does not fit.
+        ParameterError: A shape, dtype, device or number of iterations that does not fit; ``leaky`` is no truth value.
         UnknownNameError: No such gradient or implementation.
         UsageError: ``"fused"`` was asked for where it cannot run.
     """
-    check_options(iterations, gradient, implementation)
+    check_options(iterations, gradient, implementation, leaky)
     if torch.is_autocast_enabled(u.device.type):
         u, weight = _cast(u, weight)
     _check_tensors(u, weight, bias)
@@ -74,7 +78,7 @@ def route(
     elif implementation == "fused" and (reason := fused.refusal(u, weight)):
         raise UsageError(f"Routing with implementation='fused' was asked for, but it cannot: {reason}. Use 'auto'.")
     with torch.autocast(u.device.type, enabled=False):
-        return IMPLEMENTATIONS[implementation](u, weight, iterations, bias, gradient)
+        return IMPLEMENTATIONS[implementation](u, weight, iterations, bias, gradient, leaky)
 
 
 def _cast(u: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,11 +109,12 @@ def available(u: Tensor, weight: Tensor) -> list[str]:
     return [name for name in IMPLEMENTATIONS if name != "fused" or fused.refusal(u, weight) is None]
 
 
-def check_options(iterations: int, gradient: str, implementation: str) -> None:
+def check_options(iterations: int, gradient: str, implementation: str, leaky: bool) -> None:
     """Refuses options that `route` would refuse, so that a network can do so when it is built."""
     check_whole("iterations", iterations)
     check_choice("gradient of routing", gradient, GRADIENTS)
     check_choice("implementation of routing", implementation, ["auto", *IMPLEMENTATIONS])
+    check_truth("leaky", leaky)
 
 
 def _check_tensors(u: Tensor, weight: Tensor, bias: Tensor | None) -> None:

@@ -10,6 +10,7 @@ from capsbench.contracts import Batch, TensorBatch
 from capsbench.errors import CapsbenchError, ParameterError, UnknownNameError
 from capsbench.models.capsnet import CapsNet, PrimaryCapsules
 from capsbench.models.losses import k_hot, margin_loss
+from capsbench.models.routing.reference import route_reference
 
 SIZE = 20
 TINY: dict[str, Any] = {
@@ -108,8 +109,22 @@ def test_digit_bias_is_optional() -> None:
     assert torch.equal(model(images).scores, tiny(digit_bias=False)(images).scores)
 
 
-def test_shared_matrices_route_as_matrices_that_are_alike_at_every_position() -> None:
-    shared, own = tiny(shared=True), tiny()
+@pytest.mark.parametrize("shared", [False, True])
+def test_an_orphan_category_is_optional(shared: bool) -> None:
+    images = batch_of([1, 2, 3]).images
+    model = tiny(leaky=True, shared=shared)
+    u = model.primary(torch.relu(model.convolution(images)))
+    weight = model.weight.repeat_interleave(model.positions, 0)
+    found = model(images).poses
+    torch.testing.assert_close(found, route_reference(u, weight, 3, model.bias, "exact", leaky=True))
+    plain = tiny(shared=shared)(images).poses
+    torch.testing.assert_close(plain, route_reference(u, weight, 3, model.bias, "exact"))
+    assert (found - plain).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_shared_matrices_route_as_matrices_that_are_alike_at_every_position(leaky: bool) -> None:
+    shared, own = tiny(shared=True, leaky=leaky), tiny(leaky=leaky)
     weight = torch.randn(shared.weight.shape, generator=torch.Generator().manual_seed(3))  # [types, J, O, D]
     positions = len(own.weight) // len(weight)
     with torch.no_grad():
@@ -253,6 +268,7 @@ def test_blank_image_has_finite_gradients() -> None:
         ({"types": 0}, ParameterError, "types must be .* got 0"),
         ({"reconstruction": "no"}, ParameterError, "reconstruction must be True or False, got no"),
         ({"shared": 1}, ParameterError, "shared must be True or False, got 1"),
+        ({"leaky": 1}, ParameterError, "leaky must be True or False, got 1"),
         ({"digit_bias": 1}, ParameterError, "digit_bias must be True or False, got 1"),
         ({"primary_scale": 0}, ParameterError, "primary_scale must be .* got 0"),
         ({"reconstruction_weight": -1}, ParameterError, "reconstruction_weight must be .* got -1"),

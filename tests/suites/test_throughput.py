@@ -152,8 +152,10 @@ def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_wrong_gradient_is_seen_at_the_most_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tired(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
-        return route_reference(u, weight, min(iterations, 3), bias, gradient if iterations < 3 else "detached")
+    def tired(
+        u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str, leaky: bool = False
+    ) -> Tensor:
+        return route_reference(u, weight, min(iterations, 3), bias, gradient if iterations < 3 else "detached", leaky)
 
     monkeypatch.setitem(IMPLEMENTATIONS, "blocked", tired)
     assert "exact" in run(tmp_path, iterations="1,3").failed[0][1]
@@ -186,10 +188,10 @@ def test_torchs_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_who_has_not_memory_enough_is_shown_with_fewer_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hungry(limit: int) -> Callable[..., Tensor]:
-        def routing(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
+        def routing(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, *options: Any) -> Tensor:
             if bias is None and len(u) > limit:  # networks have one
                 raise RuntimeError("can't allocate memory")
-            return route_reference(u, weight, iterations, bias, gradient)
+            return route_reference(u, weight, iterations, bias, *options)
 
         return routing
 

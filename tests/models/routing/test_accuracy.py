@@ -25,8 +25,8 @@ def wrong_gradient_of_u(u: Tensor, *arguments: Any) -> Tensor:
     return route_reference(u * 0.999 + u.detach() * 0.001, *arguments)
 
 
-def wrong_gradient_of_bias(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
-    return route_reference(u, weight, iterations, None if bias is None else 2 * bias - bias.detach(), gradient)
+def wrong_gradient_of_bias(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, *options: Any) -> Tensor:
+    return route_reference(u, weight, iterations, None if bias is None else 2 * bias - bias.detach(), *options)
 
 
 def one_iteration_less(u: Tensor, weight: Tensor, iterations: int, *arguments: Any) -> Tensor:
@@ -37,8 +37,8 @@ def not_a_number(*arguments: Any) -> Tensor:
     return route_reference(*arguments) * float("nan")
 
 
-def doubles(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str) -> Tensor:
-    return route_reference(u.double(), weight.double(), iterations, None if bias is None else bias.double(), gradient)
+def doubles(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, *options: Any) -> Tensor:
+    return route_reference(u.double(), weight.double(), iterations, None if bias is None else bias.double(), *options)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,14 @@ def doubles(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gra
 )
 def test_what_is_wrong_is_seen(implementation: Any) -> None:
     assert worst_error(implementation, SIZES, 3, "exact") > 1
+
+
+def test_a_missing_orphan_category_is_seen() -> None:
+    def plain(*arguments: Any) -> Tensor:
+        return route_reference(*arguments[:5])
+
+    assert worst_error(plain, SIZES, 3, "exact", leaky=True) > 1
+    assert worst_error(plain, SIZES, 3, "exact") <= 1
 
 
 def test_half_precision_is_held_to_half_precision() -> None:

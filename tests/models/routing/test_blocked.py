@@ -33,11 +33,19 @@ def test_error_is_that_of_the_reference(sizes: tuple[int, int, int, int, int], i
     assert worst_error(route_blocked, sizes, iterations, gradient, bias=iterations != 4) <= 1
 
 
+@pytest.mark.usefixtures("blocks", "poisoned_memory")
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize(("sizes", "iterations"), [(SIZES[0], 3), (SIZES[1], 2), (SIZES[2], 1), (SIZES[4], 4)])
+def test_error_with_an_orphan_category(sizes: tuple[int, int, int, int, int], iterations: int, gradient: str) -> None:
+    assert worst_error(route_blocked, sizes, iterations, gradient, bias=iterations != 4, leaky=True) <= 1
+
+
 @pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("leaky", [False, True])
 @pytest.mark.parametrize("gradient", GRADIENTS)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision(dtype: torch.dtype, gradient: str) -> None:
-    assert worst_error(route_blocked, (3, 100, 10, 16, 8), 3, gradient, dtype=dtype) <= 1
+def test_half_precision(dtype: torch.dtype, gradient: str, leaky: bool) -> None:
+    assert worst_error(route_blocked, (3, 100, 10, 16, 8), 3, gradient, dtype=dtype, leaky=leaky) <= 1
 
 
 def test_half_precision_sums_blocks_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,20 +60,22 @@ def test_half_precision_sums_blocks_in_float32(monkeypatch: pytest.MonkeyPatch) 
         assert v.item() == pytest.approx(s * s / (1 + s * s), rel=2**-8)
 
 
+@pytest.mark.parametrize("leaky", [False, True])
 @pytest.mark.parametrize("gradient", GRADIENTS)
-def test_double_precision(gradient: str) -> None:
+def test_double_precision(gradient: str, leaky: bool) -> None:
     u, weight, bias = (tensor.double().requires_grad_() for tensor in (U, WEIGHT, BIAS))
-    both = [implementation(u, weight, 3, bias, gradient) for implementation in (route_blocked, route_reference)]
+    both = [implementation(u, weight, 3, bias, gradient, leaky) for implementation in (route_blocked, route_reference)]
     torch.testing.assert_close(*both, rtol=1e-13, atol=1e-13)
     gradients = [torch.autograd.grad(v.sum(), (u, weight, bias)) for v in both]
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
 
-def test_derivative_is_that_of_finite_differences() -> None:
+@pytest.mark.parametrize("leaky", [False, True])
+def test_derivative_is_that_of_finite_differences(leaky: bool) -> None:
     u, weight, bias = (
         tensor.double().requires_grad_() for tensor in (U[:2, :3, :2], WEIGHT[:3, :4, :3, :2], BIAS[:4, :3])
     )
-    assert torch.autograd.gradcheck(lambda u, w, b: route_blocked(u, w, 3, b, "exact"), (u, weight, bias))
+    assert torch.autograd.gradcheck(lambda u, w, b: route_blocked(u, w, 3, b, "exact", leaky), (u, weight, bias))
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)

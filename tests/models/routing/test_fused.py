@@ -124,18 +124,23 @@ def error(
 
 
 def results(
-    u: Tensor, weight: Tensor, bias: Tensor | None = None, gradient: str = "exact", upstream: Tensor | None = None
+    u: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    gradient: str = "exact",
+    upstream: Tensor | None = None,
+    leaky: bool = False,
 ) -> list[Tensor]:
     """Of three iterations: the output and the gradients of u, weight and bias, all on the CPU."""
     leaves = [tensor.to(DEVICE).requires_grad_() for tensor in (u, weight, bias) if tensor is not None]
-    v = fused.route_fused(leaves[0], leaves[1], 3, leaves[2] if bias is not None else None, gradient)
+    v = fused.route_fused(leaves[0], leaves[1], 3, leaves[2] if bias is not None else None, gradient, leaky)
     given = torch.ones_like(v[..., :1]).expand_as(v) if upstream is None else upstream.to(DEVICE)
     return [one.detach().cpu() for one in (v, *torch.autograd.grad(v, leaves, given))]
 
 
-def couplings(u: Tensor, weight: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+def couplings(u: Tensor, weight: Tensor, kept: int, leaky: bool) -> tuple[Tensor, Tensor]:
     """What four iterations store, ``[min(kept, 3), B / 16, I, J, 16]``, and the sums of output capsules of all."""
-    _, (_, agreed, c, _) = fused.route_fused.forward(u.to(DEVICE), weight.to(DEVICE), None, 4, kept)
+    _, (_, agreed, c, _) = fused.route_fused.forward(u.to(DEVICE), weight.to(DEVICE), None, 4, kept, leaky)
     return c.cpu(), agreed.cpu()
 
 
@@ -185,6 +190,12 @@ def test_odd_sizes(run: Run, sizes: Sizes, gradient: str) -> None:
     assert run(error, sizes, 3, gradient, draws=2 if sizes[:2] == (5, 4) else 1) <= ALLOWED
 
 
+@pytest.mark.parametrize("gradient", GRADIENTS)
+@pytest.mark.parametrize(("sizes", "iterations"), [((3, 37, 2, 16, 8), 3), ((1, 1, 1, 16, 8), 2), ((7, 9, 3, 5, 3), 1)])
+def test_error_with_an_orphan_category(run: Run, sizes: Sizes, iterations: int, gradient: str) -> None:
+    assert run(error, sizes, iterations, gradient, leaky=True) <= ALLOWED
+
+
 def test_many_splits_are_summed(run: Run) -> None:
     assert run(error, (2, 37, 1, 16, 8), 3, "exact", processors=132) <= ALLOWED
 
@@ -204,15 +215,16 @@ def test_bfloat16_is_summed_in_float32(run: Run) -> None:
     assert v.item() == pytest.approx(s * s / (1 + s * s), rel=1e-6)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 3, 4])
-def test_couplings_of_kept_iterations_are_stored_by_rows_of_images(run: Run, kept: int) -> None:
+@pytest.mark.parametrize(("kept", "leaky"), [(0, False), (1, False), (3, False), (4, False), (4, True)])
+def test_couplings_of_kept_iterations_are_stored_by_rows_of_images(run: Run, kept: int, leaky: bool) -> None:
     u, weight, _ = draw(19, 6, 3, 16, 8)
-    c, agreed = run(couplings, u, weight, kept)
+    c, agreed = run(couplings, u, weight, kept, leaky)
     assert c.shape == (min(kept, 3), 2, 6, 3, 16)
     for t in range(len(c)):
         logits = torch.einsum("bid,ijod,bjo->ijb", u, weight, agreed[t - len(c)])
         found = c[t].permute(1, 2, 0, 3).flatten(2)[..., :19]
-        torch.testing.assert_close(found, logits.softmax(1), rtol=1e-5, atol=1e-6)
+        exponents = logits.exp()
+        torch.testing.assert_close(found, exponents / (exponents.sum(1, keepdim=True) + leaky), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-18, 1e-9, 30.0])
@@ -232,10 +244,12 @@ def test_zeros_have_zero_gradients(run: Run) -> None:
     assert not any(one.any() for one in run(results, torch.zeros(2, 3, 8), torch.zeros(3, 2, 16, 8)))
 
 
-def test_large_logits_saturate_instead_of_overflowing(run: Run) -> None:
+@pytest.mark.parametrize("leaky", [False, True])
+def test_large_logits_saturate_instead_of_overflowing(run: Run, leaky: bool) -> None:
     u, weight, _ = draw(2, 5, 3, 16, 8)
-    v = run(results, u, 1e4 * weight)[0]
-    torch.testing.assert_close(v, route_reference(u.double(), 1e4 * weight.double(), 3, None, "exact").float())
+    v = run(results, u, 1e4 * weight, leaky=leaky)[0]
+    expected = route_reference(u.double(), 1e4 * weight.double(), 3, None, "exact", leaky)
+    torch.testing.assert_close(v, expected.float())
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)

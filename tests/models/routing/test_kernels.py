@@ -53,14 +53,16 @@ class Recorder:
         return Kernel()
 
 
-def launches(dtype: torch.dtype, iterations: int, kept: int, with_bias: bool, outputs: int = 10) -> list[Launch]:
+def launches(
+    dtype: torch.dtype, iterations: int, kept: int, with_bias: bool, outputs: int = 10, leaky: bool = False
+) -> list[Launch]:
     """Those of the paper's network at 28x28, forward and backward. Its tensors have no elements: none is looked at."""
     shapes = (128, 1152, 8), (1152, outputs, 16, 8), (outputs, 16)
     u, weight, bias = (torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
     recorder = Recorder()
     with patch.object(fused, "_kernels", lambda: recorder):
-        v, saved = route_fused.forward(u, weight, bias if with_bias else None, iterations, kept)
-        found = route_fused.backward(u, weight, saved, v, iterations, kept)
+        v, saved = route_fused.forward(u, weight, bias if with_bias else None, iterations, kept, leaky)
+        found = route_fused.backward(u, weight, saved, v, iterations, kept, leaky)
     assert [one.shape for one in (v, *found)] == [(128, outputs, 16), u.shape, weight.shape, bias.shape]
     return recorder.launches
 

@@ -24,14 +24,15 @@ def squash_list(s: list[float]) -> list[float]:
     return [length * value / (1 + length * length) for value in s]
 
 
-def procedure_1(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None) -> Tensor:
-    """Procedure 1 for one image, line by line, in plain floats."""
+def procedure_1(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, leaky: bool) -> Tensor:
+    """Procedure 1 for one image, line by line, in plain floats; leaky adds exp(0) below the softmax."""
     inputs_, outputs, dimensions, _ = weight.shape
     votes = [[(weight[i, j] @ u[i]).tolist() for j in range(outputs)] for i in range(inputs_)]
     b = [[0.0] * outputs for _ in range(inputs_)]  # line 2
     v: list[list[float]] = []
     for _ in range(iterations):  # line 3
-        c = [[math.exp(b_ij) / sum(math.exp(b_ik) for b_ik in row) for b_ij in row] for row in b]  # line 4
+        totals = [sum(math.exp(b_ik) for b_ik in row) + leaky for row in b]
+        c = [[math.exp(b_ij) / total for b_ij in row] for row, total in zip(b, totals, strict=True)]  # line 4
         s = [
             [
                 sum(c[i][j] * votes[i][j][o] for i in range(inputs_)) + (0.0 if bias is None else bias[j, o].item())
@@ -64,14 +65,32 @@ def test_routing_worked_by_hand() -> None:
     torch.testing.assert_close(v, torch.tensor([0.5889128, -0.1533311]).double(), rtol=0, atol=1e-7)
 
 
+def test_leaky_routing_worked_by_hand() -> None:
+    # The same votes, and an orphan category whose logit is 0.
+    #   First iteration, c = 1/3 throughout: s = (2/3, -1/3), v = (4/9 / (13/9), -1/9 / (10/9)) = (4/13, -1/10).
+    #   Agreement: b_1 = (4/13, 0), b_2 = (4/13, 1/10).
+    #   c_1 = (e^(4/13), 1) / (e^(4/13) + 1 + 1) = (0.4048119, 0.2975940),
+    #   c_2 = (e^(4/13), e^(1/10)) / (e^(4/13) + e^(1/10) + 1) = (0.3925265, 0.3189109).
+    #   Second iteration: s = (0.7973385, -0.3189109), v = (0.6357486/1.6357486, -0.1017042/1.1017042).
+    u = torch.ones(1, 2, 1, dtype=torch.float64)
+    weight = torch.tensor([[1.0, 0.0], [1.0, -1.0]], dtype=torch.float64).view(2, 2, 1, 1)
+    c = couplings(predict(u, weight), 2, leaky=True)[0]
+    torch.testing.assert_close(
+        c, torch.tensor([[0.4048119, 0.2975940], [0.3925265, 0.3189109]]).double(), rtol=0, atol=1e-7
+    )
+    v = route_reference(u, weight, 2, None, "exact", leaky=True).flatten()
+    torch.testing.assert_close(v, torch.tensor([0.3886591, -0.0923153]).double(), rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 3, 5])
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_routing_is_procedure_1(iterations: int, with_bias: bool) -> None:
+@pytest.mark.parametrize("leaky", [False, True])
+def test_routing_is_procedure_1(iterations: int, with_bias: bool, leaky: bool) -> None:
     u, weight, bias = inputs(B=3, I=7, J=4, O=5, D=3, scale=0.5)
     given_bias = bias if with_bias else None
-    expected = torch.stack([procedure_1(image, weight, iterations, given_bias) for image in u])
+    expected = torch.stack([procedure_1(image, weight, iterations, given_bias, leaky) for image in u])
     for gradient in ("exact", "detached"):
-        v = route_reference(u, weight, iterations, given_bias, gradient)
+        v = route_reference(u, weight, iterations, given_bias, gradient, leaky)
         assert (v - expected).abs().max() <= 64 * EPS  # sums of 7 terms, compounded over the iterations
 
 
@@ -95,29 +114,57 @@ def test_couplings_share_each_input_among_the_outputs(
     assert (c.sum(dim=2) - 1).abs().max() <= 8 * EPS
 
 
+@settings(deadline=None)
+@given(sizes=st.tuples(*[st.integers(1, 5)] * 4), iterations=st.integers(1, 4), scale=st.sampled_from([0.1, 1.0, 5.0]))
+def test_an_orphan_category_takes_its_share_of_every_input(
+    sizes: tuple[int, int, int, int], iterations: int, scale: float
+) -> None:
+    inputs_, outputs, output_dim, input_dim = sizes
+    u, weight, bias = inputs(2, inputs_, outputs, output_dim, input_dim, scale=scale)
+    c = couplings(predict(u, weight), iterations, bias, leaky=True)
+    assert c.shape == (2, inputs_, outputs)
+    assert (c >= 0).all()
+    orphan = 1 - c.sum(dim=2)
+    assert (orphan >= -8 * EPS).all() and (iterations > 1 or orphan.allclose(orphan.new_tensor(1 / (outputs + 1))))
+    if scale < 5:  # else the logits are so large that the share is lost in rounding
+        assert (orphan > 0).all()
+
+
+def test_the_logit_of_the_orphan_category_stays_zero() -> None:
+    # Its share is then 1 / (1 + sum_j exp(b_ij)), with the logits made of the outputs of one and of two iterations.
+    u, weight, bias = inputs(B=2, I=6, J=3, O=4, D=3, scale=0.5)
+    votes = predict(u, weight)
+    earlier = sum(route_reference(u, weight, number, bias, "exact", leaky=True) for number in (1, 2))
+    logits = torch.einsum("bijo,bjo->bij", votes, earlier)
+    orphan = 1 - couplings(votes, 3, bias, leaky=True).sum(dim=2)
+    torch.testing.assert_close(orphan, 1 / (1 + logits.exp().sum(dim=2)))
+
+
 def test_couplings_do_not_sum_to_one_over_the_inputs() -> None:
     u, weight, _ = inputs(B=2, I=6, J=3, O=4, D=3)
     assert torch.equal(couplings(predict(u, weight), 1), torch.full((2, 6, 3), 1 / 3, dtype=torch.float64))
     assert (couplings(predict(u, weight), 3).sum(dim=1) - 1).abs().max() > 0.1
 
 
-def test_exact_gradient_is_the_derivative() -> None:
+@pytest.mark.parametrize("leaky", [False, True])
+def test_exact_gradient_is_the_derivative(leaky: bool) -> None:
     u, weight, bias = (tensor.requires_grad_() for tensor in inputs(B=2, I=3, J=4, O=3, D=2))
-    assert torch.autograd.gradcheck(lambda u, w, b: route_reference(u, w, 3, b, "exact"), (u, weight, bias))
+    assert torch.autograd.gradcheck(lambda u, w, b: route_reference(u, w, 3, b, "exact", leaky), (u, weight, bias))
 
 
-def test_detached_gradient_takes_the_couplings_as_constants() -> None:
+@pytest.mark.parametrize("leaky", [False, True])
+def test_detached_gradient_takes_the_couplings_as_constants(leaky: bool) -> None:
     tensors = [tensor.requires_grad_() for tensor in inputs(B=2, I=5, J=4, O=3, D=2)]
     u, weight, bias = tensors
     upstream = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(1)).double()
-    detached = torch.autograd.grad(route_reference(u, weight, 3, bias, "detached"), tensors, upstream)
+    detached = torch.autograd.grad(route_reference(u, weight, 3, bias, "detached", leaky), tensors, upstream)
     votes = predict(u, weight)
-    constant = couplings(votes, 3, bias).detach()
+    constant = couplings(votes, 3, bias, leaky).detach()
     for ours, expected in zip(
         detached, torch.autograd.grad(combine(constant, votes, bias), tensors, upstream), strict=True
     ):
         assert torch.equal(ours, expected)
-    exact = torch.autograd.grad(route_reference(u, weight, 3, bias, "exact"), tensors, upstream)
+    exact = torch.autograd.grad(route_reference(u, weight, 3, bias, "exact", leaky), tensors, upstream)
     assert not torch.allclose(exact[1], detached[1], rtol=1e-2)
 
 

@@ -23,6 +23,13 @@ def test_route_is_the_reference(implementation: str, gradient: str) -> None:
     torch.testing.assert_close(v, route_reference(U, WEIGHT, 2, BIAS, gradient))
 
 
+@pytest.mark.parametrize("implementation", ["auto", "reference", "blocked"])
+def test_an_orphan_category_reaches_every_implementation(implementation: str) -> None:
+    v = route(U, WEIGHT, bias=BIAS, leaky=True, implementation=implementation)
+    torch.testing.assert_close(v, route_reference(U, WEIGHT, 3, BIAS, "exact", leaky=True))
+    assert (v - route(U, WEIGHT, bias=BIAS)).abs().max() > 0.01
+
+
 def test_three_iterations_by_default() -> None:
     torch.testing.assert_close(route(U, WEIGHT), route_reference(U, WEIGHT, 3, None, "exact"))
 
@@ -114,6 +121,7 @@ def test_fused_is_refused_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> No
         (U, WEIGHT.to("meta"), {}, ParameterError, "weight torch.float32 on meta"),
         (U, WEIGHT, {"iterations": 0}, ParameterError, "iterations must be a whole number of at least 1, got 0"),
         (U, WEIGHT, {"iterations": 2.0}, ParameterError, "iterations must be a whole number of at least 1, got 2.0"),
+        (U, WEIGHT, {"leaky": "yes"}, ParameterError, "leaky must be True or False, got yes"),
         (U, WEIGHT, {"gradient": "detach"}, UnknownNameError, "Did you mean 'detached'?"),
         (U, WEIGHT, {"implementation": "ref"}, UnknownNameError, "No implementation of routing is called 'ref'"),
     ],
