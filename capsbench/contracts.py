@@ -89,6 +89,7 @@ class Batch(Generic[Array]):
         source: ``[n]`` or ``[n, 2]`` int32, the index of each digit in its split.
         shift: ``[n, 2]`` or ``[n, 2, 2]`` int8 (dy, dx), for generators that shift.
         transform: ``[n, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), for those that warp.
+        scraps: ``[n]`` uint8, how many pieces of other digits are strewn over the image, for generators that do.
         layers: ``[n, k, H, W]``, each digit alone, of the images' dtype and range; only if requested.
     """
 
@@ -97,6 +98,7 @@ class Batch(Generic[Array]):
     source: Array | None = None
     shift: Array | None = None
     transform: Array | None = None
+    scraps: Array | None = None
     layers: Array | None = None
 
 
@@ -126,7 +128,7 @@ class Generator(Protocol):
 
     ``number`` tells its random streams apart from those of others (see `capsbench.randomness.stream_number`); what
     ships takes 1 to 255. ``presets`` maps a name to fields that differ from the defaults and, under ``"variants"``,
-    how many samples are drawn for each digit.
+    how many samples are drawn for each digit. One that counts ``scraps`` says so with ``extras = ("scraps",)``.
     """
 
     version: ClassVar[int]

@@ -2,6 +2,7 @@
 
 CATALOG = {
     "affnist": "capsbench.generators.affnist:AffNIST",
+    "cluttered": "capsbench.generators.cluttered:Cluttered",
     "crowded": "capsbench.generators.crowded:Crowded",
     "multimnist": "capsbench.generators.multimnist:MultiMNIST",
     "padded": "capsbench.generators.padded:Padded",

@@ -247,6 +247,7 @@ def test_stream_numbers_are_those_published() -> None:
         "affnist": (32, 33, 34, 35),
         "multimnist": (48, 49, 50, 51),
         "crowded": (64, 65, 66, 67),
+        "cluttered": (80, 81, 82, 83),
     }
     for name, numbers in published.items():
         assert tuple(stream_number(load("data set", name).number, split) for split in SPLITS) == numbers

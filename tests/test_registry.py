@@ -92,7 +92,7 @@ def test_unknown_name_is_told_the_nearest() -> None:
 
 
 def test_name_that_is_near_nothing_is_told_all() -> None:
-    with pytest.raises(UnknownNameError, match=r"Known: affnist, crowded, multimnist, padded\."):
+    with pytest.raises(UnknownNameError, match=r"Known: affnist, cluttered, crowded, multimnist, padded\."):
         registry.load("data set", "zzz")
 
 

@@ -16,6 +16,8 @@ NAMED = {
     "padded": ("padded", None),
     "padded centered": ("padded", "centered"),
     "affnist": ("affnist", None),
+    "cluttered": ("cluttered", None),
+    "cluttered clean": ("cluttered", "clean"),
     "crowded": ("crowded", None),
     "crowded alone": ("crowded", "alone"),
     "multimnist": ("multimnist", None),

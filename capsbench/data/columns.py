@@ -1,9 +1,9 @@
 """The arrays that a data set consists of, their blocks, and the digests over them.
 
-A block is 4,096 samples; its digest is the SHA-256 of its bytes of images, labels, layers (if any), source, and shift
-or transform, in that order, C order, little-endian. The root digest is the SHA-256 of the spec as UTF-8 and then the
-block digests. A shard holds a run of a spec's samples, with blocks of its own; its start and stop go into its root
-digest after the spec.
+A block is 4,096 samples; its digest is the SHA-256 of its bytes of images, labels, layers (if any), source, shift or
+transform, and scraps (if any), in that order, C order, little-endian. The root digest is the SHA-256 of the spec as
+UTF-8 and then the block digests. A shard holds a run of a spec's samples, with blocks of its own; its start and stop go
+into its root digest after the spec.
 """
 
 import hashlib
@@ -20,8 +20,13 @@ from capsbench.spec import DataSpec
 BLOCK = 4096
 DIGEST_BYTES = 32
 
-DTYPES = {"images": "u1", "labels": "u1", "layers": "u1", "source": "<i4", "shift": "i1", "transform": "<f4"}
+DTYPES = {
+    "images": "u1", "labels": "u1", "layers": "u1", "source": "<i4", "shift": "i1", "transform": "<f4", "scraps": "u1",
+}  # fmt: skip
 """Every column and its type, in the order of a block's digest."""
+
+EXTRAS = ("scraps",)
+"""Columns that only some generators have, one number a sample: their ``extras``."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class Column:
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
-def columns(*, image_shape: tuple[int, int], pairs: bool, motion: str, layers: bool) -> list[Column]:
+def columns(
+    *, image_shape: tuple[int, int], pairs: bool, motion: str, layers: bool, extras: Iterable[str] = ()
+) -> list[Column]:
     """The columns of a data set, in the order of its digests.
 
     Args:
@@ -46,19 +53,25 @@ def columns(*, image_shape: tuple[int, int], pairs: bool, motion: str, layers: b
         pairs: Whether an image shows two digits.
         motion: ``"shift"`` or ``"transform"``.
         layers: Whether the file keeps each digit alone.
+        extras: Which of `EXTRAS` there are.
     """
     digits = (2,) if pairs else ()
     shapes: dict[str, tuple[int, ...]] = {"images": image_shape, "labels": digits, "source": digits}
     if layers:
         shapes["layers"] = (*digits, *image_shape)
     shapes[motion] = (*digits, 2) if motion == "shift" else (6,)
+    shapes |= dict.fromkeys(extras, ())
     return [Column(name, np.dtype(dtype), shapes[name]) for name, dtype in DTYPES.items() if name in shapes]
 
 
 def columns_of(generator: Generator, spec: DataSpec) -> list[Column]:
     """The columns of a spec."""
     return columns(
-        image_shape=generator.image_shape, pairs=generator.pairs, motion=generator.motion, layers=spec.layers
+        image_shape=generator.image_shape,
+        pairs=generator.pairs,
+        motion=generator.motion,
+        layers=spec.layers,
+        extras=getattr(generator, "extras", ()),
     )
 
 

@@ -55,7 +55,7 @@ class SampleColumns(ABC):
 
     @property
     def labels(self) -> UInt8Array:
-        """``[N]`` or ``[N, 2]`` uint8. The first use of this or of the next three draws every sample of a stream."""
+        """``[N]`` or ``[N, 2]`` uint8. The first use of this or of the next four draws every sample of a stream."""
         return self._arrays()["labels"]
 
     @property
@@ -72,6 +72,11 @@ class SampleColumns(ABC):
     def transform(self) -> npt.NDArray[np.float32] | None:
         """``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), where the generator warps."""
         return self._arrays().get("transform")
+
+    @property
+    def scraps(self) -> UInt8Array | None:
+        """``[N]`` uint8, how many pieces of other digits each image has, where the generator strews them."""
+        return self._arrays().get("scraps")
 
 
 @dataclass(frozen=True)

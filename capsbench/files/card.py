@@ -29,6 +29,7 @@ SHOWS = {
     "padded": "a handwritten digit at a random place on a black canvas",
     "affnist": "a handwritten digit under a random affine map",
     "multimnist": "two overlapping handwritten digits of different classes",
+    "cluttered": "a handwritten digit among scraps of others",
     "crowded": "a handwritten digit between two others, or between shuffled ones",
 }
 CONTEXT = {

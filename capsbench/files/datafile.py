@@ -48,6 +48,7 @@ class DataFile(SampleColumns):
         source: ``[N]`` or ``[N, 2]`` int32, the index of each digit in its split.
         shift: ``[N, 2]`` or ``[N, 2, 2]`` int8 (dy, dx), or None.
         transform: ``[N, 6]`` float32 (rotation in degrees, shear, scale_y, scale_x, dy, dx), or None.
+        scraps: ``[N]`` uint8, how many pieces of other digits each image has, or None.
     """
 
     def __init__(self, path: Path, *, digits: str = "auto") -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from capsbench.data.columns import DIGEST_BYTES, DTYPES, Column, block_count, columns
+from capsbench.data.columns import DIGEST_BYTES, DTYPES, EXTRAS, Column, block_count, columns
 from capsbench.errors import DataFileError, ParameterError
 from capsbench.files.layout import FORMAT, FORMAT_VERSION, Extent
 from capsbench.files.packed import chunk_shape, packed_extent
@@ -345,7 +345,11 @@ def _expected(
         raise DataFileError(f"{path} has no images, or no labels.")
     motion = "shift" if "shift" in extents else "transform"
     parts = columns(
-        image_shape=(images.shape[1], images.shape[2]), pairs=len(labels.shape) == 2, motion=motion, layers=spec.layers
+        image_shape=(images.shape[1], images.shape[2]),
+        pairs=len(labels.shape) == 2,
+        motion=motion,
+        layers=spec.layers,
+        extras=extents.keys() & set(EXTRAS),
     )
     expected = {part.name: ((count, *part.shape), part.dtype) for part in parts}
     return expected | {name: (shape, np.dtype("u1")) for name, shape in _digest_shapes(count).items()}

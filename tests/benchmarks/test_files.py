@@ -102,7 +102,7 @@ def test_two_workers_gain(benchmark: Any, alternate: Callable[..., dict[str, flo
     alternate(contestants, gates={"one": WORKERS_GAIN}, tidy=clean)
 
 
-@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded"])
+@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded", "cluttered"])
 def test_a_packed_file_is_small(benchmark: Any, compare: Callable[..., None], name: str) -> None:
     one = make_recipe(name, split="trainval", digits="embedded", count=PACKED_COUNT if benchmark.enabled else 2_000)
     plain = generate_file(one, Path("plain.h5"))

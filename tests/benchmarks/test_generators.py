@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode, RandomAffine
 from capsbench.contracts import Digits, Generator, IndexArray, UInt8Array
 from capsbench.data.digits import load_digits
 from capsbench.generators.affnist import AffNIST
+from capsbench.generators.cluttered import Cluttered
 from capsbench.generators.multimnist import MultiMNIST
 from capsbench.generators.padded import Padded
 from capsbench.geometry import Coefficients, WarpTable, inverse_coefficients
@@ -87,6 +88,28 @@ def slicing_loop(digits: Digits) -> Contestant:
     return run
 
 
+def scraps_loop(digits: Digits) -> Contestant:
+    """One sample after the other: put the digit, then cut, add and clip one scrap after the other."""
+
+    def run(turn: int) -> object:
+        random = np.random.default_rng(turn)
+        images, labels = np.zeros((BATCH, 60, 60), np.uint8), np.empty(BATCH, np.uint8)
+        for i, k in enumerate(indices(turn) % len(digits)):
+            image, labels[i] = images[i], digits.labels[k]
+            y, x = random.integers(0, 60 - 28 + 1, 2)
+            image[y : y + 28, x : x + 28] = digits.images[k]
+            for _ in range(random.integers(4, 9)):
+                other = (k + random.integers(1, len(digits))) % len(digits)
+                top, left = random.integers(0, 28 - 8 + 1, 2)
+                y, x = random.integers(0, 60 - 8 + 1, 2)
+                below = image[y : y + 8, x : x + 8]
+                total = np.add(below, digits.images[other, top : top + 8, left : left + 8], dtype=np.int32)
+                image[y : y + 8, x : x + 8] = np.minimum(total, 255)
+        return images, labels
+
+    return run
+
+
 def draw_maps(turn: int) -> Coefficients:
     """``[BATCH, 6]``: affnist's maps, but for the places, which here are within 4 pixels of the middle."""
     low, high = np.array([(-20, 20), (-0.2, 0.2), (0.8, 1.2), (0.8, 1.2), (-4, 4), (-4, 4)]).T
@@ -150,6 +173,7 @@ def collect(made: Iterable[Any], digits: Digits, source: IndexArray) -> object:
 CONTESTS: Mapping[str, Mapping[str, Maker]] = {
     "multimnist": {"capsbench": capsbench(MultiMNIST()), "the authors' loop": authors_loop},
     "padded": {"capsbench": capsbench(Padded()), "a loop of slices": slicing_loop},
+    "cluttered": {"capsbench": capsbench(Cluttered()), "a loop of scraps": scraps_loop},
     "affnist warp": {
         "capsbench": capsbench_warp,
         "torchvision's RandomAffine, PIL": torchvision,
@@ -167,6 +191,7 @@ CONTESTS: Mapping[str, Mapping[str, Maker]] = {
 
 GATES: Mapping[str, Mapping[str, float]] = {
     "multimnist": {"the authors' loop": 50},
+    "cluttered": {"a loop of scraps": 50},
     "affnist warp": {"torchvision's RandomAffine, PIL": 6, "cv2.warpAffine": 0.9},
     "affnist stream": {"torchvision's RandomAffine, PIL": 5},
 }

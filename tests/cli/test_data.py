@@ -164,7 +164,7 @@ def surroundings() -> None:
 
 BAD: list[tuple[str, int, str]] = [
     ("generate multimnst", 2, "Did you mean 'multimnist'"),
-    ("generate nothing", 2, "affnist, crowded, multimnist, padded"),
+    ("generate nothing", 2, "affnist, cluttered, crowded, multimnist, padded"),
     ("generate nothing.at:all", 2, "nothing"),
     ("generate no.py:Thing", 2, "is not a file"),
     ("generate padded --preset papr", 2, "Did you mean 'paper'"),
@@ -409,6 +409,7 @@ def test_list_names_everything_with_a_line_each(capsys: Capture) -> None:
     entries = json.loads(capsys.readouterr().out)
     assert {one["name"]: one["presets"] for one in entries["data set"]} == {
         "affnist": ["paper"],
+        "cluttered": ["clean", "paper"],
         "crowded": ["alone", "paper"],
         "multimnist": ["paper", "release"],
         "padded": ["centered", "paper"],

@@ -18,9 +18,16 @@ COLUMNS = {
         "source": ("<i4", (2,)),
         "shift": ("i1", (2, 2)),
     },
+    "cluttered": {
+        "images": ("u1", (60, 60)),
+        "labels": ("u1", ()),
+        "source": ("<i4", ()),
+        "shift": ("i1", (2,)),
+        "scraps": ("u1", ()),
+    },
 }
-LAYERS = {"padded": (40, 40), "affnist": (40, 40), "multimnist": (2, 36, 36)}
-ORDER = ("images", "labels", "layers", "source", "shift", "transform")
+LAYERS = {"padded": (40, 40), "affnist": (40, 40), "multimnist": (2, 36, 36), "cluttered": (60, 60)}
+ORDER = ("images", "labels", "layers", "source", "shift", "transform", "scraps")
 
 
 def recipe(name: str, **options: Any) -> Recipe:

@@ -90,7 +90,7 @@ def test_file_and_stream_give_the_same_bytes(pair: tuple[Stream, DataFile]) -> N
     assert from_stream.spec == from_file.spec
     order = permutation(COUNT, seed=1, epoch=0)
     ours, theirs = from_stream.batch(order), from_file.batch(order)
-    for name in ("images", "labels", "source", "shift", "transform"):
+    for name in ("images", "labels", "source", "shift", "transform", "scraps"):
         first, second = getattr(ours, name), getattr(theirs, name)
         if first is None:
             assert second is None
@@ -102,7 +102,7 @@ def test_file_and_stream_give_the_same_bytes(pair: tuple[Stream, DataFile]) -> N
 
 def test_file_and_stream_have_one_face(pair: tuple[Stream, DataFile]) -> None:
     ours, theirs = pair
-    for name in ("labels", "source", "shift", "transform"):
+    for name in ("labels", "source", "shift", "transform", "scraps"):
         first, second = getattr(ours, name), getattr(theirs, name)
         if second is None:
             assert first is None, name
@@ -151,7 +151,7 @@ def used(data: Stream) -> Stream:
     return data
 
 
-@pytest.mark.parametrize("name", [*NAMES, "crowded"])
+@pytest.mark.parametrize("name", [*NAMES, "crowded", "cluttered"])
 def test_stream_is_sent_without_its_tables_and_draws_the_same(name: str) -> None:
     data = used(embedded(name))
     sent = pickle.dumps(data)

@@ -27,7 +27,7 @@ TWO = ((TWO_BLOCKS, 0, None), (TWO_BLOCKS, 1, None))
 def seen(file: DataFile) -> str:
     """The SHA-256 of all that a file shows."""
     whole = hashlib.sha256(file.spec.to_json().encode() + file.digest.encode())
-    for name in ("images", "labels", "source", "shift", "transform"):
+    for name in ("images", "labels", "source", "shift", "transform", "scraps"):
         array: Any = getattr(file, name)
         whole.update(b"none" if array is None else array.tobytes())
     return whole.hexdigest()

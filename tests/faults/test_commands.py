@@ -41,9 +41,10 @@ SETS = {
     "padded": ["size=28", "shift=0", "size=64"],
     "affnist": ["rotation=-45,45", "shear=0", "scale=0.5,2"],
     "multimnist": ["margin=2", "reuse=yes", "shift=0"],
+    "cluttered": ["size=28", "scraps=0,32", "scrap_size=28"],
     "crowded": ["spacing=20", "flankers=none", "jitter=0"],
 }
-PRESETS = {"padded": ["centered"], "multimnist": ["release"], "crowded": ["alone"]}
+PRESETS = {"padded": ["centered"], "multimnist": ["release"], "cluttered": ["clean"], "crowded": ["alone"]}
 NO_SETS = [
     "size=29",
     "shift=99",

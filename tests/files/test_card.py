@@ -28,7 +28,7 @@ NEEDED = (
 RESPONSIBLE = ("dataCollection", "dataLimitations", "dataBiases", "personalSensitiveInformation", "dataUseCases")
 
 
-@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded"])
+@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded", "cluttered"])
 def test_a_file_is_described_with_its_hash(name: str, tmp_path: Path) -> None:
     (path,) = generate(name, out=tmp_path, split="test", count=50, digits="embedded")
     run = CliRunner().invoke(cli, ["card", str(path), "--url", "https://example.org/data/"])

@@ -79,7 +79,7 @@ def test_a_file_tells_what_it_is() -> None:
     assert other.shift is None and other.transform is not None and other.transform.shape == (COUNT, 6)
 
 
-@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist"])
+@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "cluttered"])
 @pytest.mark.parametrize(
     "indices", [[5, 0, 59, 5], (5, 0, 59, 5), range(3), [], np.array([7], np.int32), np.arange(60)]
 )
@@ -87,7 +87,7 @@ def test_a_batch_is_what_the_generator_draws(name: str, indices: Any) -> None:
     one = recipe(name)
     file = open_dataset(generate_file(one, Path("x.h5")).path)
     batch, drawn = file.batch(indices), one.sampler.batch(np.asarray(indices, np.int64))
-    for key in ("images", "labels", "source", "shift", "transform"):
+    for key in ("images", "labels", "source", "shift", "transform", "scraps"):
         expected = getattr(drawn, key)
         found = getattr(batch, key)
         assert (found is None) == (expected is None)

@@ -17,7 +17,7 @@ from capsbench.files.header import create_header
 
 from .small_files import MANY, counting, flip, names, overwrite, recipe
 
-ORDER = ("images", "labels", "layers", "source", "shift", "transform")
+ORDER = ("images", "labels", "layers", "source", "shift", "transform", "scraps")
 
 
 def seal(path: Path) -> None:

@@ -43,7 +43,7 @@ def test_shards_of_any_number_give_the_file_that_was_never_cut(shards: int) -> N
     assert sorted(path.name for path in Path("merged").iterdir()) == ["x.h5", "x.json"]
 
 
-@pytest.mark.parametrize("name", ["affnist", "multimnist", "crowded"])
+@pytest.mark.parametrize("name", ["affnist", "multimnist", "crowded", "cluttered"])
 def test_every_data_set_can_be_cut_with_its_layers(name: str) -> None:
     one = recipe(name, count=300, layers=True)
     whole = generate_file(one, Path("whole.h5")).path.read_bytes()

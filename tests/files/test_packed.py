@@ -37,13 +37,13 @@ def made(name: str = "padded", count: int = COUNT, **options: Any) -> Path:
     return pack_file(PLAIN, PACKED).path
 
 
-@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded"])
+@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded", "cluttered"])
 def test_a_packed_file_has_the_same_face(name: str) -> None:
     path = made(name, layers=name == "multimnist")
     file, plain = open_dataset(path), open_dataset(PLAIN)
     assert file.packed and not plain.packed
     assert (file.spec, file.digest, len(file), file.shard) == (plain.spec, plain.digest, COUNT, None)
-    for key in ("images", "labels", "source", "shift", "transform"):
+    for key in ("images", "labels", "source", "shift", "transform", "scraps"):
         expected, found = getattr(plain, key), getattr(file, key)
         assert (found is None) == (expected is None)
         if expected is not None:

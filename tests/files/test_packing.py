@@ -42,7 +42,7 @@ def names() -> list[str]:
     return sorted(path.name for path in Path().iterdir())
 
 
-@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded"])
+@pytest.mark.parametrize("name", ["padded", "affnist", "multimnist", "crowded", "cluttered"])
 @pytest.mark.parametrize("layers", [False, True], ids=["", "layers"])
 def test_a_file_packed_and_unpacked_is_the_same_bytes(name: str, layers: bool) -> None:
     path = plain(name, layers=layers)

@@ -4,8 +4,8 @@ One sample at a time, plain integers, no table, no shared code with what is held
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ class Sample:
     source: Sequence[int]
     motion: Sequence[Any]
     bystanders: Sequence[Any] = ()
+    extras: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def image(self) -> UInt8Array:
@@ -127,6 +128,32 @@ def put_in_strip(image: UInt8Array, column: int) -> Any:
     return wide[:, 28:-28]
 
 
+def cluttered(
+    digits: Digits, words: Randomness, i: int, *, size: int, scraps: tuple[int, int], scrap_size: int
+) -> Sample:
+    base = i % len(digits)
+    place_word, number_word, _, _ = words(i)
+    shift = place_of(place_word, (size - 28) // 2)
+    least, most = scraps
+    bystanders = []
+    for k in range(least + integer(number_word, most - least + 1)):
+        source_word, cut_word = words(i, draw=1 + k // 2)[2 * (k % 2) :][:2]
+        image = digits.images[
+            [other for other in range(len(digits)) if other != base][integer(source_word, len(digits) - 1)]
+        ]
+        last = size - scrap_size  # the last row, and the last column, of a scrap's corner
+        inked = [(y, x) for y in range(28) for x in range(28) if image[y, x] > 0]
+        way, place = divmod(integer(cut_word, len(inked) * (last + 1) ** 2), (last + 1) ** 2)
+        top, left = (min(max(middle - scrap_size // 2, 0), 28 - scrap_size) for middle in inked[way])
+        y, x = place // (last + 1), place % (last + 1)
+        bystander = np.zeros((size, size), int)
+        bystander[y : y + scrap_size, x : x + scrap_size] = image[top : top + scrap_size, left : left + scrap_size]
+        bystanders.append(bystander)
+    corner = (size - 28) // 2 + shift[0], (size - 28) // 2 + shift[1]
+    layer = put(digits.images[base], size, corner)
+    return Sample([layer], [digits.labels[base]], [base], shift, bystanders, {"scraps": len(bystanders)})
+
+
 def affnist(digits: Digits, words: Randomness, i: int, **ranges: tuple[float, float]) -> Sample:
     base = i % len(digits)
     names = ("rotation", "shear", "scale", "scale")
@@ -168,10 +195,11 @@ def bilinear(image: UInt8Array, x: Any, y: Any) -> Any:
 
 REFERENCES: dict[str, Callable[..., Sample]] = {
     "affnist": affnist,
+    "cluttered": cluttered,
     "crowded": crowded,
     "multimnist": multimnist,
     "padded": padded,
 }
 
-NUMBERS = {"padded": 1, "affnist": 2, "multimnist": 3, "crowded": 4}
+NUMBERS = {"padded": 1, "affnist": 2, "multimnist": 3, "crowded": 4, "cluttered": 5}
 """Which of the published streams each draws from."""

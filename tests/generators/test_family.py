@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsbench.contracts import ArrayBatch, Digits, Generator, IndexArray, Sampler, UInt8Array
+from capsbench.data.columns import EXTRAS
 from capsbench.data.digits import load_digits
 from capsbench.generators import CATALOG
 from capsbench.randomness import stream_number
 from capsbench.registry import load
 from capsbench.spec import SPLITS
 
-from .reference import Randomness, Sample, affnist, crowded, multimnist, padded
+from .reference import Randomness, Sample, affnist, cluttered, crowded, multimnist, padded
 
 LARGEST_INDEX = 2**40 - 1
 
@@ -93,6 +94,29 @@ CASES = {
     "crowded, the target alone": Case(
         "crowded", {"flankers": "none"}, crowded, "ae54168caaad382c382dc718c810b2fab0cde4310713327bcb3bf2ec4e07a6fb"
     ),
+    "cluttered": Case(
+        "cluttered", {}, cluttered, "1df5470e616adec34bae9bb559295287c1f48b6d4fb796b39a6a767a68166cdc", bystanders=True
+    ),
+    "cluttered, large scraps on a small canvas": Case(
+        "cluttered",
+        {"size": 28, "scraps": (1, 32), "scrap_size": 27},
+        cluttered,
+        "9a1e30fb80caf2031a370477b7528de0310e57e37ca3c03b20ac9d0678493dbb",
+        bystanders=True,
+    ),
+    "cluttered, one pixel each": Case(
+        "cluttered",
+        {"size": 36, "scraps": (7, 7), "scrap_size": 1},
+        cluttered,
+        "49b39f3a082a55cb3ac9b0ae383dd97a69ab187adf198276287fb81a08758b23",
+        bystanders=True,
+    ),
+    "cluttered, clean": Case(
+        "cluttered",
+        {"size": 40, "scraps": (0, 0)},
+        cluttered,
+        "2ffcb10c83db82719c25e800e4f7043cdbfc0c6cb93a70c91f10052792dfd4e8",
+    ),
 }
 
 DRAWN = {name: case for name, case in CASES.items() if case.parameters.get("shift") != 0}
@@ -117,6 +141,7 @@ def arrays(batch: ArrayBatch, layers: UInt8Array) -> dict[str, Any]:
         "source": batch.source,
         "shift": batch.shift,
         "transform": batch.transform,
+        "scraps": batch.scraps,
     }
     return {name: array for name, array in found.items() if array is not None}
 
@@ -137,7 +162,7 @@ def assert_same(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 
 
 def digest(samples: Mapping[str, Any]) -> str:
-    """SHA-256 of the bytes of images, labels, layers, source and motion, in that order, C order, little-endian."""
+    """SHA-256 of the bytes of images, labels, layers, source, motion and scraps, in that order; C, little-endian."""
     whole = hashlib.sha256()
     for array in samples.values():
         whole.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
@@ -172,6 +197,7 @@ def test_samples_equal_the_slow_reference(case: Case, digits: Digits, seed: int,
         assert np.ravel(found["source"][k]).tolist() == list(expected.source)
         # Equal in all bits, but for what is left of 0 where the two ends of an interval cancel.
         np.testing.assert_allclose(motion[k], np.array(expected.motion, motion.dtype), rtol=0, atol=1e-12)
+        assert {name: found[name][k] for name in EXTRAS if name in found} == expected.extras
 
 
 @every_case
@@ -218,6 +244,7 @@ def test_arrays_are_of_the_types_and_shapes_of_the_contract(case: Case, sampler:
         "layers": (np.uint8, (5, *(digits or (1,)), height, width)),
         "source": (np.int32, (5, *digits)),
         generator.motion: {"shift": (np.int8, (5, *digits, 2)), "transform": (np.float32, (5, 6))}[generator.motion],
+        **dict.fromkeys(getattr(generator, "extras", ()), (np.uint8, (5,))),
     }
     found = draw(sampler, np.arange(5))
     assert {name: (array.dtype, array.shape) for name, array in found.items()} == shapes

@@ -45,17 +45,31 @@ def crowded(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @st.composite
+def cluttered(draw: st.DrawFn) -> dict[str, Any]:
+    least = draw(st.integers(0, 32))
+    scraps = (least, draw(st.integers(least, 32)))
+    return {"size": 2 * draw(st.integers(14, 64)), "scraps": scraps, "scrap_size": draw(st.integers(1, 28))}
+
+
+@st.composite
 def affnist(draw: st.DrawFn) -> dict[str, Any]:
     limits = {"rotation": (-180.0, 180.0), "shear": (-2.0, 2.0), "scale": (0.25, 4.0)}
     ends = {key: sorted(draw(st.tuples(*2 * [st.floats(*limit)]))) for key, limit in limits.items()}
     return {key: (low + 0.0, high + 0.0) for key, (low, high) in ends.items()}  # -0.0 is 0.0
 
 
-PARAMETERS = {"affnist": affnist(), "crowded": crowded(), "multimnist": multimnist(), "padded": padded()}
+PARAMETERS = {
+    "affnist": affnist(),
+    "cluttered": cluttered(),
+    "crowded": crowded(),
+    "multimnist": multimnist(),
+    "padded": padded(),
+}
 
 PRESETS: list[tuple[str, str, dict[str, Any]]] = [
     ("padded", "centered", {"size": 40, "shift": 0}),
     ("multimnist", "release", {"shift": 6, "margin": 4, "reuse": True}),
+    ("cluttered", "clean", {"size": 60, "scraps": (0, 0), "scrap_size": 8}),
     ("crowded", "alone", {"flankers": "none", "spacing": 20, "jitter": 4}),
 ]
 """What the presets that need no full set stand for."""
@@ -163,6 +177,7 @@ def test_the_python_face_makes_the_same_file(one: Asked) -> None:
 NUMBER_LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     "padded": {"size": (28, 64), "shift": (0, 20)},
     "multimnist": {"margin": (0, 18), "shift": (0, 18)},
+    "cluttered": {"size": (28, 128), "scraps": (0, 32), "scrap_size": (1, 28)},
     "crowded": {"spacing": (14, 28), "jitter": (0, 12)},
     "affnist": {"rotation": (-180, 180), "shear": (-2, 2), "scale": (0.25, 4)},
 }
@@ -222,7 +237,9 @@ def refused(draw: st.DrawFn) -> tuple[str, dict[str, Any], str]:
         low, high = NUMBER_LIMITS["affnist"]["shear"]
         return "affnist", options | {"shear": (high / 2, low / 2)}, "shear"
     word = draw(
-        st.text(max_size=20).filter(lambda text: text not in (*SPLITS, "paper", "centered", "release", "alone"))
+        st.text(max_size=20).filter(
+            lambda text: text not in (*SPLITS, "paper", "centered", "release", "alone", "clean")
+        )
     )
     return name, options | {kind: word}, kind
 
