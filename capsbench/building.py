@@ -14,7 +14,9 @@ from capsbench.scoring import fit_loss
 if TYPE_CHECKING:  # torch takes seconds to import, and `capsbench list` needs only the names
     from torch import nn
 
-OFFERED = ("image_size", "classes", "pairs")
+OFFERED = ("image_size", "classes", "pairs", "channels_in")
+
+GREY = 1  # channel of an image: what every network takes, so that one of **options need not know the word
 
 
 def build(
@@ -24,15 +26,16 @@ def build(
     image_size: int | Sequence[int] = 28,
     classes: int = 10,
     pairs: bool = False,
+    channels_in: int = GREY,
     preset: str | None = None,
     **parameters: Any,
 ) -> "nn.Module":
     """Builds a network, with fresh weights from torch's default generator.
 
     A name stands for a class or a function, which can also be given itself. It is called with those of ``image_size``,
-    ``classes`` and ``pairs`` that its signature takes. It may offer presets, named sets of parameters, in an attribute
-    ``presets``: shipped networks have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also ``"large"`` and
-    ``"released"``.
+    ``classes``, ``pairs`` and ``channels_in`` that its signature takes. It may offer presets, named sets of parameters,
+    in an attribute ``presets``: shipped networks have ``"paper"`` (the defaults) and ``"small"``, and ``capsnet`` also
+    ``"large"`` and ``"released"``.
 
     A network without a loss gets a `capsbench.scoring.ScoreLoss`; for that it is tried on two images.
 
@@ -45,6 +48,7 @@ def build(
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
         pairs: Whether an image shows two digits.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         preset: One of the network's presets.
         **parameters: Parameters of the network; they win over the preset's.
 
@@ -57,7 +61,7 @@ def build(
     with (room("model", network) if isinstance(network, str) else None) or nullcontext():
         factory = load("model", network) if isinstance(network, str) else network
         chosen = {**_preset(name, factory, preset), **parameters}
-        offered = {"image_size": image_size, "classes": classes, "pairs": pairs}
+        offered = {"image_size": image_size, "classes": classes, "pairs": pairs, "channels_in": channels_in}
         model = _call(name, factory, _arguments(name, factory, chosen, offered))
         return _checked(name, model, offered)
 
@@ -134,7 +138,8 @@ def _arguments(
     for key in chosen:
         if key not in named and not takes_all:
             raise UnknownNameError(f"parameter of model {name!r}", key, named)
-    arguments = {key: value for key, value in offered.items() if key in named or takes_all} | dict(chosen)
+    taken = {key for key in offered if key in named or (takes_all and (key, offered[key]) != ("channels_in", GREY))}
+    arguments = {key: offered[key] for key in offered if key in taken} | dict(chosen)
     missing = [key for key, p in named.items() if p.default is p.empty and key not in arguments]
     if missing:
         raise ParameterError(f"The model {name!r} needs {', '.join(missing)}, which nothing sets.")
@@ -194,8 +199,8 @@ def _checked(name: str, model: Any, offered: Mapping[str, Any]) -> "nn.Module":
     if not isinstance(needs_layers, bool):
         raise UsageError(_should_be(name, "needs_layers", "True or False", needs_layers))
     if loss is None:
-        shape = image_shape(offered["image_size"])
-        fit_loss(name, model, image_shape=shape, classes=offered["classes"], pairs=offered["pairs"])
+        shape = (offered["channels_in"], *image_shape(offered["image_size"]))
+        fit_loss(name, model, shape=shape, classes=offered["classes"], pairs=offered["pairs"])
     return model
 
 

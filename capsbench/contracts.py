@@ -84,7 +84,8 @@ class Batch(Generic[Array]):
     """Some samples, as NumPy arrays from a generator or a file, or as torch tensors on the way into a model.
 
     Attributes:
-        images: ``[n, H, W]`` uint8; as a tensor ``[n, 1, H, W]`` float32 in 0..1.
+        images: ``[n, H, W]`` uint8, of colours ``[n, C, H, W]``; as a tensor ``[n, C, H, W]`` float32 in 0..1, C 1 of
+            grey images.
         labels: ``[n]`` or ``[n, 2]`` uint8; as a tensor int64.
         source: ``[n]`` or ``[n, 2]`` int32, the index of each digit in its split.
         shift: ``[n, 2]`` or ``[n, 2, 2]`` int8 (dy, dx), for generators that shift.
@@ -158,7 +159,7 @@ class Output:
     Attributes:
         scores: ``[B, classes]``; the larger, the likelier. Their range does not matter.
         poses: Anything else that the model's loss needs, such as capsules ``[B, classes, 16]``.
-        reconstruct: ``classes [B] int64 -> [B, 1, H, W]`` in 0..1, for models that can.
+        reconstruct: ``classes [B] int64 -> [B, C, H, W]`` in 0..1, for models that can; C is 1 of grey images.
     """
 
     scores: "torch.Tensor"
@@ -210,15 +211,16 @@ class Model(Protocol):
     Without a loss of its own it gets a `capsbench.scoring.ScoreLoss`. A tuple ``remarks`` holds sentences that every
     table says of it.
 
-    It is built with those of ``image_size``, ``classes`` and ``pairs`` that its constructor takes. ``needs_layers``
-    says that `loss` reads ``batch.layers``; without it, `loss` does not. A network of capsules may offer its `Routing`
-    as an attribute ``routing``; `capsbench.check` then checks it, and compares the network's loss with the margin loss.
-    A network that reconstructs from poses may offer ``decode(poses [B, classes, D], classes [B] int64) ->
-    [B, 1, H, W]`` in 0..1; the suite ``reconstruction`` then moves its poses and shows how the image changes.
+    It is built with those of ``image_size``, ``classes``, ``pairs`` and ``channels_in`` that its constructor takes.
+    ``needs_layers`` says that `loss` reads ``batch.layers``; without it, `loss` does not. A network of capsules may
+    offer its `Routing` as an attribute ``routing``; `capsbench.check` then checks it, and compares the network's
+    loss with the margin loss. A network that reconstructs from poses may offer ``decode(poses [B, classes, D],
+    classes [B] int64) -> [B, 1, H, W]`` in 0..1; the suite ``reconstruction`` then moves its poses and shows how
+    the image changes.
     """
 
     def __call__(self, images: "torch.Tensor") -> "Output | torch.Tensor":
-        """``[B, 1, H, W]`` float in 0..1 to scores ``[B, 10]``."""
+        """``[B, channels_in, H, W]`` float in 0..1 to scores ``[B, 10]``; digits have one channel."""
 
     def loss(self, output: Output, batch: TensorBatch) -> "torch.Tensor":
         """A scalar: the mean over the batch."""
@@ -233,15 +235,16 @@ class Suite(Protocol):
     """An experiment: what a cell of it does, and how its results are reported.
 
     ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built
-    for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.cells.Preset`. A suite that shows no
-    digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one
-    that needs networks that draw says ``needs_reconstruction = True``; one that has figures to show
-    has a method ``charts(results)`` that gives a list of `capsbench.report.figures.Figure`: charts and pictures. One
-    that states the work of a cell, as a list of `capsbench.bench.cells.Work` from a static method ``work(settings)``,
-    gets an estimate of its time from ``capsbench run --dry-run``. One whose networks can be measured without being
-    trained here has a method ``tests(bench)`` that gives a mapping of names to functions that open what is tested on,
-    and a method ``judge(bench, tests, subject)`` that gives the metrics of a `capsbench.evaluation.subjects.Subject`;
-    both get a `capsbench.bench.data.CellData`.
+    for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.cells.Preset`. A suite that shows
+    no digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one of colours says
+    how many ``channels_in`` its images have; one that needs networks that draw says ``needs_reconstruction =
+    True``; one that has figures to show has a method ``charts(results)`` that gives a list of
+    `capsbench.report.figures.Figure`: charts and pictures. One that states the work of a cell, as a list of
+    `capsbench.bench.cells.Work` from a static method ``work(settings)``, gets an estimate of its time from
+    ``capsbench run --dry-run``. One whose networks can be measured without being trained here has a method
+    ``tests(bench)`` that gives a mapping of names to functions that open what is tested on, and a method
+    ``judge(bench, tests, subject)`` that gives the metrics of a `capsbench.evaluation.subjects.Subject`; both get a
+    `capsbench.bench.data.CellData`.
     """
 
     version: ClassVar[int]

@@ -1,5 +1,6 @@
 """The loss of a network that has none of its own; what its scores are (logits, probabilities) is found out once."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,13 +65,13 @@ class ScoreLoss:
         return -scores.log_softmax(dim=1).gather(1, labels).mean()
 
 
-def fit_loss(name: str, model: "nn.Module", *, image_shape: tuple[int, int], classes: int, pairs: bool) -> None:
+def fit_loss(name: str, model: "nn.Module", *, shape: tuple[int, int, int], classes: int, pairs: bool) -> None:
     """Gives a network that has no loss a `ScoreLoss` for its scores, which a trial on two images shows.
 
     Args:
         name: What messages call the network.
         model: The network; its mode is put back after. A remark on its scores is added to its ``remarks``.
-        image_shape: Height and width in pixels.
+        shape: Of an image: channels, height and width in pixels.
         classes: Number of classes.
         pairs: Whether an image shows two digits.
 
@@ -78,7 +79,7 @@ def fit_loss(name: str, model: "nn.Module", *, image_shape: tuple[int, int], cla
         UsageError: It fails on images of this size, or its scores are not ``[B, classes]``.
         Exception: On the device ``meta``, whatever it raises there.
     """
-    scores = _trial(name, model, image_shape, classes)
+    scores = _trial(name, model, shape, classes)
     kind = "logits" if scores is None else kind_of(scores)
     attributes: dict[str, Any] = vars(model)
     attributes["loss"] = ScoreLoss(kind if kind != "in 0..1" else "logits")
@@ -110,22 +111,21 @@ def remarks_of(model: "nn.Module") -> Sequence[str]:
     return [one for one in found if isinstance(one, str)] if isinstance(found, tuple | list) else []
 
 
-def trial_images(model: "nn.Module", image_shape: tuple[int, int]) -> "Tensor":
-    """Two images ``[2, 1, H, W]`` in 0..1 on the network's device, without a draw from any generator."""
+def trial_images(model: "nn.Module", shape: tuple[int, int, int]) -> "Tensor":
+    """Two images ``[2, C, H, W]`` in 0..1 on the network's device, without a draw from any generator."""
     import torch
 
-    height, width = image_shape
     parameter = next(model.parameters(), None)
     device = torch.empty(0).device if parameter is None else parameter.device
-    pixels = torch.arange(IMAGES * height * width, device=device, dtype=torch.float32).remainder(7) / 7
-    return pixels.reshape(IMAGES, 1, height, width)
+    pixels = torch.arange(IMAGES * math.prod(shape), device=device, dtype=torch.float32).remainder(7) / 7
+    return pixels.reshape(IMAGES, *shape)
 
 
-def _trial(name: str, model: "nn.Module", image_shape: tuple[int, int], classes: int) -> "Tensor | None":
+def _trial(name: str, model: "nn.Module", shape: tuple[int, int, int], classes: int) -> "Tensor | None":
     """The network's scores of two images; None where it runs on another device alone."""
     import torch
 
-    images = trial_images(model, image_shape)
+    images = trial_images(model, shape)
     was_training = model.training
     model.eval()
     try:

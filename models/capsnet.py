@@ -75,6 +75,7 @@ class CapsNet(DigitCapsules):
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes, and of digit capsules.
         pairs: Whether an image shows two digits, so that `loss` compares reconstructions with the batch's layers.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of the first convolution.
         kernel: Side of both convolutions' kernels in pixels.
         conv_stride: Stride of the first convolution; 2 leaves a small network about a quarter of the capsules.
@@ -117,6 +118,7 @@ class CapsNet(DigitCapsules):
         image_size: ImageSize = 28,
         classes: int = 10,
         pairs: bool = False,
+        channels_in: int = 1,
         channels: int = 256,
         kernel: int = 9,
         conv_stride: int = 1,
@@ -135,7 +137,7 @@ class CapsNet(DigitCapsules):
         reconstruction_weight: float = 0.0005,
         decoder: Sequence[int] = (512, 1024),
     ) -> None:
-        super().__init__(image_size, classes, pairs, reconstruction, reconstruction_weight)
+        super().__init__(image_size, classes, pairs, channels_in, reconstruction, reconstruction_weight)
         check_options(iterations, gradient, implementation, leaky)
         check_number("primary_scale", primary_scale, 1e-6, math.inf)  # the weights are divided by it
         self.leaky = leaky  # which `capsbench.check` reads
@@ -147,7 +149,7 @@ class CapsNet(DigitCapsules):
         second = Window(kernel, PRIMARY_STRIDE)
         widths = (check_whole("channels", channels), *(check_wholes("more", more) if more else ()))
         height, width = shape_after([first, *[MORE] * len(more), second], self.image_shape)
-        self.convolution = nn.Conv2d(1, channels, first.kernel, first.stride)
+        self.convolution = nn.Conv2d(self.channels_in, channels, first.kernel, first.stride)
         nn.init.constant_(self.convolution.get_parameter("bias"), INITIAL_BIAS)
         further = [(nn.Conv2d(*pair, MORE.kernel), nn.ReLU()) for pair in pairwise(widths)]
         self.more = nn.Sequential(*(layer for layers in further for layer in layers))
@@ -167,8 +169,8 @@ class CapsNet(DigitCapsules):
         self.add_decoder(digit_dim, decoder)
 
     def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
-        check_images(images, self.image_shape)
+        """``[B, channels_in, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
+        check_images(images, self.channels_in, self.image_shape)
         features = torch.relu(self.convolution(images))
         # Of a type, the capsules of all positions are neighbours. Blocked routing copies the matrices in any case.
         weight = self.weight.repeat_interleave(self.positions, 0) if self.positions > 1 else self.weight

@@ -8,7 +8,7 @@ from torch import nn
 
 from capsbench.errors import ParameterError
 from capsbench.models.layers import PADDINGS, Classifier, Window
-from capsbench.parameters import ImageSize, check_choice, check_wholes
+from capsbench.parameters import ImageSize, check_choice, check_whole, check_wholes
 
 KERNEL = 5
 
@@ -22,6 +22,7 @@ class CNN(Classifier):
     Args:
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each convolution.
         strides: Stride of each convolution, in pixels; larger ones make a small network fast.
         hidden: Width of each hidden fully connected layer.
@@ -41,20 +42,29 @@ class CNN(Classifier):
         *,
         image_size: ImageSize = 28,
         classes: int = 10,
+        channels_in: int = 1,
         channels: Sequence[int] = (256, 256, 128),
         strides: Sequence[int] = (1, 1, 1),
         hidden: Sequence[int] = (328, 192),
         padding: str = "valid",
         dropout: float = 0.5,
     ) -> None:
+        channels_in = check_whole("channels_in", channels_in)
         channels, strides = check_wholes("channels", channels), check_wholes("strides", strides)
         if len(channels) != len(strides):
             raise ParameterError(f"Each convolution needs channels and a stride, got {channels=} and {strides=}.")
         same = check_choice("padding", padding, PADDINGS) == "same"
         windows = [Window(KERNEL, stride, KERNEL // 2 if same else 0) for stride in strides]
         layers: list[nn.Module] = []
-        for (inputs, outputs), window in zip(pairwise((1, *channels)), windows, strict=True):
+        for (inputs, outputs), window in zip(pairwise((channels_in, *channels)), windows, strict=True):
             layers += [nn.Conv2d(inputs, outputs, window.kernel, window.stride, window.padding), nn.ReLU()]
         super().__init__(
-            layers, windows, channels[-1], image_size=image_size, classes=classes, hidden=hidden, dropout=dropout
+            layers,
+            windows,
+            channels[-1],
+            image_size=image_size,
+            classes=classes,
+            channels_in=channels_in,
+            hidden=hidden,
+            dropout=dropout,
         )

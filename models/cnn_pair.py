@@ -11,7 +11,7 @@ from capsbench.contracts import Output, TensorBatch
 from capsbench.errors import ParameterError
 from capsbench.models.layers import PADDINGS, Classifier, Window
 from capsbench.models.losses import binary_cross_entropy, k_hot
-from capsbench.parameters import ImageSize, check_choice, check_wholes
+from capsbench.parameters import ImageSize, check_choice, check_whole, check_wholes
 
 
 class PairCNN(Classifier):
@@ -23,6 +23,7 @@ class PairCNN(Classifier):
     Args:
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each convolution.
         kernels: Side of each convolution's kernel in pixels; odd where the padding is ``"same"``.
         strides: Stride of each convolution in pixels; one number is for all.
@@ -46,6 +47,7 @@ class PairCNN(Classifier):
         *,
         image_size: ImageSize = 28,
         classes: int = 10,
+        channels_in: int = 1,
         channels: Sequence[int] = (512, 256),
         kernels: Sequence[int] = (9, 5),
         strides: int | Sequence[int] = 1,
@@ -54,6 +56,7 @@ class PairCNN(Classifier):
         hidden: Sequence[int] = (1024,),
         dropout: float = 0.0,
     ) -> None:
+        channels_in = check_whole("channels_in", channels_in)
         channels, kernels = check_wholes("channels", channels), check_wholes("kernels", kernels)
         strides, pooling = (
             check_wholes(name, (value,) * len(channels) if isinstance(value, int) else value)
@@ -71,7 +74,7 @@ class PairCNN(Classifier):
         layers: list[nn.Module] = []
         windows: list[Window] = []
         for (inputs, outputs), kernel, stride, side in zip(
-            pairwise((1, *channels)), kernels, strides, pooling, strict=True
+            pairwise((channels_in, *channels)), kernels, strides, pooling, strict=True
         ):
             window = Window(kernel, stride, kernel // 2 if same else 0)
             windows += [window, Window(side, side)]
@@ -80,7 +83,14 @@ class PairCNN(Classifier):
                 layers.append(nn.MaxPool2d(side))
             layers.append(nn.ReLU())
         super().__init__(
-            layers, windows, channels[-1], image_size=image_size, classes=classes, hidden=hidden, dropout=dropout
+            layers,
+            windows,
+            channels[-1],
+            image_size=image_size,
+            classes=classes,
+            channels_in=channels_in,
+            hidden=hidden,
+            dropout=dropout,
         )
         # With the channels innermost, convolutions and pooling take a fifth less time; flattening puts them back.
         self.features.to(memory_format=torch.channels_last)

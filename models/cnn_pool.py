@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from capsbench.models.layers import Classifier, Window
-from capsbench.parameters import ImageSize, check_wholes
+from capsbench.parameters import ImageSize, check_whole, check_wholes
 
 CONVOLUTION = Window(kernel=5)
 POOLING = Window(kernel=2, stride=2)
@@ -25,6 +25,7 @@ class PoolCNN(Classifier):
     Args:
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each convolution.
         hidden: Width of each hidden fully connected layer.
         dropout: Probability that a unit before the last layer is dropped in training.
@@ -41,16 +42,25 @@ class PoolCNN(Classifier):
         *,
         image_size: ImageSize = 28,
         classes: int = 10,
+        channels_in: int = 1,
         channels: Sequence[int] = (512, 256),
         hidden: Sequence[int] = (800,),
         dropout: float = 0.5,
     ) -> None:
+        channels_in = check_whole("channels_in", channels_in)
         channels = check_wholes("channels", channels)
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((1, *channels)):
+        for inputs, outputs in pairwise((channels_in, *channels)):
             # ReLU and max pooling commute; ReLU second has a quarter of the values to go through.
             layers += [nn.Conv2d(inputs, outputs, CONVOLUTION.kernel), nn.MaxPool2d(POOLING.kernel), nn.ReLU()]
         windows = [CONVOLUTION, POOLING] * len(channels)
         super().__init__(
-            layers, windows, channels[-1], image_size=image_size, classes=classes, hidden=hidden, dropout=dropout
+            layers,
+            windows,
+            channels[-1],
+            image_size=image_size,
+            classes=classes,
+            channels_in=channels_in,
+            hidden=hidden,
+            dropout=dropout,
         )

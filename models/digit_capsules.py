@@ -20,7 +20,8 @@ class DigitCapsules(nn.Module):
     Args:
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
-        pairs: Whether an image shows two digits; then each is reconstructed alone.
+        pairs: Whether an image shows two digits; then each is reconstructed alone, and both are grey.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         reconstruction: Whether there is a decoder, and its error in the loss.
         reconstruction_weight: Of the squared error summed over pixels.
     """
@@ -28,20 +29,30 @@ class DigitCapsules(nn.Module):
     decoder: nn.Sequential | None
 
     def __init__(
-        self, image_size: ImageSize, classes: int, pairs: bool, reconstruction: bool, reconstruction_weight: float
+        self,
+        image_size: ImageSize,
+        classes: int,
+        pairs: bool,
+        channels_in: int,
+        reconstruction: bool,
+        reconstruction_weight: float,
     ) -> None:
         super().__init__()
         check_number("reconstruction_weight", reconstruction_weight, 0, math.inf)
         self.image_shape = image_shape(image_size)
         self.classes = check_whole("classes", classes)
         self.pairs = check_truth("pairs", pairs)
+        self.channels_in = check_whole("channels_in", channels_in)
+        if self.pairs and self.channels_in > 1:
+            raise ParameterError(f"Pairs of digits are grey, so that channels_in must be 1, got {self.channels_in}.")
         self.needs_layers = check_truth("reconstruction", reconstruction) and self.pairs
         self.reconstruction = reconstruction
         self.reconstruction_weight = reconstruction_weight
 
     def add_decoder(self, digit_dim: int, hidden: Sequence[int]) -> None:
         """Makes the decoder, if there is one; last, so that a network without it starts with the same weights."""
-        sizes = (self.classes * digit_dim, *check_wholes("decoder", hidden), self.image_shape[0] * self.image_shape[1])
+        pixels = self.channels_in * self.image_shape[0] * self.image_shape[1]
+        sizes = (self.classes * digit_dim, *check_wholes("decoder", hidden), pixels)
         self.decoder = fully_connected(sizes).append(nn.Sigmoid()) if self.reconstruction else None
 
     def answer(self, poses: Tensor) -> Output:
@@ -57,28 +68,29 @@ class DigitCapsules(nn.Module):
             classes: ``[B]`` int64.
 
         Returns:
-            ``[B, 1, H, W]`` in 0..1.
+            ``[B, channels_in, H, W]`` in 0..1.
         """
         if self.decoder is None:
             raise ParameterError(f"This {type(self).__name__} has no decoder: it was built with reconstruction=False.")
         masked = poses * k_hot(classes, self.classes).unsqueeze(-1)
         image: Tensor = self.decoder(masked.flatten(1))
-        return image.view(-1, 1, *self.image_shape)
+        return image.view(-1, self.channels_in, *self.image_shape)
 
     def loss(self, output: Output, batch: TensorBatch) -> Tensor:
         """Margin loss, and with a decoder the weighted error of reconstructing each digit by its true label."""
         margin = margin_loss(output.scores, k_hot(batch.labels, self.classes))
         if output.reconstruct is None:
             return margin
-        targets = batch.layers if self.pairs else batch.images  # [B, k, H, W]
+        targets = batch.layers if self.pairs else batch.images  # [B, k channels_in, H, W]
         labels = batch.labels.reshape(len(batch.labels), -1)  # [B, k]
-        if targets is None or targets.shape[:2] != labels.shape:
+        if targets is None or targets.shape[:2] != (len(labels), self.channels_in * labels.shape[1]):
             found = "no layers" if targets is None else f"images to reconstruct {list(targets.shape)}"
             raise ParameterError(
                 f"{type(self).__name__} with pairs={self.pairs} reconstructs one image a label, "
                 f"got labels {list(batch.labels.shape)} and {found}."
             )
         errors = [
-            reconstruction_loss(output.reconstruct(labels[:, k]), targets[:, k : k + 1]) for k in range(labels.shape[1])
+            reconstruction_loss(output.reconstruct(label), target)
+            for label, target in zip(labels.unbind(1), targets.chunk(labels.shape[1], 1), strict=True)
         ]
         return margin + self.reconstruction_weight * torch.stack(errors).sum()

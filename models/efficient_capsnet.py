@@ -64,6 +64,7 @@ class EfficientCapsNet(DigitCapsules):
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
         pairs: Whether an image shows two digits; then each is reconstructed alone.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each of the four convolutions; the last is cut into capsules.
         capsule_dim: Width of a primary capsule.
         digit_dim: Width of a class's capsule.
@@ -84,6 +85,7 @@ class EfficientCapsNet(DigitCapsules):
         image_size: ImageSize = 28,
         classes: int = 10,
         pairs: bool = False,
+        channels_in: int = 1,
         channels: Sequence[int] = (32, 64, 64, 128),
         capsule_dim: int = 8,
         digit_dim: int = 16,
@@ -91,7 +93,7 @@ class EfficientCapsNet(DigitCapsules):
         reconstruction_weight: float = 0.0005,
         decoder: Sequence[int] = (512, 1024),
     ) -> None:
-        super().__init__(image_size, classes, pairs, reconstruction, reconstruction_weight)
+        super().__init__(image_size, classes, pairs, channels_in, reconstruction, reconstruction_weight)
         channels = check_wholes("channels", channels)
         self.capsule_dim = check_whole("capsule_dim", capsule_dim)
         if len(channels) != len(KERNELS) or channels[-1] % capsule_dim:
@@ -103,7 +105,7 @@ class EfficientCapsNet(DigitCapsules):
         windows = [Window(*one) for one in zip(KERNELS, STRIDES, strict=True)]
         height, width = shape_after(windows, self.image_shape)
         layers: list[nn.Module] = []
-        for inputs, outputs, window in zip((1, *channels[:-1]), channels, windows, strict=True):
+        for inputs, outputs, window in zip((self.channels_in, *channels[:-1]), channels, windows, strict=True):
             convolution = nn.Conv2d(inputs, outputs, window.kernel, window.stride)
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             layers += [convolution, nn.ReLU(), nn.BatchNorm2d(outputs)]
@@ -116,8 +118,8 @@ class EfficientCapsNet(DigitCapsules):
         self.add_decoder(digit_dim, decoder)
 
     def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
-        check_images(images, self.image_shape)
+        """``[B, channels_in, H, W]`` in 0..1 to lengths ``[B, classes]`` and capsules ``[B, classes, digit_dim]``."""
+        check_images(images, self.channels_in, self.image_shape)
         primary: Tensor = self.primary(self.features(images))  # [B, channels, 1, 1]
         capsules = primary.view(len(images), -1, self.capsule_dim)  # [B, types, capsule_dim]
         u = exponential_squash(capsules.to(self.bias.dtype))  # under autocast lengths and couplings stay in float32

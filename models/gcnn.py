@@ -69,6 +69,7 @@ class GCNN(nn.Module):
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
         pairs: Whether an image shows two digits.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each stage of two convolutions; from the second on, a stage halves the sides of the image.
         pooling: Of places and turns: ``"max"`` or ``"average"`` (see `resnet-gap`).
     """
@@ -84,6 +85,7 @@ class GCNN(nn.Module):
         image_size: ImageSize = 28,
         classes: int = 10,
         pairs: bool = False,
+        channels_in: int = 1,
         channels: Sequence[int] = (16, 32, 64),
         pooling: str = "max",
     ) -> None:
@@ -92,9 +94,10 @@ class GCNN(nn.Module):
         self.classes = check_whole("classes", classes)
         self.pairs = check_truth("pairs", pairs)
         self.pooling = check_choice("pooling", pooling, POOLINGS)
+        self.channels_in = check_whole("channels_in", channels_in)
         self.image_shape = image_shape(image_size)
         self.stages = nn.ModuleList()
-        for inputs, outputs in pairwise((1, *channels)):
+        for inputs, outputs in pairwise((self.channels_in, *channels)):
             first = GroupConvolution(inputs, outputs, turns=TURNS if self.stages else 1)
             second = GroupConvolution(outputs, outputs)
             # One mean and deviation for a channel's four turns, or they would not be alike any more.
@@ -103,15 +106,15 @@ class GCNN(nn.Module):
         self.classifier = nn.Linear(channels[-1], self.classes)
 
     def features(self, images: Tensor) -> Tensor:
-        """``[B, 1, H, W]`` to the last features ``[B, C, 4, h, w]``, which turn with the image."""
+        """``[B, channels_in, H, W]`` to the last features ``[B, C, 4, h, w]``, which turn with the image."""
         features = images.unsqueeze(2)
         for number, stage in enumerate(self.stages):
             features = stage(halve(features) if number else features)
         return features
 
     def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
-        check_images(images, self.image_shape)
+        """``[B, channels_in, H, W]`` in 0..1 to logits ``[B, classes]``."""
+        check_images(images, self.channels_in, self.image_shape)
         features = self.features(images)
         pooled = features.amax((2, 3, 4)) if self.pooling == "max" else features.mean((2, 3, 4))
         return Output(scores=self.classifier(pooled))

@@ -66,11 +66,11 @@ def fully_connected(sizes: Sequence[int], dropout: float = 0.0) -> nn.Sequential
     return nn.Sequential(*layers)
 
 
-def check_images(images: Tensor, shape: tuple[int, int]) -> None:
-    """Refuses images that are not the ``[B, 1, height, width]`` that the network was built for."""
-    if images.dim() != 4 or images.shape[1:] != (1, *shape):
+def check_images(images: Tensor, channels_in: int, shape: tuple[int, int]) -> None:
+    """Refuses images that are not the ``[B, channels_in, height, width]`` that the network was built for."""
+    if images.dim() != 4 or images.shape[1:] != (channels_in, *shape):
         raise ParameterError(
-            f"The network was built for images [B, 1, {shape[0]}, {shape[1]}], got {list(images.shape)}."
+            f"The network was built for images [B, {channels_in}, {shape[0]}, {shape[1]}], got {list(images.shape)}."
         )
 
 
@@ -83,6 +83,7 @@ class Classifier(nn.Module):
         channels: Width of the last convolution.
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         hidden: Width of each hidden fully connected layer.
         dropout: Probability that a unit before the last layer is dropped in training.
     """
@@ -95,12 +96,14 @@ class Classifier(nn.Module):
         *,
         image_size: ImageSize,
         classes: int,
+        channels_in: int,
         hidden: Sequence[int],
         dropout: float,
     ) -> None:
         super().__init__()
         check_number("dropout", dropout, 0, 1)
         self.classes = check_whole("classes", classes)
+        self.channels_in = channels_in
         self.image_shape = image_shape(image_size)
         height, width = shape_after(windows, self.image_shape)
         self.features = nn.Sequential(*layers, nn.Flatten())
@@ -108,8 +111,8 @@ class Classifier(nn.Module):
         self.classifier = fully_connected(sizes, dropout)
 
     def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
-        check_images(images, self.image_shape)
+        """``[B, channels_in, H, W]`` in 0..1 to logits ``[B, classes]``."""
+        check_images(images, self.channels_in, self.image_shape)
         return Output(scores=self.classifier(self.features(images)))
 
     def loss(self, output: Output, batch: TensorBatch) -> Tensor:

@@ -49,7 +49,7 @@ def reconstruction_loss(reconstructions: Tensor, targets: Tensor) -> Tensor:
     """Squared error of reconstructed images, summed over pixels (section 4.1).
 
     Args:
-        reconstructions: ``[B, 1, H, W]`` in 0..1.
+        reconstructions: ``[B, C, H, W]`` in 0..1.
         targets: The same shape and range.
 
     Returns:

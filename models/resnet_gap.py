@@ -82,6 +82,7 @@ class ResNetGAP(nn.Module):
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
         pairs: Whether an image shows two digits.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each stage; from the second on, a stage halves the sides of the image.
         blocks: Residual blocks in each stage.
         pooling: ``"max"`` takes the strongest value of a feature in the image, whatever the rest of the image shows;
@@ -101,6 +102,7 @@ class ResNetGAP(nn.Module):
         image_size: ImageSize = 28,
         classes: int = 10,
         pairs: bool = False,
+        channels_in: int = 1,
         channels: Sequence[int] = (32, 64, 128),
         blocks: int = 1,
         pooling: str = "max",
@@ -113,11 +115,13 @@ class ResNetGAP(nn.Module):
         self.pairs = check_truth("pairs", pairs)
         self.pooling = check_choice("pooling", pooling, POOLINGS)
         blur = check_truth("blur", blur)
+        self.channels_in = check_whole("channels_in", channels_in)
         self.image_shape = image_shape(image_size)
         # A mirrored border needs two pixels.
         shape_after([*[HALVING] * (len(channels) - 1), *([Window(2)] if blur else [])], self.image_shape)
         first = channels[0]
-        layers: list[nn.Module] = [nn.Conv2d(1, first, *CONVOLUTION, bias=False), nn.BatchNorm2d(first), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(self.channels_in, first, *CONVOLUTION, bias=False)]
+        layers += [nn.BatchNorm2d(first), nn.ReLU()]
         for stage, (inputs, outputs) in enumerate(pairwise((first, *channels))):
             for number in range(blocks):
                 halve = stage > 0 and number == 0
@@ -126,8 +130,8 @@ class ResNetGAP(nn.Module):
         self.classifier = nn.Linear(channels[-1], self.classes)
 
     def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
-        check_images(images, self.image_shape)
+        """``[B, channels_in, H, W]`` in 0..1 to logits ``[B, classes]``."""
+        check_images(images, self.channels_in, self.image_shape)
         features = self.features(images)
         pooled = features.amax((2, 3)) if self.pooling == "max" else features.mean((2, 3))
         return Output(scores=self.classifier(pooled))

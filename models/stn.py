@@ -26,15 +26,16 @@ class SpatialTransformer(nn.Module):
         between the outer edges of the image, x right, y down. Bilinear between pixel centres, zero outside.
 
     Args:
+        channels_in: Channels of an image.
         shape: Height and width of the images.
         channels: Width of each convolution.
         hidden: Width of the hidden layer.
     """
 
-    def __init__(self, shape: tuple[int, int], channels: tuple[int, ...], hidden: int) -> None:
+    def __init__(self, channels_in: int, shape: tuple[int, int], channels: tuple[int, ...], hidden: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((1, *channels)):
+        for inputs, outputs in pairwise((channels_in, *channels)):
             layers += [nn.Conv2d(inputs, outputs, CONVOLUTION.kernel), nn.MaxPool2d(POOLING.kernel), nn.ReLU()]
         height, width = shape_after([CONVOLUTION, POOLING] * len(channels), shape)
         last = nn.Linear(hidden, len(IDENTITY))
@@ -45,7 +46,7 @@ class SpatialTransformer(nn.Module):
         self.choose.append(last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """``[B, 1, H, W]`` to the same shape."""
+        """``[B, channels_in, H, W]`` to the same shape."""
         maps: Tensor = self.choose(images).to(images.dtype).view(-1, 2, 3)  # autocast would round places to its dtype
         with torch.autocast(images.device.type, enabled=False):
             places = F.affine_grid(maps, list(images.shape), align_corners=False)
@@ -63,6 +64,7 @@ class STN(PoolCNN):
     Args:
         image_size: Height and width in pixels; one number is a square.
         classes: Number of classes.
+        channels_in: Channels of an image: 1 of grey images, 3 of colours.
         channels: Width of each convolution.
         hidden: Width of each hidden fully connected layer.
         dropout: Probability that a unit before the last layer is dropped in training.
@@ -80,17 +82,21 @@ class STN(PoolCNN):
         *,
         image_size: ImageSize = 28,
         classes: int = 10,
+        channels_in: int = 1,
         channels: Sequence[int] = (512, 256),
         hidden: Sequence[int] = (800,),
         dropout: float = 0.5,
         looking: Sequence[int] = (20, 20),
         deciding: int = 50,
     ) -> None:
-        super().__init__(image_size=image_size, classes=classes, channels=channels, hidden=hidden, dropout=dropout)
+        sizes: Mapping[str, Any] = {"image_size": image_size, "classes": classes, "channels_in": channels_in}
+        super().__init__(**sizes, channels=channels, hidden=hidden, dropout=dropout)
         looking = check_wholes("looking", looking)
-        self.transformer = SpatialTransformer(self.image_shape, looking, check_whole("deciding", deciding))
+        self.transformer = SpatialTransformer(
+            self.channels_in, self.image_shape, looking, check_whole("deciding", deciding)
+        )
 
     def forward(self, images: Tensor) -> Output:
-        """``[B, 1, H, W]`` in 0..1 to logits ``[B, classes]``."""
-        check_images(images, self.image_shape)
+        """``[B, channels_in, H, W]`` in 0..1 to logits ``[B, classes]``."""
+        check_images(images, self.channels_in, self.image_shape)
         return super().forward(self.transformer(images))

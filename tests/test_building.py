@@ -87,6 +87,8 @@ def test_class_from_a_file_gets_what_its_signature_takes(plug_in: str) -> None:
 def test_function_that_takes_anything_gets_everything(plug_in: str) -> None:
     model: Any = build(f"{plug_in}:function", pairs=True, depth=2)
     assert model.parameters_given == {"image_size": 28, "classes": 10, "pairs": True, "depth": 2}
+    model = build(f"{plug_in}:function", channels_in=3)  # one channel goes without saying
+    assert model.parameters_given == {"image_size": 28, "classes": 10, "pairs": False, "channels_in": 3}
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,14 @@ class Bench(CellData):
     remarks: list[str] = field(default_factory=list)
     weights: dict[str, Any] = field(default_factory=dict)
 
-    def model(self, image_size: int | tuple[int, int], *, pairs: bool = False, **changes: Any) -> torch.nn.Module:
+    def model(
+        self, image_size: int | tuple[int, int], *, pairs: bool = False, channels_in: int = 1, **changes: Any
+    ) -> torch.nn.Module:
         """The cell's network, with initial weights from the cell's seed; ``changes`` win over its parameters."""
         with seeded(self.cell.seed):
+            images: dict[str, Any] = {"image_size": image_size, "pairs": pairs, "channels_in": channels_in}
             parameters = {**self.cell.parameters, **changes}
-            model = build(
-                self.cell.given or self.cell.model, image_size=image_size, classes=CLASSES, pairs=pairs, **parameters
-            )
+            model = build(self.cell.given or self.cell.model, classes=CLASSES, **images, **parameters)
         for remark in remarks_of(model):
             if remark not in self.remarks:
                 self.remarks.append(remark)

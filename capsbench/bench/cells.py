@@ -64,6 +64,7 @@ class Work:
         epochs: Passes over the training digits.
         tests: Passes over the test digits, over all checkpoints.
         pairs: Whether an image shows two digits.
+        channels_in: Channels of an image.
         validation_sets: Data sets on which each validation measures the accuracy.
         name: Tells several trainings of one cell apart, as in `capsbench.bench.bench.Bench.train`.
     """
@@ -72,8 +73,14 @@ class Work:
     epochs: int
     tests: int
     pairs: bool = False
+    channels_in: int = 1
     validation_sets: int = 1
     name: str = ""
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """What `capsbench.building.build` must know of the images."""
+        return {"image_size": self.image_size, "pairs": self.pairs, "channels_in": self.channels_in}
 
 
 def works(kind: Any, settings: Any) -> list[Work]:
@@ -82,7 +89,13 @@ def works(kind: Any, settings: Any) -> list[Work]:
         return []
     if hasattr(kind, "work"):
         return list(kind.work(settings))
-    return [Work(image_size=kind.image_size, epochs=settings.epochs, tests=1, pairs=getattr(kind, "pairs", False))]
+    return [Work(epochs=settings.epochs, tests=1, **images_of(kind))]
+
+
+def images_of(kind: Any) -> dict[str, Any]:
+    """What `capsbench.building.build` must know of a suite's images."""
+    channels_in = getattr(kind, "channels_in", 1)
+    return {"image_size": kind.image_size, "pairs": getattr(kind, "pairs", False), "channels_in": channels_in}
 
 
 @dataclass(frozen=True)

@@ -129,9 +129,8 @@ def _own_state(network: Network, work: Work) -> State | None:
             with seeded(0), torch.device(device):
                 built = build(
                     network.given or network.name,
-                    image_size=work.image_size,
                     classes=CLASSES,
-                    pairs=work.pairs,
+                    **work.images,
                     **network.parameters,
                 )
                 return dict(built.state_dict())

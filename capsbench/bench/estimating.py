@@ -80,7 +80,7 @@ def _measured(cell: Cell, work: Work) -> tuple[float, float]:
     """Seconds of a training step, and of the prediction of one image."""
     device, settings = cell.device, cell.settings
     network = cell.given or cell.model
-    model = build(network, image_size=work.image_size, classes=CLASSES, pairs=work.pairs, **cell.parameters)
+    model = build(network, classes=CLASSES, **work.images, **cell.parameters)
     model.to(device)
     batch = random_batch(settings.batch_size, work, device)
     images = random_batch(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images
@@ -107,8 +107,10 @@ def random_batch(number: int, work: Work, device: str) -> TensorBatch:
     height, width = work.image_size if isinstance(work.image_size, tuple) else (work.image_size, work.image_size)
     shown = 2 if work.pairs else 1
     labels = (torch.arange(number * shown) % CLASSES).reshape(number, shown)
-    layers = torch.rand(number, shown, height, width, device=device)
-    return Batch(images=layers[:, :1], labels=(labels if work.pairs else labels[:, 0]).to(device), layers=layers)
+    layers = torch.rand(number, shown * work.channels_in, height, width, device=device)
+    return Batch(
+        images=layers[:, : work.channels_in], labels=(labels if work.pairs else labels[:, 0]).to(device), layers=layers
+    )
 
 
 def seconds_each(call: Callable[[], object], device: str, *, at_least: float | None = None) -> float:

@@ -137,8 +137,7 @@ def _built(result: Result, work: Work, given: Callable[..., Any] | None) -> "nn.
 
     def built() -> "nn.Module":
         with seeded(result.seed):
-            sizes: Mapping[str, Any] = {"image_size": work.image_size, "classes": CLASSES, "pairs": work.pairs}
-            return build(thing, **sizes, **result.parameters)
+            return build(thing, classes=CLASSES, **work.images, **result.parameters)
 
     model = built()
     if given is not None:

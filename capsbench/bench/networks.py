@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
-from capsbench.bench.cells import Preset
+from capsbench.bench.cells import Preset, images_of
 from capsbench.building import OFFERED, build, name_of, parameter_names, presets_of
 from capsbench.contracts import CLASSES, Suite, checked_output
 from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, shown
@@ -248,15 +248,14 @@ def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, An
     """
     import torch
 
-    made = partial(
-        build, network, image_size=kind.image_size, classes=CLASSES, pairs=getattr(kind, "pairs", False), **parameters
-    )
+    images = images_of(kind)
+    made = partial(build, network, classes=CLASSES, **images, **parameters)
     with seeded(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # initial weights that are read from a file do not reach the first device
         for device in ("meta", "cpu"):  # shapes alone, no numbers; a user's model may need numbers, too
             try:
                 with torch.device(device):
-                    _check_answer(_name(network), made(), image_shape(kind.image_size))
+                    _check_answer(_name(network), made(), (images["channels_in"], *image_shape(kind.image_size)))
                 return
             except UsageError:
                 raise
@@ -264,7 +263,7 @@ def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, An
                 continue
 
 
-def _check_answer(name: str, model: "nn.Module", shape: tuple[int, int]) -> None:
+def _check_answer(name: str, model: "nn.Module", shape: tuple[int, int, int]) -> None:
     """Refuses a user's network whose scores are of a wrong shape.
 
     Raises:

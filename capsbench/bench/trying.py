@@ -153,7 +153,7 @@ class _Tries:
 
     def _speed(self, network: Network, work: Work) -> Speed | str:
         """The network on images of a size, or in a line why it fails there."""
-        key = json.dumps([network.parameters, work.image_size, work.pairs], sort_keys=True)
+        key = json.dumps([network.parameters, work.images], sort_keys=True)
         if key not in self._known:
             room = registry.room("model", network.name) if network.given is None else None
             try:
@@ -169,7 +169,7 @@ class _Tries:
 def _measured(network: Network, work: Work, device: str) -> Speed:
     """Some steps and predictions on random images."""
     given = network.given or network.name
-    model = build(given, image_size=work.image_size, classes=CLASSES, pairs=work.pairs, **network.parameters)
+    model = build(given, classes=CLASSES, **work.images, **network.parameters)
     model.to(device)
     batch = random_batch(IMAGES, work, device)
     output = checked_output(model(batch.images), IMAGES)
@@ -188,6 +188,7 @@ def _measured(network: Network, work: Work, device: str) -> Speed:
 
 
 def _shown(work: Work) -> str:
-    """Such as ``36x36, two digits``."""
+    """Such as ``36x36, two digits``; ``24x24, 3 channels``."""
     height, width = work.image_size if isinstance(work.image_size, tuple) else (work.image_size, work.image_size)
-    return f"{height}x{width}{', two digits' if work.pairs else ''}"
+    colours = f", {work.channels_in} channels" if work.channels_in > 1 else ""
+    return f"{height}x{width}{', two digits' if work.pairs else ''}{colours}"

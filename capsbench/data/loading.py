@@ -193,12 +193,14 @@ def batches(
 def to_tensors(
     batch: ArrayBatch, layers: UInt8Array | None, device: str, dtype: torch.dtype = torch.float32
 ) -> TensorBatch:
-    """A batch as a model takes it: images ``[n, 1, H, W]`` float32 in 0..1, labels int64, layers like images.
+    """A batch as a model takes it: images ``[n, C, H, W]`` float32 in 0..1, labels int64, layers like images.
 
+    Grey images ``[n, H, W]`` have one channel, C; those of colours have theirs already.
     With ``dtype`` uint8, images and layers are 0..255.
     """
+    images = _pixels(batch.images, device, dtype)
     return Batch(
-        images=_pixels(batch.images, device, dtype)[:, None],
+        images=images if images.dim() == 4 else images[:, None],
         labels=_moved(batch.labels.astype(np.int64), device),
         layers=None if layers is None else _pixels(layers, device, dtype),
     )

@@ -1,4 +1,4 @@
-"""Networks made for ImageNet, fitted to small images of one channel: the first convolution, the stem, the size."""
+"""Networks made for ImageNet, fitted to small images and their channels: the first convolution, the stem, the size."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Enlarge:
     factor: int
 
     def __call__(self, module: nn.Module, given: tuple[Tensor, ...]) -> Tensor:
-        """``[B, 1, H, W]`` to ``[B, 1, factor H, factor W]``."""
+        """``[B, C, H, W]`` to ``[B, C, factor H, factor W]``."""
         return F.interpolate(given[0], scale_factor=float(self.factor), mode="bilinear", align_corners=False)
 
 
@@ -50,31 +50,32 @@ class ShapesAlone(TorchFunctionMode):
         return func(*args, **named)
 
 
-def convolution_like(old: nn.Conv2d, **changes: Any) -> nn.Conv2d:
-    """A convolution like another one, with one input channel and fresh weights.
+def convolution_like(old: nn.Conv2d, channels_in: int, **changes: Any) -> nn.Conv2d:
+    """A convolution like another one, with its own input channels and fresh weights.
 
     Args:
         old: The other one.
+        channels_in: Channels of what comes in.
         **changes: What is different, such as ``stride=1``.
     """
     stated = {name: getattr(old, name) for name in ("kernel_size", "stride", "padding", "dilation", "padding_mode")}
-    return nn.Conv2d(1, old.out_channels, **(stated | changes), bias=old.bias is not None)
+    return nn.Conv2d(channels_in, old.out_channels, **(stated | changes), bias=old.bias is not None)
 
 
-def one_channel(model: nn.Module) -> None:
-    """Replaces the first convolution of three colours by one of one channel.
+def first_convolution(model: nn.Module, channels_in: int) -> None:
+    """Replaces the first convolution of three colours by one of another number of channels.
 
     Raises:
         UsageError: There is none.
     """
     for name, part in model.named_modules():
         if isinstance(part, nn.Conv2d) and part.in_channels == COLOURS:
-            model.set_submodule(name, convolution_like(part))
+            model.set_submodule(name, convolution_like(part, channels_in))
             return
     raise UsageError(f"No convolution of three colours was found in {type(model).__name__}.")
 
 
-def small_stem(name: str, model: nn.Module, stem: str | None) -> list[str]:
+def small_stem(name: str, model: nn.Module, channels_in: int, stem: str | None) -> list[str]:
     """Gives a residual network the stem that suits small images: a first convolution of stride 1, and no pooling.
 
     Without it 28x28 pixels are 7x7 places before the first block. A first convolution of 7x7 becomes one of 3x3.
@@ -82,6 +83,7 @@ def small_stem(name: str, model: nn.Module, stem: str | None) -> list[str]:
     Args:
         name: What messages call the network.
         model: The network.
+        channels_in: Channels of the images.
         stem: ``"small"``, ``"imagenet"``, or None for small where there is such a stem.
 
     Returns:
@@ -101,19 +103,20 @@ def small_stem(name: str, model: nn.Module, stem: str | None) -> list[str]:
     if stem == "imagenet":
         return ["the stem of ImageNet"]
     if first is model.conv1:
-        model.conv1 = convolution_like(first, kernel_size=3, stride=1, padding=1)
+        model.conv1 = convolution_like(first, channels_in, kernel_size=3, stride=1, padding=1)
     else:
         first.stride = (1, 1)
     model.maxpool = nn.Identity()
     return ["a stem for small images (3x3, stride 1, no pooling; --set stem=imagenet undoes it)"]
 
 
-def last_map(model: nn.Module, shape: tuple[int, int]) -> tuple[int, int] | None:
+def last_map(model: nn.Module, shape: tuple[int, int], channels_in: int = 1) -> tuple[int, int] | None:
     """Height and width of the map that a network pools in the end; of shapes alone, without numbers.
 
     Args:
         model: The network.
         shape: Height and width of the images.
+        channels_in: Their channels.
 
     Returns:
         None where it has no maps.
@@ -140,7 +143,7 @@ def last_map(model: nn.Module, shape: tuple[int, int]) -> tuple[int, int] | None
         elif isinstance(part, nn.Conv2d | nn.BatchNorm2d):
             hooks.append(part.register_forward_hook(after_map))
     was_training = model.training
-    images = torch.zeros(2, 1, *shape, device="meta")
+    images = torch.zeros(2, channels_in, *shape, device="meta")
     try:
         with torch.no_grad():
             torch.func.functional_call(model.eval(), dict(_on_meta(model)), (images,))

@@ -1,4 +1,4 @@
-"""What builds a network of a library: created at the size that suits the images, with one input channel."""
+"""What builds a network of a library: created at the size and the channels that suit the images."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -79,11 +79,12 @@ class LibraryNetwork(ABC):
 
     @abstractmethod
     def create(
-        self, shape: tuple[int, int], classes: int, patch: int | None, settings: Mapping[str, Any]
+        self, channels_in: int, shape: tuple[int, int], classes: int, patch: int | None, settings: Mapping[str, Any]
     ) -> tuple[nn.Module, list[str]]:
-        """The network for images ``[B, 1, *shape]``, and what was changed in it, in words.
+        """The network for images ``[B, channels_in, *shape]``, and what was changed in it, in words.
 
         Args:
+            channels_in: Channels of an image.
             shape: Height and width in pixels.
             classes: Number of classes.
             patch: Side of a transformer's patches in pixels; None takes 4 where the library lets it be chosen.
@@ -98,6 +99,7 @@ class LibraryNetwork(ABC):
         *,
         image_size: ImageSize = 28,
         classes: int = 10,
+        channels_in: int = 1,
         stem: str | None = None,
         patch: int | None = None,
         upsample: str | int = "auto",
@@ -108,6 +110,7 @@ class LibraryNetwork(ABC):
         Args:
             image_size: Height and width in pixels; one number is a square.
             classes: Number of classes.
+            channels_in: Channels of an image: 1 of grey images, 3 of colours.
             stem: Of a residual network, ``"small"`` (the default: 3x3, stride 1, no pooling) or ``"imagenet"``.
             patch: Side of a transformer's patches in pixels; by default 4.
             upsample: By how much images are enlarged: 1, 2, 4, or ``"auto"``: as little as the network needs to work,
@@ -122,15 +125,25 @@ class LibraryNetwork(ABC):
         self._check(stem, patch, upsample, settings)
 
         def create(shape: tuple[int, int]) -> tuple[nn.Module, list[str]]:
-            model, changed = self.create(shape, classes, patch, settings)
-            return model, [*changed, *small_stem(self.name, model, stem)]
+            model, changed = self.create(channels_in, shape, classes, patch, settings)
+            return model, [*changed, *small_stem(self.name, model, channels_in, stem)]
 
-        key = (type(self), self.name, shape, classes, stem, patch, upsample, repr(sorted(settings.items())))
+        key = (
+            type(self),
+            self.name,
+            channels_in,
+            shape,
+            classes,
+            stem,
+            patch,
+            upsample,
+            repr(sorted(settings.items())),
+        )
         if key not in _FITS:
-            _FITS[key] = _fit(self.place, create, shape, upsample)
+            _FITS[key] = _fit(self.place, create, (channels_in, *shape), upsample)
         found = _FITS[key]
         model, changed = create((shape[0] * found.factor, shape[1] * found.factor))
-        words = ", ".join(["not pretrained", "one input channel", *changed])
+        words = ", ".join(["not pretrained", told_channels(channels_in), *changed])
         remarks = [f"{self.library} {version(self.library)}: {words}."]
         if found.factor > 1:
             model.register_forward_pre_hook(Enlarge(found.factor))
@@ -156,18 +169,24 @@ class LibraryNetwork(ABC):
             check_choice(f"upsample of {place}", str(upsample), ["auto", *map(str, FACTORS)])
 
 
-def _fit(place: str, create: Create, shape: tuple[int, int], upsample: str | int) -> Fit:
-    """By how much images must be enlarged for a network.
+def told_channels(number: int) -> str:
+    """Channels that come in, in words."""
+    return "one input channel" if number == 1 else f"{number} input channels"
+
+
+def _fit(place: str, create: Create, images: tuple[int, int, int], upsample: str | int) -> Fit:
+    """By how much images, of channels, height and width, must be enlarged for a network.
 
     Raises:
         UsageError: The network works with none of the factors.
     """
+    channels_in, *shape = images
     reasons: dict[str, None] = {}
     lonely: Fit | None = None
     for factor in FACTORS if upsample == "auto" else (int(upsample),):
         size = shape[0] * factor, shape[1] * factor
         try:
-            places = _tried(create, size)
+            places = _tried(create, size, channels_in)
         except UsageError:
             raise
         except Exception as error:  # a library refuses a size in many ways
@@ -185,7 +204,7 @@ def _fit(place: str, create: Create, shape: tuple[int, int], upsample: str | int
     raise UsageError(f"{place} does not work on images of {shape[0]}x{shape[1]}{tried}: {'; '.join(reasons)}")
 
 
-def _tried(create: Create, size: tuple[int, int]) -> tuple[int, int] | None:
+def _tried(create: Create, size: tuple[int, int], channels_in: int) -> tuple[int, int] | None:
     """The last map of a network that is created for a try, of shapes alone where the library can do so."""
     with seeded(0), torch.device("cpu"):
         try:
@@ -195,4 +214,4 @@ def _tried(create: Create, size: tuple[int, int]) -> tuple[int, int] | None:
             raise
         except Exception:  # it needs numbers while it is built
             model, _ = create(size)
-        return last_map(model, size)
+        return last_map(model, size, channels_in)

@@ -47,24 +47,30 @@ class TimmNetwork(LibraryNetwork):
         return "All are listed by: python -c 'import timm; print(timm.list_models())'"
 
     def create(
-        self, shape: tuple[int, int], classes: int, patch: int | None, settings: Mapping[str, Any]
+        self, channels_in: int, shape: tuple[int, int], classes: int, patch: int | None, settings: Mapping[str, Any]
     ) -> tuple[nn.Module, list[str]]:
         """The network for images of this shape, and what was changed in it."""
         if patch is not None:
-            return self._created(shape, classes, {"img_size": shape, "patch_size": patch}, settings)
+            return self._created(channels_in, shape, classes, {"img_size": shape, "patch_size": patch}, settings)
         for fitted in ({"img_size": shape, "patch_size": PATCH}, {"img_size": shape}):
             try:
-                made, changed = self._created(shape, classes, fitted, settings)
-                last_map(made, shape)
+                made, changed = self._created(channels_in, shape, classes, fitted, settings)
+                last_map(made, shape, channels_in)
                 return made, changed
             except Exception:  # this network does not take a size, or not this one
                 continue
-        return self._created(shape, classes, {}, settings)
+        return self._created(channels_in, shape, classes, {}, settings)
 
     def _created(
-        self, shape: tuple[int, int], classes: int, fitted: Mapping[str, Any], settings: Mapping[str, Any]
+        self,
+        channels_in: int,
+        shape: tuple[int, int],
+        classes: int,
+        fitted: Mapping[str, Any],
+        settings: Mapping[str, Any],
     ) -> tuple[nn.Module, list[str]]:
         arguments = {**fitted, **settings}
-        model: nn.Module = timm.create_model(self.name, pretrained=False, in_chans=1, num_classes=classes, **arguments)
+        arguments |= {"in_chans": channels_in, "num_classes": classes}
+        model: nn.Module = timm.create_model(self.name, pretrained=False, **arguments)
         side = fitted.get("patch_size")
         return model, [f"patches of {side}x{side}"] if side else []

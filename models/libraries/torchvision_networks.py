@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torchvision
 from torch import nn
 
-from capsbench.models.libraries.fitting import convolution_like, one_channel
+from capsbench.models.libraries.fitting import COLOURS, convolution_like, first_convolution
 from capsbench.models.libraries.library import LibraryNetwork
 
 PATCH = 4  # pixels: 49 patches of an image of 28x28, where ImageNet's have 196
@@ -30,7 +30,7 @@ class TorchvisionNetwork(LibraryNetwork):
         return "Those that work are listed by: capsbench list --models torchvision"
 
     def create(
-        self, shape: tuple[int, int], classes: int, patch: int | None, settings: Mapping[str, Any]
+        self, channels_in: int, shape: tuple[int, int], classes: int, patch: int | None, settings: Mapping[str, Any]
     ) -> tuple[nn.Module, list[str]]:
         """The network for images of this shape, and what was changed in it."""
         arguments, changed = dict(settings), []
@@ -53,7 +53,7 @@ class TorchvisionNetwork(LibraryNetwork):
         if transformer:
             given: Any = model
             given.image_size, given.patch_size = shape[0], side
-            given.conv_proj = convolution_like(given.conv_proj, kernel_size=side, stride=side)
-        else:
-            one_channel(model)
+            given.conv_proj = convolution_like(given.conv_proj, channels_in, kernel_size=side, stride=side)
+        elif channels_in != COLOURS:
+            first_convolution(model, channels_in)
         return model, changed

@@ -93,6 +93,12 @@ def test_black_is_zero_and_white_is_one() -> None:
     assert batch.labels.tolist() == [9]
 
 
+def test_images_of_colours_keep_their_channels() -> None:
+    images = np.arange(2 * 3 * 4 * 5, dtype=np.uint8).reshape(2, 3, 4, 5)
+    batch = to_tensors(Batch(images=images, labels=np.array([9, 0], np.uint8)), None, "cpu")
+    assert batch.images.shape == (2, 3, 4, 5) and torch.equal((255 * batch.images).round().byte(), torch.tensor(images))
+
+
 def test_tensors_do_not_share_memory_with_a_file(tmp_path: Path) -> None:
     """A model may write into its batch; the file must not change."""
     path = tmp_path / "padded.h5"

@@ -293,3 +293,19 @@ def test_a_training_step_with_blocked_routing_is_that_with_the_reference(gradien
             ours = gradients[implementation][name]
             assert expected is not None and ours is not None
             assert (ours - expected).norm() <= 1e-5 * expected.norm(), name
+
+
+def test_a_decoder_of_colours_draws_all_of_them_and_its_loss_has_every_one() -> None:
+    model = tiny(channels_in=3)
+    images, labels = torch.rand(2, 3, SIZE, SIZE), torch.tensor([1, 2])
+    output = model(images)
+    assert output.reconstruct is not None
+    drawn = output.reconstruct(labels)
+    assert drawn.shape == images.shape
+    expected = margin_loss(output.scores, k_hot(labels, 10)) + 0.0005 * (drawn - images).square().sum((1, 2, 3)).mean()
+    torch.testing.assert_close(model.loss(output, Batch(images=images, labels=labels)), expected)
+
+
+def test_pairs_are_grey() -> None:
+    with pytest.raises(ParameterError, match="Pairs of digits are grey, so that channels_in must be 1, got 3"):
+        tiny(pairs=True, channels_in=3)

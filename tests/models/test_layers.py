@@ -44,4 +44,4 @@ def test_fully_connected_is_linear_at_its_end() -> None:
 @pytest.mark.parametrize("shape", [(1, 28, 28), (2, 3, 28, 28), (2, 1, 28, 40)])
 def test_images_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ParameterError, match="built for images"):
-        check_images(torch.empty(shape, device="meta"), (28, 28))
+        check_images(torch.empty(shape, device="meta"), 1, (28, 28))

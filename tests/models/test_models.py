@@ -179,3 +179,24 @@ def test_pairs_have_a_sigmoid_for_each_class(name: str) -> None:
         output = model(images)
         expected = loss(output.scores, k_hot(labels, 10))
         torch.testing.assert_close(loss_of(model, output, Batch(images=images, labels=labels)), expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_colours_are_taken_where_the_network_was_built_for_them(name: str) -> None:
+    model = small(name, channels_in=3)
+    batch = Batch(images=torch.rand(2, 3, SIZE, SIZE), labels=torch.tensor([3, 7]))
+    output = model(batch.images)
+    assert output.scores.shape == (2, 10) and model.loss(output, batch).isfinite()
+    with pytest.raises(ParameterError, match=r"built for images \[B, 3, 40, 40\], got \[2, 1, 40, 40\]"):
+        model(batch.images[:, :1])
+    with pytest.raises(ParameterError, match="channels_in must be a whole number of at least 1, got 0"):
+        small(name, channels_in=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_colour_is_another_answer(name: str) -> None:
+    model = small(name, channels_in=3).eval()
+    red = torch.zeros(1, 3, SIZE, SIZE)
+    red[:, 0, 8:20, 8:20] = 1
+    scores = model(torch.cat([red, red.roll(1, 1), red.roll(2, 1)])).scores
+    assert (scores[0] - scores[1]).abs().max() > 1e-7 and (scores[1] - scores[2]).abs().max() > 1e-7

@@ -82,6 +82,15 @@ def test_weights_are_those_of_the_seed_and_the_loss_is_cross_entropy() -> None:
     assert all(torch.equal(one, found[1][name]) for name, one in found[0].items())
 
 
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "torchvision:squeezenet1_1", "torchvision:vit_b_16"])
+def test_colours_keep_the_first_convolution_of_three(name: str) -> None:
+    model = shapes(name, image_size=24, channels_in=3)
+    first = next(part for part in model.modules() if isinstance(part, nn.Conv2d))
+    assert first.in_channels == 3 and "3 input channels" in remarks_of(model)[0]
+    images = torch.zeros(2, 3, 24, 24, device="meta")
+    assert torch.func.functional_call(model.eval(), {}, images).shape == (2, 10)
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
@@ -135,6 +144,13 @@ def test_networks_of_timm(name: str, size: Any, said: list[str]) -> None:
         model.eval(), {}, torch.zeros(2, 1, *((size, size) if isinstance(size, int) else size), device="meta")
     )
     assert scores.shape == (2, 10)
+
+
+@TIMM
+def test_networks_of_timm_take_colours() -> None:
+    model = shapes("timm:resnet18d", image_size=24, channels_in=3)
+    scores = torch.func.functional_call(model.eval(), {}, torch.zeros(2, 3, 24, 24, device="meta"))
+    assert scores.shape == (2, 10) and "3 input channels" in remarks_of(model)[0]
 
 
 @TIMM
