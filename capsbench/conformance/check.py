@@ -18,13 +18,13 @@ from capsbench.conformance import network as network_checks
 from capsbench.conformance import routing as routing_checks
 from capsbench.conformance.layer import CapsuleLayer
 from capsbench.conformance.network import Network
-from capsbench.conformance.routing import FaultError
+from capsbench.conformance.routing import FaultError, Layer
 from capsbench.contracts import Routing
 from capsbench.errors import CapsbenchError, UnknownNameError, UsageError, first_line
 from capsbench.parameters import image_shape
 from capsbench.sources.seeding import seeded
 
-CHECKS: dict[str, tuple[Callable[[Routing], str] | None, Callable[[Network], str | None] | None]] = {
+CHECKS: dict[str, tuple[Callable[[Layer], str] | None, Callable[[Network], str | None] | None]] = {
     "couplings": (routing_checks.couplings, None),
     "batch": (routing_checks.batch, network_checks.batch),
     "permutation": (routing_checks.permutation, None),
@@ -59,8 +59,9 @@ def check(
     """Checks a routing function, or a network with the routing that it may offer, on the CPU.
 
     A routing function takes ``(u, weight, iterations)`` as `capsbench.contracts.Routing` says. A network is what
-    `capsbench.models.build` builds; with an attribute ``routing``, that is checked as well. Weights and inputs are the
-    same in every call, and the random states of torch, NumPy and Python are left as they were.
+    `capsbench.models.build` builds; with an attribute ``routing``, that is checked as well. An attribute or an argument
+    ``leaky`` that is true says that routing has an orphan category (docs/routing.md). Weights and inputs are the same
+    in every call, and the random states of torch, NumPy and Python are left as they were.
 
     Example:
         ``check("capsnet", preset="small")``
@@ -80,8 +81,8 @@ def check(
     """
     room = registry.room("model", model) if isinstance(model, str) else None
     with room or nullcontext(), seeded(0), torch.enable_grad():
-        routing, network = _subject(model, image_size, pairs, parameters)
-        return [_finding(name, routing, network) for name in CHECKS]
+        layer, network = _subject(model, image_size, pairs, parameters)
+        return [_finding(name, layer, network) for name in CHECKS]
 
 
 def findings_text(findings: Sequence[Finding]) -> str:
@@ -92,11 +93,11 @@ def findings_text(findings: Sequence[Finding]) -> str:
     return tabulate(rows, ["check", "result", "found"], tablefmt="simple", disable_numparse=True, maxcolwidths=widths)
 
 
-def _finding(name: str, routing: Routing | None, network: Network | None) -> Finding:
+def _finding(name: str, layer: Layer | None, network: Network | None) -> Finding:
     of_routing, of_network = CHECKS[name]
     parts: dict[str, Callable[[], str | None]] = {}
-    if of_routing and routing:
-        parts["routing: "] = partial(of_routing, routing)
+    if of_routing and layer:
+        parts["routing: "] = partial(of_routing, layer)
     if of_network and network:
         parts["network: "] = partial(of_network, network)
     details = []
@@ -119,15 +120,15 @@ def _finding(name: str, routing: Routing | None, network: Network | None) -> Fin
 
 def _subject(
     model: Any, image_size: Any, pairs: bool, parameters: Mapping[str, Any]
-) -> tuple[Routing | None, Network | None]:
-    """The subject of the checks: a routing function, a network, or a network with its routing function."""
+) -> tuple[Layer | None, Network | None]:
+    """The subject of the checks: a layer, a network, or a network with its layer."""
     thing = registry.load("model", model) if isinstance(model, str) else model
     name = model if isinstance(model, str) else getattr(model, "__name__", type(model).__name__)
     if _is_routing(thing):
         return _bound(name, thing, parameters), None
     layer = _layer(name, thing, parameters)
     if layer is not None:
-        return layer, None
+        return Layer(layer, _is_leaky(thing, parameters)), None
     sides = image_shape(image_size)
     rebuilt = None
     if isinstance(thing, nn.Module) and callable(getattr(thing, "loss", None)):
@@ -145,7 +146,9 @@ def _subject(
         routing: Any = getattr(module, "routing", None)
     except Exception as error:  # a property of a user's can fail in any way
         raise UsageError(f"The routing of model {name!r} cannot be read: {first_line(error)}") from error
-    offered = routing if _is_routing(routing) else None  # an attribute of this name may be something else
+    offered = None
+    if _is_routing(routing):  # an attribute of this name may be something else
+        offered = Layer(routing, _is_leaky(module, {}))
     return offered, Network(module, sides, pairs, rebuilt, offered)
 
 
@@ -178,12 +181,18 @@ def _called(thing: Any) -> Any:
     return thing.forward if isinstance(thing, nn.Module) else thing  # a module's own signature says nothing
 
 
-def _bound(name: str, routing: Routing, parameters: Mapping[str, Any]) -> Routing:
+def _is_leaky(thing: Any, arguments: Mapping[str, Any]) -> bool:
+    """Whether an argument of a layer or of a network's constructor, or an attribute, says that there is a leak."""
+    return arguments.get("leaky") is True or getattr(thing, "leaky", False) is True
+
+
+def _bound(name: str, routing: Routing, parameters: Mapping[str, Any]) -> Layer:
     try:
-        inspect.signature(_called(routing)).bind(None, None, 1, **parameters)
+        bound = inspect.signature(_called(routing)).bind(None, None, 1, **parameters)
     except TypeError as error:
         raise UsageError(f"The routing function {name!r} cannot be called like this: {error}.") from None
-    return partial(routing, **parameters)
+    bound.apply_defaults()
+    return Layer(partial(routing, **parameters), _is_leaky(routing, bound.arguments))
 
 
 def _named_network(

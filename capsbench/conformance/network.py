@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from capsbench.conformance.routing import TOLERANCE, FaultError, expect_small, relative_error
-from capsbench.contracts import CLASSES, Batch, Output, Routing, TensorBatch, checked_output, loss_of
+from capsbench.conformance.routing import TOLERANCE, FaultError, Layer, expect_small, relative_error
+from capsbench.contracts import CLASSES, Batch, Output, TensorBatch, checked_output, loss_of
 
 IMAGES = 3
 
@@ -22,14 +22,14 @@ class Network:
         image_shape: Height and width in pixels.
         pairs: Whether an image shows two digits.
         rebuilt: Builds it with another number of iterations and the same weights; None if it has no such parameter.
-        routing: The routing function that it offers, if it does.
+        routing: The layer that it offers, if it does.
     """
 
     module: nn.Module
     image_shape: tuple[int, int]
     pairs: bool
     rebuilt: Callable[[int], nn.Module] | None
-    routing: Routing | None
+    routing: Layer | None
 
     def batch(self, number: int) -> TensorBatch:
         """Images of noise: as good as any for a network of random weights."""

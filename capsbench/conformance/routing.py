@@ -1,11 +1,13 @@
 """Checks of a routing function; each is built so that it sees one kind of fault and no other.
 
 The letters are those of `capsbench.contracts.Routing`: B images, I input capsules of D dimensions, J output capsules of
-O. A check returns a line about what it found, or raises `FaultError`. Its inputs are always the same.
+O. A check returns a line about what it found, or raises `FaultError`. Its inputs are always the same. A layer that says
+that it has an orphan category is compared with procedure 1 with such a category.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -26,6 +28,7 @@ SHORT = 1e-25
 """A length whose square is 0 in float32."""
 
 ITERATIONS = (1, 2, 3, 4)
+MOST = max(ITERATIONS) + 2  # that a layer may have done when it was asked for one of these
 IMAGES = 16  # at a time: a layer may route few images in another way than many
 USUAL_ITERATIONS = 3  # the paper's, for checks that need one number, and more than one iteration
 
@@ -34,51 +37,85 @@ class FaultError(Exception):
     """A layer or a network fails a check; the message says how."""
 
 
-def couplings(routing: Routing) -> str:
+@dataclass(frozen=True)
+class Layer:
+    """A routing function under test.
+
+    Attributes:
+        routing: The function.
+        leaky: Whether it says that its softmax has an orphan category, whose logit stays 0 and whose share is dropped.
+    """
+
+    routing: Routing
+    leaky: bool = False
+
+    def __call__(self, u: Tensor, weight: Tensor, iterations: int, /) -> Tensor:
+        """Routes; what it returns is not checked."""
+        return self.routing(u, weight, iterations)
+
+
+def couplings(layer: Layer) -> str:
     """The coupling coefficients of an input capsule sum to 1 over the output capsules (equation 3).
+
+    With an orphan category they sum to less, and to what procedure 1 with this category gives after some number of
+    iterations: `iterations` finds out whether it is the right number.
 
     Of five input capsules only one has matrices that are not zero, so that ``s_j = c_j u_hat_j``, and squash can be
     undone: ``|s| = sqrt(|v| / (1 - |v|))``. All input capsules are alike, so that it does no harm to mix them up.
     """
     lengths = torch.tensor([1.0, 2.0, 3.0])  # of its votes: enough to drown the epsilon of anyone's squash
+    if layer.leaky:
+        lengths = lengths / 2  # else nothing is left for the orphan category after a few iterations
     weight = torch.zeros(5, 3, 6, 4)
     weight[2] = (lengths[:, None] * normalize(_random(3, 6, seed=4), dim=-1)).unsqueeze(-1) / 4  # for u = (1, 1, 1, 1)
+    u = torch.ones(IMAGES, 5, 4)
+
+    def sum_of(v: Tensor) -> float:
+        length = v[0].norm(dim=-1).double()
+        return float(((length / (1 - length)).sqrt() / lengths).sum())
+
     sums = []
     for iterations in ITERATIONS:
         with torch.no_grad():
-            v = _routed(routing, torch.ones(IMAGES, 5, 4), weight, iterations)[0].norm(dim=-1).double()
-        sums.append(float(((v / (1 - v)).sqrt() / lengths).sum()))
-    errors = [abs(one - 1) for one in sums]
-    if not all(error <= TOLERANCE for error in errors):  # NaN fails, too
-        found = ", ".join(f"{one:.4g}" for one in sums)
-        raise FaultError(f"sums over the outputs {found} after {_listed(ITERATIONS)} iterations, expected 1")
-    return f"sums over the outputs within {max(errors):.1g} of 1"
+            sums.append(sum_of(_routed(layer, u, weight, iterations)))
+    found = f"sums over the outputs {_rounded(sums)} after {_listed(ITERATIONS)} iterations"
+    if not layer.leaky:
+        errors = [abs(one - 1) for one in sums]
+        if not all(error <= TOLERANCE for error in errors):  # NaN fails, too
+            way_out = "; a layer with an orphan category says so with leaky = True" if max(sums) < 1 else ""
+            raise FaultError(f"{found}, expected 1{way_out}")
+        return f"sums over the outputs within {max(errors):.1g} of 1"
+    known = [sum_of(_procedure(u[:1], weight, number, leaky=True)) for number in range(1, MOST + 1)]
+    errors = [min(abs(one - true) for true in known) for one in sums]
+    if not all(error <= TOLERANCE for error in errors):
+        raise FaultError(f"{found}, expected with an orphan category {_rounded(known[: len(ITERATIONS)])}")
+    return f"sums over the outputs {_rounded(sums)}, less than 1 by an orphan category's share"
 
 
-def batch(routing: Routing) -> str:
+def batch(layer: Layer) -> str:
     """The output capsules of an image are the same alone and among others."""
     u, weight = (one.float() for one in _capsules(inputs=37))
     with torch.no_grad():
-        together = _routed(routing, u, weight, USUAL_ITERATIONS)
-        alone = torch.cat([_routed(routing, one[None], weight, USUAL_ITERATIONS) for one in u])
+        together = _routed(layer, u, weight, USUAL_ITERATIONS)
+        alone = torch.cat([_routed(layer, one[None], weight, USUAL_ITERATIONS) for one in u])
     error = relative_error(alone, together)
     expect_small(error, f"output capsules of an image alone and in a batch of {IMAGES} differ")
     return f"alone and in a batch of {IMAGES} within {error:.1g}"
 
 
-def permutation(routing: Routing) -> str:
+def permutation(layer: Layer) -> str:
     """Input capsules in another order, their matrices with them, give the same output capsules."""
     u, weight = (one.float() for one in _capsules(inputs=37))  # 37 fills no kernel's blocks
     order = torch.randperm(37, generator=torch.Generator().manual_seed(5))
     with torch.no_grad():
-        before = _routed(routing, u, weight, USUAL_ITERATIONS)
-        after = _routed(routing, u[:, order], weight[order], USUAL_ITERATIONS)
+        before = _routed(layer, u, weight, USUAL_ITERATIONS)
+        after = _routed(layer, u[:, order], weight[order], USUAL_ITERATIONS)
     error = relative_error(after, before)
     expect_small(error, "with input capsules and their matrices in another order, output capsules differ")
     return f"in another order within {error:.1g}"
 
 
-def iterations(routing: Routing) -> str:
+def iterations(layer: Layer) -> str:
     """The number of iterations that are done, compared with procedure 1.
 
     Input capsule i votes ``a_(i-j)`` for output capsule j of a ring of five. Every row and every column of the logits
@@ -89,11 +126,11 @@ def iterations(routing: Routing) -> str:
     ring = _random(5, 6, seed=6)[(place[:, None] - place) % 5]  # [I, J, O]
     u = torch.ones(IMAGES, 5, 4, dtype=torch.float64)
     weight = 0.8 * ring.unsqueeze(-1).expand(5, 5, 6, 4) / 4  # each iteration then moves v by more than a tenth
-    known = {number: _procedure(u, weight, number) for number in range(1, max(ITERATIONS) + 3)}
+    known = {number: _procedure(u, weight, number, leaky=layer.leaky) for number in range(1, MOST + 1)}
     done, errors = [], []
     for asked in ITERATIONS:
         with torch.no_grad():
-            v = _routed(routing, u.float(), weight.float(), asked)
+            v = _routed(layer, u.float(), weight.float(), asked)
         errors.append(relative_error(v, known[asked]))
         done.append(next((number for number, true in known.items() if relative_error(v, true) <= TOLERANCE), "?"))
     if done != list(ITERATIONS):
@@ -101,7 +138,7 @@ def iterations(routing: Routing) -> str:
     return f"iterations {_listed(ITERATIONS)} within {max(errors):.1g} of procedure 1"
 
 
-def gradients(routing: Routing) -> str:
+def gradients(layer: Layer) -> str:
     """Gradients in float32 are those in float64, and these are the slopes of the layer itself.
 
     A layer may take the couplings of its last iteration as constants. Its gradients are then those of procedure 1 with
@@ -109,21 +146,21 @@ def gradients(routing: Routing) -> str:
     """
     inputs = dict(zip(("u", "weight"), _capsules(inputs=6, outputs=3), strict=True))
     of_loss = _random(IMAGES, 3, 6, seed=7)  # the gradient that arrives from above
-    found = _gradients(routing, inputs, of_loss)
-    in_float32 = _gradients(routing, {name: one.float() for name, one in inputs.items()}, of_loss)
+    found = _gradients(layer, inputs, of_loss)
+    in_float32 = _gradients(layer, {name: one.float() for name, one in inputs.items()}, of_loss)
     rounding = max(relative_error(in_float32[name], found[name]) for name in inputs)
     expect_small(rounding, "gradients in float32 and float64 differ")
-    errors = {name: _slope_error(routing, inputs, name, found[name], of_loss) for name in inputs}
+    errors = {name: _slope_error(layer, inputs, name, found[name], of_loss) for name in inputs}
     worst = max(errors, key=lambda name: math.inf if math.isnan(errors[name]) else errors[name])
     if errors[worst] <= TOLERANCE:
         return f"exact, float32 within {rounding:.1g} of float64, float64 within {errors[worst]:.1g} of slopes"
-    detached = _gradients(partial(_procedure, detached=True), inputs, of_loss)
+    detached = _gradients(partial(_procedure, detached=True, leaky=layer.leaky), inputs, of_loss)
     if not all(relative_error(found[name], detached[name]) <= TOLERANCE for name in inputs):
         expect_small(errors[worst], f"gradients of {worst} in float64 and finite differences differ")
     return f"detached (couplings are constants), float32 within {rounding:.1g} of float64"
 
 
-def zeros(routing: Routing) -> str:
+def zeros(layer: Layer) -> str:
     """Gradients are numbers where input capsules, or all votes for an output capsule, are zero.
 
     A black patch of an image gives zero capsules. The slope of a square root is infinite at 0, so that the usual way to
@@ -142,7 +179,7 @@ def zeros(routing: Routing) -> str:
         "all input capsules are too short for their squares": (u * SHORT, weight),
     }
     for name, (capsules, matrices) in cases.items():
-        found = _gradients(routing, {"u": capsules, "weight": matrices}, of_loss)
+        found = _gradients(layer, {"u": capsules, "weight": matrices}, of_loss)
         for whose, gradient in found.items():
             if not gradient.isfinite().all():
                 raise FaultError(f"where {name}, the gradient of {whose} is not a number")
@@ -211,20 +248,29 @@ def _slope_error(routing: Routing, inputs: dict[str, Tensor], name: str, gradien
     return relative_error(torch.stack(said), torch.stack(slopes))
 
 
-def _procedure(u: Tensor, weight: Tensor, iterations: int, *, detached: bool = False) -> Tensor:
+def _procedure(u: Tensor, weight: Tensor, iterations: int, *, detached: bool = False, leaky: bool = False) -> Tensor:
     """Routing by agreement (procedure 1), in its own few lines, because the bench knows no model."""
     votes = torch.einsum("bid,ijod->bijo", u, weight)
     logits = votes.new_zeros(votes.shape[:3])
     for _ in range(iterations - 1):
-        v = _squash(torch.einsum("bij,bijo->bjo", logits.softmax(dim=2), votes))
+        v = _squash(torch.einsum("bij,bijo->bjo", _shares(logits, leaky), votes))
         logits = logits + torch.einsum("bijo,bjo->bij", votes, v)
-    c = logits.softmax(dim=2)
+    c = _shares(logits, leaky)
     return _squash(torch.einsum("bij,bijo->bjo", c.detach() if detached else c, votes))
+
+
+def _shares(logits: Tensor, leaky: bool) -> Tensor:
+    orphan = logits.new_zeros(*logits.shape[:2], int(leaky))
+    return torch.cat([orphan, logits], dim=2).softmax(dim=2)[..., int(leaky) :]
 
 
 def _squash(s: Tensor) -> Tensor:
     square = s.square().sum(dim=-1, keepdim=True)
     return s * square.sqrt() / (1 + square)  # equation 1
+
+
+def _rounded(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{one:.4g}" for one in numbers)
 
 
 def _listed(numbers: Sequence[Any]) -> str:

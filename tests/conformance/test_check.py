@@ -1,6 +1,7 @@
 """Every check passes right layers, and each has wrong layers that it alone catches."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ def detail(findings: list[Finding], check: str) -> str:
     return next(finding.detail for finding in findings if finding.check == check)
 
 
-def layer(u: Tensor, weight: Tensor, iterations: int, fault: str = "") -> Tensor:
-    """Routing as public implementations write it, with one of their faults."""
+def layer(u: Tensor, weight: Tensor, iterations: int, fault: str = "", leaky: bool = False) -> Tensor:
+    """Routing as public implementations write it, with one of their faults; leaky as the authors' code writes it."""
     if fault == "capsules cut by a view":
         u = u.reshape(len(u), u.shape[2], u.shape[1]).transpose(1, 2)
     if fault == "matrices of the next capsule":
@@ -47,20 +48,38 @@ def layer(u: Tensor, weight: Tensor, iterations: int, fault: str = "") -> Tensor
     logits = torch.zeros_like(votes[..., 0])
     over = 1 if fault == "softmax over the inputs" else 2
     for _ in range(times.get(fault, iterations) - 1):
-        v = squash(torch.einsum("bij,bijo->bjo", couple(logits, over, fault), source), fault)
+        v = squash(torch.einsum("bij,bijo->bjo", couple(logits, over, fault, leaky), source), fault)
         agreement = torch.einsum("bijo,bjo->bij", source, v)
         if fault == "logits averaged over the batch":
             agreement = agreement.mean(dim=0, keepdim=True)
         logits = logits + agreement
-    v = squash(torch.einsum("bij,bijo->bjo", couple(logits, over, fault), votes), fault)
+    v = squash(
+        torch.einsum(
+            "bij,bijo->bjo",
+            couple(logits, over, fault, leaky and fault != "a leak in all iterations but the last"),
+            votes,
+        ),
+        fault,
+    )
     if fault == "gradients of half precision in float32" and v.requires_grad and v.dtype == torch.float32:
         v.register_hook(lambda gradient: gradient.bfloat16().float())  # type: ignore[no-untyped-call]
     return v
 
 
-def couple(logits: Tensor, over: int, fault: str) -> Tensor:
-    c = logits.softmax(dim=over)
-    return c * 0.99 if fault == "couplings that leak" else c
+def couple(logits: Tensor, over: int, fault: str, leaky: bool) -> Tensor:
+    if not leaky:
+        c = logits.softmax(dim=over)
+        return c * 0.99 if fault == "couplings that leak" else c
+    leak = torch.zeros_like(logits.narrow(over, 0, 1))
+    if fault == "a leak that agrees":
+        leak = logits.mean(dim=over, keepdim=True)
+    if fault == "a leak of another logit":
+        leak = leak + 0.01
+    if fault == "two leaks":
+        leak = torch.cat([leak, leak], dim=over)
+    width = leak.shape[over]
+    c = torch.cat([leak, logits], dim=over).softmax(dim=over).narrow(over, width, logits.shape[over])
+    return c / c.sum(dim=over, keepdim=True) if fault == "shares of a leak that are given back" else c
 
 
 def squash(s: Tensor, fault: str) -> Tensor:
@@ -85,9 +104,72 @@ FAULTS = {
 }
 
 
+@pytest.mark.parametrize("leaky", [False, True])
 @pytest.mark.parametrize(("fault", "check"), FAULTS.items())
-def test_a_wrong_layer_is_caught_by_its_check_alone(fault: str, check: str) -> None:
-    assert failed(capsbench.check(layer, fault=fault)) == [check]
+def test_a_wrong_layer_is_caught_by_its_check_alone(fault: str, check: str, leaky: bool) -> None:
+    assert failed(capsbench.check(layer, fault=fault, leaky=leaky)) == [check]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "a leak that agrees",
+        "a leak of another logit",
+        "a leak in all iterations but the last",
+        "two leaks",
+        "shares of a leak that are given back",
+    ],
+)
+def test_a_wrong_orphan_category_is_seen(fault: str) -> None:
+    assert "couplings" in failed(capsbench.check(layer, fault=fault, leaky=True))
+
+
+def unsaid(u: Tensor, weight: Tensor, iterations: int) -> Tensor:
+    """Has an orphan category, and does not say so."""
+    return layer(u, weight, iterations, leaky=True)
+
+
+class Leaky(nn.Module):
+    """Says so with an attribute."""
+
+    leaky = True
+
+    def forward(self, u: Tensor, weight: Tensor, iterations: int) -> Tensor:
+        return layer(u, weight, iterations, leaky=True)
+
+
+def test_an_orphan_category_must_be_said() -> None:
+    found = detail(capsbench.check(unsaid), "couplings")
+    assert found.startswith("sums over the outputs 0.75, 0.") and found.endswith("says so with leaky = True")
+    found = detail(capsbench.check(layer, fault="shares of a leak that are given back", leaky=True), "couplings")
+    assert found.startswith("sums over the outputs 1, 1, 1, 1") and "expected with an orphan category 0.75" in found
+
+
+@pytest.mark.parametrize(
+    ("right", "options"),
+    [
+        (layer, {"leaky": True}),
+        (Leaky(), {}),
+        (partial(layer, leaky=True), {}),
+        ("capsbench.models.routing:route", {"leaky": True}),
+        ("capsbench.models.routing:route", {"leaky": True, "implementation": "reference"}),
+        ("capsbench.models.routing:route", {"leaky": True, "implementation": "blocked", "gradient": "detached"}),
+    ],
+    ids=str,
+)
+def test_couplings_of_a_layer_with_an_orphan_category_sum_to_less_than_1(right: Any, options: dict[str, Any]) -> None:
+    findings = capsbench.check(right, **options)
+    assert verdicts(findings) == dict.fromkeys(CHECKS, True) | {"margin loss": None}
+    found = detail(findings, "couplings")
+    assert found.endswith("less than 1 by an orphan category's share")
+    sums = [float(number) for number in re.findall(r"\d\.\d+", found)]
+    assert len(sums) == 4 and sums[0] == 0.75 and max(sums) < 0.9
+
+
+@pytest.mark.parametrize("implementation", ["reference", "blocked"])
+def test_couplings_without_an_orphan_category_sum_to_1(implementation: str) -> None:
+    found = detail(capsbench.check("capsbench.models.routing:route", implementation=implementation), "couplings")
+    assert re.fullmatch(r"sums over the outputs within \de-0[678] of 1", found)
 
 
 def test_every_check_has_a_wrong_layer_that_it_alone_catches() -> None:
@@ -295,13 +377,16 @@ def test_a_network_that_ignores_its_iterations_is_found(tmp_path: Path) -> None:
     assert detail(findings, "iterations") == "network: built with iterations=2 it answers as with iterations=1"
 
 
-@pytest.mark.parametrize("options", [{}, {"pairs": True}, {"image_size": (30, 34), "gradient": "exact"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"pairs": True}, {"image_size": (30, 34), "gradient": "exact"}, {"leaky": True}, {"shared": True}]
+)
 def test_the_capsnet_that_ships_passes(options: dict[str, Any]) -> None:
     findings = capsbench.check("capsnet", preset="small", **options)
     assert verdicts(findings) == dict.fromkeys(CHECKS, True)
     assert ("detached" in detail(findings, "gradients")) == ("gradient" not in options)
     assert "routing: iterations 1, 2, 3, 4 within" in detail(findings, "iterations")
     assert "network: built with iterations 1, 2, 3" in detail(findings, "iterations")
+    assert ("less than 1" in detail(findings, "couplings")) == ("leaky" in options)
 
 
 def test_a_network_without_capsules_gets_the_checks_that_make_sense() -> None:
@@ -429,17 +514,18 @@ import torch
 from torch import nn
 
 class Usual(nn.Module):
-    def __init__(self, num_capsules=10, in_capsules=1152, in_dim=8, out_dim=16, num_routing=3, over=2):
+    def __init__(self, num_capsules=10, in_capsules=1152, in_dim=8, out_dim=16, num_routing=3, over=2, leaky=False):
         super().__init__()
         self.W = nn.Parameter(torch.randn(1, in_capsules, num_capsules, out_dim, in_dim))
         self.bias = nn.Parameter(torch.ones(num_capsules, out_dim))
-        self.num_routing, self.over = num_routing, over
+        self.num_routing, self.over, self.leaky = num_routing, over, leaky
 
     def forward(self, x):
         votes = (self.W @ x[:, :, None, :, None]).squeeze(-1)
         logits = torch.zeros_like(votes[..., 0])
         for _ in range(self.num_routing):
-            s = (logits.softmax(self.over).unsqueeze(-1) * votes).sum(1) + self.bias
+            c = logits.exp() / (logits.exp().sum(self.over, keepdim=True) + self.leaky)
+            s = (c.unsqueeze(-1) * votes).sum(1) + self.bias
             length = s.norm(dim=-1, keepdim=True)
             v = length / (1 + length.square()) * s
             logits = logits + (votes * v.unsqueeze(1)).sum(-1)
@@ -456,6 +542,7 @@ def test_a_layer_that_keeps_its_weights_is_checked_as_it_is(tmp_path: Path) -> N
     (tmp_path / "usual.py").write_text(KEPT)
     assert not failed(capsbench.check(f"{tmp_path}/usual.py", over=2))
     assert failed(capsbench.check(f"{tmp_path}/usual.py:Usual", over=1)) == ["couplings"]
+    assert not failed(capsbench.check(f"{tmp_path}/usual.py:Usual", over=2, leaky=True))
 
 
 def test_the_page_tells_of_every_check() -> None:
