@@ -16,6 +16,7 @@ from capsbench.parameters import split_shard
 from capsbench.paths import user_path
 from capsbench.results.result import Result, load_result
 from capsbench.system import machine
+from capsbench.system.ranks import begun as begun_together
 from capsbench.training.kept import load_kept
 from capsbench.training.logs import check_tensorboard
 
@@ -181,6 +182,6 @@ def plan_run(
     ]
     folder = user_path(out, "out")
     asked = {"preset": preset, "changes": changes, "digits": digits, "out": str(folder), "tensorboard": tensorboard}
-    begun = (time() if since is None else since) if force else 0.0
+    begun = (since or begun_together() or time()) if force else 0.0
     asked |= {"force": force, "since": begun} if force else {}
     return Plan(list({cell.id: cell for cell in cells}.values()), folder, digits, tensorboard, force, asked, begun)

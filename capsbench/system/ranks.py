@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 Made = TypeVar("Made")
@@ -68,6 +69,21 @@ class Ranks:
         """Torch's process group for tensors on a device."""
         _joined(self)
         return _groups(device)
+
+
+def begun() -> float | None:
+    """When ``torchrun`` was started, in seconds since 1970, from which on it may have restarted these processes.
+
+    None where this process is alone, or where the system does not say: only Linux does.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    try:
+        after_name = Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()
+        boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime "))
+    except OSError:
+        return None
+    return int(boot.split()[1]) + int(after_name[19]) / os.sysconf("SC_CLK_TCK")
 
 
 @cache
