@@ -234,16 +234,16 @@ def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "to
 class Suite(Protocol):
     """An experiment: what a cell of it does, and how its results are reported.
 
-    ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built
-    for. ``presets`` has at least ``smoke`` and ``small``, each a `capsbench.bench.cells.Preset`. A suite that shows
-    no digits says ``needs_digits = False``; one whose images show two says ``pairs = True``; one of colours says
-    how many ``channels_in`` its images have; one that needs networks that draw says ``needs_reconstruction =
-    True``; one that has figures to show has a method ``charts(results)`` that gives a list of
-    `capsbench.report.figures.Figure`: charts and pictures. One that states the work of a cell, as a list of
-    `capsbench.bench.cells.Work` from a static method ``work(settings)``, gets an estimate of its time from
+    ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built for,
+    where the suite's work does not say otherwise. ``presets`` has at least ``smoke`` and ``small``, each a
+    `capsbench.bench.cells.Preset`. A suite that shows no digits says ``needs_digits = False``; one whose images show
+    two says ``pairs = True``; one of colours says how many ``channels_in`` its images have; one that needs networks
+    that draw says ``needs_reconstruction = True``; one that has figures to show has a method ``charts(results)`` that
+    gives a list of `capsbench.report.figures.Figure`: charts and pictures. One that states the work of a cell, as a
+    list of `capsbench.bench.cells.Work` from a static method ``work(settings)``, gets an estimate of its time from
     ``capsbench run --dry-run``. One whose networks can be measured without being trained here has a method
-    ``tests(bench)`` that gives a mapping of names to functions that open what is tested on, and a method
-    ``judge(bench, tests, subject)`` that gives the metrics of a `capsbench.evaluation.subjects.Subject`; both get a
+    ``tests(bench)`` that gives a mapping of names to functions that open what is tested on, and a method ``judge(bench,
+    tests, subject)`` that gives the metrics of a `capsbench.evaluation.subjects.Subject`; both get a
     `capsbench.bench.data.CellData`.
     """
 

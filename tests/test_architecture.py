@@ -146,7 +146,10 @@ WITHOUT_TORCH = [
     *("building", "contracts", "errors", "geometry", "parameters", "randomness", "registry", "spec", "statistics"),
     "scoring",
     *("generators", "models", "bench", "bench.remote", "report.pages", "report.comparison"),
-    *(f"suites.{name}" for name in ("affine", "crowding", "mnist", "overlap", "reconstruction", "throughput")),
+    *(
+        f"suites.{name}"
+        for name in ("affine", "clutter", "crowding", "mnist", "overlap", "reconstruction", "throughput")
+    ),
     *(f"system.{name}" for name in ("disk", "machine", "memory", "processes", "timing")),
     *(f"evaluation.{name}" for name in ("accuracy", "factors", "pairs", "predictions", "segmentation", "subjects")),
     *("bench.data", "judging.judge", "judging.tests"),

@@ -20,7 +20,7 @@ def test_first_line_names_the_class_and_never_fails(error: Exception, line: str)
 SPLITS = ("train", "validation", "trainval", "test")
 DEVICES = ("auto", "cpu", "cuda")
 DATA_SETS = ("padded", "affnist", "multimnist", "crowded", "cluttered")
-SUITES = ("mnist", "affine", "overlap", "reconstruction", "crowding", "throughput")
+SUITES = ("mnist", "affine", "overlap", "reconstruction", "crowding", "clutter", "throughput")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
-from capsbench.bench.cells import Preset, images_of
+from capsbench.bench.cells import Preset
 from capsbench.building import OFFERED, build, name_of, parameter_names, presets_of
-from capsbench.contracts import CLASSES, Suite, checked_output
+from capsbench.contracts import CLASSES, checked_output
 from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, shown
 from capsbench.parameters import image_shape, literal
 from capsbench.scoring import trial_images
@@ -56,13 +56,16 @@ class Network:
         """The class or the function that builds it."""
         return self.given or registry.load("model", self.name)
 
-    def identified(self, kind: type[Suite]) -> Identity:
+    def identified(self, images: Mapping[str, Any]) -> Identity:
         """What the network is made of; it is built once for that, from shapes alone.
+
+        Args:
+            images: What `capsbench.building.build` must know of the images.
 
         Raises:
             UsageError: It cannot be imported, or `capsbench.building.build` rejects the parameters.
         """
-        trial = partial(_try_to_build, self.given or self.name, kind, self.parameters)
+        trial = partial(_try_to_build, self.given or self.name, images, self.parameters)
         if self.given is not None:
             trial()
             return identity_of_code(self.name, self.given)
@@ -240,7 +243,7 @@ def _spelled_out(name: str, thing: Given, stated: Mapping[str, Any]) -> dict[str
     return parameters
 
 
-def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, Any]) -> None:
+def _try_to_build(network: Given, images: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     """Finds unknown parameters, bad values and scores of a wrong shape before the first cell is trained.
 
     Raises:
@@ -248,14 +251,13 @@ def _try_to_build(network: Given, kind: type[Suite], parameters: Mapping[str, An
     """
     import torch
 
-    images = images_of(kind)
     made = partial(build, network, classes=CLASSES, **images, **parameters)
     with seeded(0), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # initial weights that are read from a file do not reach the first device
         for device in ("meta", "cpu"):  # shapes alone, no numbers; a user's model may need numbers, too
             try:
                 with torch.device(device):
-                    _check_answer(_name(network), made(), (images["channels_in"], *image_shape(kind.image_size)))
+                    _check_answer(_name(network), made(), (images["channels_in"], *image_shape(images["image_size"])))
                 return
             except UsageError:
                 raise

@@ -6,7 +6,7 @@ from pathlib import Path
 from time import time
 from typing import Any
 
-from capsbench.bench.cells import WEIGHTS, Cell, works
+from capsbench.bench.cells import WEIGHTS, Cell, images_of, works
 from capsbench.bench.code import code_of
 from capsbench.bench.elsewhere import GivenWeights, weights_of
 from capsbench.bench.networks import Several, networks
@@ -149,11 +149,12 @@ def plan_run(
     measured = networks(models or kind.models, chosen, changes, vars(chosen.settings))  # takes their changes out
     protocol = Protocol.of(suite, preset, changes)
     check_seeds(seeds)
-    made_of = [network.identified(kind) for network in measured]
+    trained = works(kind, protocol.settings)
+    images = images_of(kind) | ({"image_size": trained[0].image_size} if trained else {})
+    made_of = [network.identified(images) for network in measured]
     if tensorboard:
         check_tensorboard()
     origin = protocol.origin(digits)
-    trained = works(kind, protocol.settings)
     trained_before = weights_of(weights, measured, trained, suite=suite, preset=preset, seeds=seeds)
     cells = [
         Cell(

@@ -15,7 +15,10 @@ from capsbench.parameters import split_assignments
 
 @click.command(cls=Command)
 @click.option(
-    "--suite", required=True, shell_complete=names("suite"), help="The experiment: affine, crowding, mnist or overlap."
+    "--suite",
+    required=True,
+    shell_complete=names("suite"),
+    help="The experiment: affine, clutter, crowding, mnist or overlap.",
 )
 @click.option(
     "--preset",

@@ -81,22 +81,28 @@ class Question:
     among: Callable[[Result], npt.NDArray[np.bool_] | None] | None = None
 
 
-def paired_notes(results: Sequence[Result], questions: Mapping[str, Question]) -> list[str]:
+def paired_notes(
+    results: Sequence[Result], questions: Mapping[str, Question], *, baselines: Mapping[str, str] | None = None
+) -> list[str]:
     """Sentences for a table of one suite: how its networks differ from the first, on the same images, seed by seed.
 
     Args:
         results: Of one suite and preset.
         questions: What a sentence calls it -> what is asked; what a result does not hold is left out.
+        baselines: A network's label -> that of the network it is compared with, where that is not the first.
 
     Returns:
         A sentence for each question and each network but the first: "affine, best: capsnet minus cnn-pool ..."; and
         one on the number of tests where there are several.
     """
-    (baseline, ours), *others = by_network(results).items()
+    networks = by_network(results)
+    first, *others = networks
     found: dict[str, list[tuple[int, Difference | str]]] = {}
     for title, question in questions.items():
-        for network, theirs in others:
-            partners = [(one, other) for one in ours for other in theirs if one.seed == other.seed]
+        for network in others:
+            baseline = (baselines or {}).get(network, first)
+            pairs = ((one, other) for one in networks[baseline] for other in networks[network])
+            partners = [(one, other) for one, other in pairs if one.seed == other.seed]
             by_seed = [(one.seed, _asked(one, other, question)) for one, other in partners]
             told = [(seed, answer) for seed, answer in by_seed if answer]
             if told:

@@ -39,6 +39,11 @@ GLOSSARY = (
     Word("centered", "Accuracy on clean digits that all lie in the middle.", "right / images"),
     Word("clean", "Accuracy on test digits at random places, as in training.", "right / images"),
     Word(
+        "critical clutter",
+        "The largest number of scraps up to which accuracy stays near that on a clean canvas.",
+        "max n: accuracy(m) >= 0.9 accuracy(clean) for all m <= n",
+    ),
+    Word(
         "critical spacing",
         "The smallest distance of the flankers at which, and beyond which, accuracy stays near that of a digit alone.",
         "min s: accuracy(t) >= 0.9 accuracy(alone) for all t >= s",

@@ -2,6 +2,7 @@
 
 CATALOG = {
     "affine": "capsbench.suites.affine:Affine",
+    "clutter": "capsbench.suites.clutter:Clutter",
     "crowding": "capsbench.suites.crowding:Crowding",
     "mnist": "capsbench.suites.mnist:MNIST",
     "overlap": "capsbench.suites.overlap:Overlap",

@@ -75,7 +75,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "run", run)
 
 
-@pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding"])
+@pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding", "clutter"])
 def test_exported_weights_give_the_figures_of_their_cell_to_the_last_digit(suite: str, tmp_path: Path) -> None:
     result = measured(plan(tmp_path, suite))
     path = capsbench.export(result, tmp_path / "net.pt")

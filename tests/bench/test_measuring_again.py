@@ -225,7 +225,13 @@ def test_the_settings_that_no_weight_depends_on_are_those_of_tests(suite: str) -
     kept = set()
     for one in fields(cell.settings):
         value = getattr(cell.settings, one.name)
-        choices = {"schedule": "exponential", "precision": "bf16", "trained_on": "singles"}
+        choices = {
+            "schedule": "exponential",
+            "precision": "bf16",
+            "trained_on": "singles",
+            "size": 34,
+            "training_scraps": (0, 8),
+        }
         other = choices.get(one.name) or (f"{value}x" if isinstance(value, str) else changed[type(value)](value))
         again = replace(cell, settings=replace(cell.settings, **{one.name: other}))
         assert again.id != cell.id, one.name
@@ -233,6 +239,7 @@ def test_the_settings_that_no_weight_depends_on_are_those_of_tests(suite: str) -
             kept.add(one.name)
     expected = {
         "affine": {"variants", "test", "rotation", "shear", "scale", "translation"},
+        "clutter": {"variants", "scraps"},
         "crowding": {"variants", "spacings"},
     }
     assert kept == expected.get(suite, {"variants"})

@@ -38,7 +38,7 @@ def quick(own_world: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plain_network_fits_all_suites_but_the_one_that_needs_drawings() -> None:
     trials = {one.suite: one for one in try_network("net.py", changes={"width": "5"}, digits="embedded", device="cpu")}
     assert set(trials) == {name for name in registry.catalog("suite") if hasattr(registry.load("suite", name), "work")}
-    fits = {"affine": 40 * 40, "mnist": 28 * 28, "overlap": 36 * 36, "crowding": 28 * 84}
+    fits = {"affine": 40 * 40, "mnist": 28 * 28, "overlap": 36 * 36, "crowding": 28 * 84, "clutter": 32 * 32}
     for suite, pixels in fits.items():
         (speed,) = trials[suite].speeds
         assert not trials[suite].why_not and speed.scores == [64, 10]

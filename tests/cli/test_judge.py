@@ -75,7 +75,11 @@ def test_another_result_that_is_damaged_hides_no_judgement(capsys: pytest.Captur
     [
         (["tests", "--suite", "mnist"], 2, "--out"),
         (["tests", "--suite", "mnsit", "--out", "made"], 2, "Did you mean 'mnist'"),
-        (["tests", "--suite", "throughput", "--out", "made"], 2, "These can: affine, crowding, mnist, overlap"),
+        (
+            ["tests", "--suite", "throughput", "--out", "made"],
+            2,
+            "These can: affine, clutter, crowding, mnist, overlap",
+        ),
         (["tests", "--suite", "mnist", "--set", "shift", "--out", "made"], 2, "key=value"),
         (["tests", "--suite", "mnist", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),
         (["judge", "--suite", "mnist", "nowhere", "--label", "a"], 3, "There is no folder nowhere"),

@@ -133,7 +133,12 @@ COMMANDS = {
     "compare": words(places([*FILES, *PLACES], 2, strange=False), flags()),
     "run": words(
         st.just(["--dry-run", "--json"]),  # what is planned; to train would take long
-        option("--suite", ["affine", "mnist", "crowding"], ["afine", "", "os:getpid", "none.py:Suite", "x" * 300], 1),
+        option(
+            "--suite",
+            ["affine", "mnist", "crowding", "clutter"],
+            ["afine", "", "os:getpid", "none.py:Suite", "x" * 300],
+            1,
+        ),
         option("--preset", ["smoke"], ["small", "smok", "", "paper"], 1),
         option("--model", ["cnn-pool", "cnn", "capsnet"], NO_NAMES, 0, 2),
         option("--set", ["epochs=2", "learning_rate=0.1", "batch_size=1"], [*NO_SETS, "epochs=0", "cnn.x=1"]),

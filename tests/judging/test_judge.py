@@ -26,7 +26,11 @@ from capsbench.results.result import load_results
 from .elsewhere import answered, oracle
 
 FACTS = ("within reach", "factors", "partners", "references")
-CHANGES = {"affine": {"rotation": "40", "shear": "0", "scale": "1"}, "crowding": {"spacings": "20"}}
+CHANGES = {
+    "affine": {"rotation": "40", "shear": "0", "scale": "1"},
+    "crowding": {"spacings": "20"},
+    "clutter": {"scraps": "4"},
+}
 
 
 class Linear(torch.nn.Module):
@@ -63,7 +67,7 @@ def save_scores(model: torch.nn.Module, folder: Path, *, drawings: bool) -> None
         np.savez(path.with_suffix(".npz"), digest=data.digest, **arrays)
 
 
-@pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding"])
+@pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding", "clutter"])
 def test_scores_have_the_metrics_of_the_run_of_their_network(
     suite: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,9 @@ EVERY = {
     "overlap": ["test"],
     "affine": ["clean", "centered", "affine", "neutral", "rotation=40", "shear=0.5", "scale=0.7", "translation"],
     "crowding": ["alone", "digits-at-14-px", "digits-at-28-px", "shuffled-at-14-px", "shuffled-at-28-px"],
+    "clutter": ["clean", "2-scraps", "8-scraps"],
 }
-SHAPES = {"mnist": [28, 28], "overlap": [36, 36], "affine": [40, 40], "crowding": [28, 84]}
+SHAPES = {"mnist": [28, 28], "overlap": [36, 36], "affine": [40, 40], "crowding": [28, 84], "clutter": [32, 32]}
 
 
 @pytest.mark.parametrize("suite", EVERY)
@@ -156,7 +157,7 @@ def test_what_is_refused_leaves_the_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suite", "asked", "told"),
     [
-        ("throughput", {}, "needs the network itself.* These can: affine, crowding, mnist, overlap"),
+        ("throughput", {}, "needs the network itself.* These can: affine, clutter, crowding, mnist, overlap"),
         ("reconstruction", {}, "needs the network itself"),
         ("afine", {}, "Did you mean 'affine'"),
         ("affine", {"preset": "smal"}, "Did you mean 'small'"),

@@ -40,6 +40,10 @@ SHOWN: Mapping[tuple[int, int], Sequence[tuple[str, str, Mapping[str, Any]]]] = 
         ("validation", "padded", PLAIN),
         ("test", "padded", PLAIN),
     ],
+    (32, 32): [
+        ("validation", "cluttered", {"size": 32, "scraps": 0}),
+        *(("test", "cluttered", {"size": 32, "scraps": scraps}) for scraps in (0, 2, 8)),
+    ],
     (36, 36): [
         *((split, "multimnist", {}) for split in ("train", "validation", "test")),
         ("validation", "padded", {"size": 36, "shift": 4}),
@@ -65,6 +69,7 @@ SHOWN: Mapping[tuple[int, int], Sequence[tuple[str, str, Mapping[str, Any]]]] = 
 
 SHORT_MEDIUM: Mapping[str, Mapping[str, str]] = {
     "affine": {"epochs": "1", "variants": "1", "rotation": "0", "shear": "0", "scale": "1"},
+    "clutter": {"epochs": "1", "scraps": "2,8", "size": "32"},
     "crowding": {"epochs": "1", "spacings": "14,28"},
     "mnist": {"epochs": "1"},
     "overlap": {"epochs": "1"},
@@ -114,6 +119,7 @@ class Facts:
         index: Of the sample in its data set.
         flankers: Labels of the digits beside the target.
         parameters: Of the data set.
+        touched: Whether a scrap lies upon the target's ink.
     """
 
     labels: Sequence[int] = ()
@@ -121,6 +127,7 @@ class Facts:
     index: int = 0
     flankers: Sequence[int] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    touched: bool = False
 
 
 @functools.cache
@@ -136,11 +143,15 @@ def _images(split: str, name: str, parameters: Mapping[str, Any]) -> Iterator[tu
     pairs = batch.labels.ndim == 2
     layers = data.layers(every) if pairs else batch.images[:, None]
     beside = data.recipe.sampler.flankers(every).tolist() if name == "crowded" else [()] * len(data)  # type: ignore[attr-defined]
+    touched = np.zeros(len(data), bool)
+    if name == "cluttered":
+        target = data.layers(every)[:, 0]
+        touched |= ((batch.images > target) & (target > 0)).any((1, 2))
     for index, labels in enumerate(batch.labels.reshape(len(data), -1).tolist()):
         if pairs:
             for layer, label in zip(layers[index], labels, strict=True):
                 yield layer, Facts([label], layer[None])
-        yield batch.images[index], Facts(labels, layers[index], index, beside[index], parameters)
+        yield batch.images[index], Facts(labels, layers[index], index, beside[index], parameters, touched[index])
 
 
 class Unlearned(torch.nn.Module):
@@ -241,6 +252,15 @@ class Crowded(Oracle):
     def named(self, facts: Facts) -> Mapping[int, float]:
         near = (facts.parameters.get("flankers"), facts.parameters.get("spacing")) == ("digits", 14)
         return {facts.flankers[0]: 1.0} if near else super().named(facts)
+
+
+class Littered(Oracle):
+    """Is wrong on a twentieth among 2 scraps, and among 8 wherever one of them touches the target."""
+
+    def named(self, facts: Facts) -> Mapping[int, float]:
+        scraps = facts.parameters.get("scraps")
+        wrong = facts.index % 20 == 0 if scraps == 2 else scraps == 8 and facts.touched
+        return {(label + wrong) % 10: 1.0 for label in facts.labels}
 
 
 class Edge(Oracle):

@@ -21,7 +21,8 @@ from .known_networks import SHORT_MEDIUM, tiny_networks
 
 SUITES = sorted(name for name in catalog("suite") if getattr(load("suite", name), "needs_digits", True))
 MEDIUM_NETWORKS = {
-    "affine": "stn", "crowding": "stn", "mnist": "gcnn", "overlap": "resnet-gap", "reconstruction": "capsnet"
+    "affine": "stn", "clutter": "stn", "crowding": "stn",
+    "mnist": "gcnn", "overlap": "resnet-gap", "reconstruction": "capsnet",
 }  # fmt: skip
 CASES: list[tuple[str, str, str, Mapping[str, str]]] = [
     *((suite, "smoke", "capsnet", {}) for suite in SUITES),

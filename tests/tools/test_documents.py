@@ -19,7 +19,7 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 BLOCKS = BLOCK.findall(README)
 
 
-@pytest.mark.parametrize("suite", ["mnist", "affine", "overlap", "crowding", "throughput"])
+@pytest.mark.parametrize("suite", ["mnist", "affine", "overlap", "crowding", "clutter", "throughput"])
 def test_the_network_of_the_readme_runs_in_every_suite_but_reconstruction(suite: str, tmp_path: Path) -> None:
     (network,) = (block for block in BLOCKS if block.startswith("# mine.py"))
     (tmp_path / "mine.py").write_text(network)

@@ -1,0 +1,67 @@
+"""The critical clutter: up to how many scraps a network keeps nine tenths of its accuracy on clean canvases."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from capsbench.report.headlines import Measured
+from capsbench.results.answers import Answers
+from capsbench.statistics import Interval
+from capsbench.suites.crowding_spacing import CRITICAL_SHARE, critical_spacing
+
+
+def critical_clutter(clean: Answers, found: Mapping[int, Answers]) -> tuple[float, Interval]:
+    """The most scraps with 90 % of the clean accuracy there and with any fewer, and its interval over digits.
+
+    Between the tested numbers accuracy is taken to run straight. It is the critical spacing of crowding with the axis
+    turned round: there the nearest flankers harm most, here the most scraps.
+
+    Args:
+        clean: To targets without scraps.
+        found: Number of scraps -> answers to the same targets among them.
+
+    Returns:
+        ``inf`` stands for more than the most scraps tested.
+    """
+    at, (low, high) = critical_spacing(clean, {0: clean, **{-scraps: answers for scraps, answers in found.items()}})
+    return -at, (-high, -low)
+
+
+def measured_clutter(best: Mapping[str, Any]) -> Measured | None:
+    """The critical clutter of a checkpoint; None where it keeps no answers.
+
+    Args:
+        best: What the suite measured at the checkpoint.
+    """
+    if not all("answers" in one for one in (best["clean"], *best["scraps"].values())):
+        return None
+    found = {int(scraps): Answers.from_dict(one) for scraps, one in best["scraps"].items()}
+    return Measured(*critical_clutter(Answers.from_dict(best["clean"]), found))
+
+
+def told_clutter(best: Mapping[str, Any]) -> str:
+    """The critical clutter of a checkpoint with its interval, ``2.4 (2.2..2.7)``; one past those tested as such.
+
+    Args:
+        best: What the suite measured at the checkpoint.
+    """
+    measured = measured_clutter(best)
+    if measured is None or measured.interval is None:
+        return "not measured"
+    most = max(map(int, best["scraps"]))
+    shown = [f"> {most}" if one > most else f"{one:.1f}" for one in (measured.value, *measured.interval)]
+    return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"
+
+
+def kept_up_to(clean: float, shares: Mapping[int, float]) -> int:
+    """The most tested scraps with 90 % of the clean accuracy, there and with any fewer; 0 if there is none.
+
+    Args:
+        clean: Share of right answers 0..1 without scraps.
+        shares: Number of scraps -> the share among them.
+    """
+    critical = 0
+    for scraps in sorted(shares):
+        if shares[scraps] < CRITICAL_SHARE * clean - 1e-9:  # of rounding
+            break
+        critical = scraps
+    return critical
