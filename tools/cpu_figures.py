@@ -53,6 +53,7 @@ def of(suite: str, preset: str, models: Sequence[str], seeds: Sequence[int]) -> 
 
 FIELD = ("cnn-pool", "capsnet", "capsnet shared", "resnet-gap", "efficient-capsnet", "stn", "gcnn")
 SEEDS = (0, 1, 2)
+CLUTTERED = ("capsnet", "cnn-pool", "resnet-gap")  # capsnet without and with an orphan category
 PAIRS = ("cnn-pair", "capsnet", "efficient-capsnet", "resnet-gap")
 LIST = [
     *of("affine", "medium", FIELD, SEEDS),
@@ -62,6 +63,8 @@ LIST = [
     *of("mnist", "medium", ["cnn", "capsnet", "resnet-gap", "efficient-capsnet"], SEEDS),
     *of("crowding", "medium", ["cnn-pool", "capsnet", "resnet-gap"], SEEDS),
     *of("overlap", "medium", PAIRS, SEEDS),
+    *of("clutter", "small", CLUTTERED, SEEDS),
+    *of("clutter", "medium", CLUTTERED, SEEDS),
 ]
 
 

@@ -79,7 +79,7 @@ FORMS: Mapping[str, Sequence[Mapping[str, Any]]] = {"capsnet": ({}, {"leaky": Tr
 """Routing without and with the paper's orphan category."""
 
 SMALL: Mapping[str, Any] = {
-    "epochs": 45, "batch_size": 32, "learning_rate": 3e-3, "schedule": "one-cycle", "variants": 2, "size": SMALL_SIDE
+    "epochs": 20, "batch_size": 32, "learning_rate": 3e-3, "schedule": "one-cycle", "variants": 2, "size": SMALL_SIDE
 }  # fmt: skip
 
 
