@@ -130,8 +130,8 @@ def _legend(table: Table) -> list[str]:
     """The meaning of the signs beside means, for those that the table has."""
     text = " ".join(str(cell) for row in table.rows for cell in row)
     signs = {
-        " ± ": "±: standard deviation over seeds (n - 1), all with the same test digits.",
-        "..": "In brackets: 95 % interval over base digits, of one seed.",
+        " ± ": "± is the standard deviation over seeds (n - 1), all with the same test digits.",
+        "..": "Brackets hold a 95 % interval over base digits, of one seed.",
     }
     told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
     return [told] if told else []
@@ -153,7 +153,8 @@ def _threads(members: Sequence[Result]) -> list[str]:
     (most, _), *others = sorted(found.items(), key=lambda item: len(item[1]), reverse=True)
     told = "; ".join(f"{number} for {', '.join(names)}" for number, names in others)
     return [
-        f"Threads: {most}, but {told}. Sums in another order differ in their last digits, as those of another seed."
+        f"Cells had {most} thread{'s' * (most != '1')}, but {told}. Sums in another order differ in their last digits, "
+        "as those of another seed."
     ]
 
 

@@ -223,8 +223,8 @@ class Affine:
                 rows[-1][9:9] = told or ["not measured" if len(reached) == len(cells) else ""] * len(near)
         notes = [
             *filter(None, [reach_note(networks, "best")]),
-            f"Clean: digits at random places; affine: each test digit under maps, {settings['variants']} times. "
-            f"First at target: the first validation with at least {settings['target']:.2%} accuracy.",
+            f"Clean digits lie at random places; affine ones are each test digit under maps, {settings['variants']} "
+            f"times. First at target is the first validation with at least {settings['target']:.2%} accuracy.",
             PAPER,
             *([ORDER] if len(networks) > 1 else []),
         ]

@@ -178,11 +178,11 @@ class Crowding:
                 )  # fmt: skip
         at = ("checkpoints", "best")
         notes = [
-            "Accuracy in %: targets alone, and between flankers at so many pixels from centre to centre.",
-            f"Critical spacing in pixels: there and beyond, accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the "
-            "accuracy alone. A straight line joins tested spacings. One a seed, with a 95 % interval over base digits.",
-            f"Named: share of answers that are a flanker's class, among all and among wrong answers, at {nearest} px; "
-            f"random wrong answers would give {100 * RANDOM_NAMING:.0f} %.",
+            "Accuracy is in %, of targets alone, and between flankers at so many pixels from centre to centre.",
+            f"From the critical spacing (pixels) on, accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the accuracy "
+            "alone. A straight line joins tested spacings. Each seed has one, with a 95 % interval over base digits.",
+            f"Named is the share of answers that are a flanker's class, among all and among wrong ones, at {nearest} "
+            f"px; random wrong answers would give {100 * RANDOM_NAMING:.0f} %.",
             "The paper has no such experiment, so there is no published value to compare with.",
             *paired_notes(
                 results,

@@ -178,7 +178,7 @@ class MNIST:
                 ]
             )
         notes = [
-            "Error: share of unshifted test digits that are misclassified.",
+            "The error is the share of unshifted test digits that are misclassified.",
             *paired_notes(results, {"Test accuracy, best validation": Question(("checkpoints", "best", "test"))}),
         ]
         notes += few_seeds_note(results)

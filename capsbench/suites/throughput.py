@@ -192,6 +192,6 @@ def _notes(cell: Result) -> list[str]:
     ]
     return [
         f"{_machine(cell)}. What products of large matrices and copies reach here: {'; '.join(rates)}.",
-        f"Routing alone: {USUAL_ITERATIONS} iterations; the others are in the result and in its charts.",
-        "Shares: operations that the reference needs, and bytes that any implementation must move once.",
+        f"Routing alone had {USUAL_ITERATIONS} iterations; the result and its charts have the others.",
+        "Shares are of the operations that the reference needs, and of the bytes that must be moved once.",
     ]

@@ -215,8 +215,8 @@ def test_results_of_another_version_are_left_out_and_named() -> None:
 
 def test_what_signs_mean_is_told_where_they_stand() -> None:
     (one,), (several,) = (tables([result("capsnet", seed, 0.8) for seed in range(n)]) for n in (1, 3))
-    assert one.notes[0] == "In brackets: 95 % interval over base digits, of one seed."
-    assert several.notes[0] == "±: standard deviation over seeds (n - 1), all with the same test digits."
+    assert one.notes[0] == "Brackets hold a 95 % interval over base digits, of one seed."
+    assert several.notes[0] == "± is the standard deviation over seeds (n - 1), all with the same test digits."
 
 
 def test_what_may_stand_in_one_table_is_found_among_others() -> None:
@@ -237,6 +237,6 @@ def test_other_numbers_of_threads_are_told() -> None:
         for one, threads in zip((result("a", 0, 0.5), result("a", 1, 0.5), result("b", 0, 0.5)), (2, 1, 2), strict=True)
     ]
     (table,) = tables(results)
-    assert any(note.startswith("Threads: 2, but 1 for a seed 1.") for note in table.notes)
+    assert any(note.startswith("Cells had 2 threads, but 1 for a seed 1. Sums") for note in table.notes)
     (table,) = tables([results[0], results[2]])
-    assert not any("Threads" in note for note in table.notes)
+    assert not any("threads" in note for note in table.notes)
