@@ -18,7 +18,7 @@ from capsbench.results.result import Result
 from capsbench.spec import DataSpec
 from capsbench.system.disk import make_folder, storage_errors
 
-FACTORS = ("rotation", "shear", "scale_y", "scale_x", "dy", "dx", "dy_2", "dx_2")
+FACTORS = ("rotation", "shear", "scale_y", "scale_x", "dy", "dx", "dy_2", "dx_2", "scraps")
 COLUMNS = (
     "suite",
     "network",
@@ -109,7 +109,13 @@ def _lines(
 def _used(result: Result, place: Sequence[str], images: int) -> dict[str, Any]:
     """The test data behind a place of the metrics: its spec and, of a file, its digest."""
     last, before = place[-1], place[-2] if len(place) > 1 else ""
-    for role in (last, f"{before} at {last} px", *(["pair test"] if place[0] == "pairs" else []), "test"):
+    told = (
+        last,
+        f"{before} at {last} px",
+        f"{last} {before}",
+        f"{last} {before.removesuffix('s')}",
+    )  # 8 scraps, 1 scrap
+    for role in (*told, *(["pair test"] if place[0] == "pairs" else []), "test"):
         used = result.data.get(role)
         if isinstance(used, dict) and used.get("spec", {}).get("count") == images:
             return used
@@ -137,9 +143,11 @@ def _drawn(
 def _factors(batch: Any) -> list[list[Any]]:
     """A line of `FACTORS` for each sample, empty where a data set does not have one."""
     if batch.transform is not None:
-        return [[*map(float, line), "", ""] for line in batch.transform]
+        return [[*map(float, line), "", "", ""] for line in batch.transform]
     shift = batch.shift.reshape(len(batch.shift), -1) if batch.shift is not None else np.zeros((len(batch.labels), 0))
-    return [["", "", "", "", *line, *[""] * (4 - len(line))] for line in shift.tolist()]
+    scraps = [""] * len(shift) if batch.scraps is None else batch.scraps.tolist()
+    moved = [["", "", "", "", *line, *[""] * (4 - len(line))] for line in shift.tolist()]
+    return [[*line, number] for line, number in zip(moved, scraps, strict=True)]
 
 
 def _partners(result: Result, place: Sequence[str], images: int) -> Any:

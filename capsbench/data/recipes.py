@@ -8,6 +8,7 @@ from typing import Any
 
 from capsbench import registry
 from capsbench.contracts import Digits, Generator, Sampler
+from capsbench.data.columns import EXTRAS
 from capsbench.data.digits import digits_by_hash, load_digits, name_of
 from capsbench.errors import DataFileError, ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_number, check_seed, check_truth, construct, convert
@@ -177,6 +178,9 @@ def _load(name: str) -> Any:
     if missing or not is_dataclass(dataset):
         lacks = f"it lacks {', '.join(missing)}" if missing else "it is not a dataclass"
         raise UsageError(f"{name!r} is not a data set: {lacks}.")
+    extras = getattr(dataset, "extras", ())
+    if not isinstance(extras, tuple | list) or not set(extras) <= set(EXTRAS):
+        raise UsageError(f"{name!r} is not a data set: its extras must be some of {EXTRAS}, got {shown(extras)}.")
     return dataset
 
 

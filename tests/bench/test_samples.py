@@ -59,6 +59,20 @@ def test_single_digits_have_labels_answers_and_factors(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("number", [1, 8])
+def test_targets_among_scraps_have_their_place_and_the_number_of_scraps(number: int, tmp_path: Path) -> None:
+    data = stream("cluttered", split="test", count=200, digits="embedded", scraps=number)
+    answers = guesses(data)
+    found = {"scraps": {str(number): accuracy(answers).to_dict()}}
+    role = "8 scraps" if number == 8 else "1 scrap"
+    result = with_metrics("crowding", {"checkpoints": {"best": found}}, data, role)
+    assert save_samples([result], tmp_path / "s.csv") == 200
+    lines = read(tmp_path / "s.csv")
+    assert [[int(line["dy"]), int(line["dx"])] for line in lines] == np.asarray(data.shift).tolist()
+    assert [int(line["label"]) for line in lines] == data.labels.tolist()
+    assert {(line["scraps"], line["rotation"], line["dy_2"]) for line in lines} == {(str(number), "", "")}
+
+
 def test_pairs_have_two_of_each(tmp_path: Path) -> None:
     data = stream("multimnist", split="test", count=300, digits="embedded")
     answers = guesses(data)

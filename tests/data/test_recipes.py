@@ -255,3 +255,13 @@ def test_difference_names_what_only_one_of_them_has() -> None:
     assert "generator: asked padded, found affnist" in words
     assert "size: asked 40, found nothing" in words
     assert "rotation: asked nothing, found [-20.0, 20.0]" in words
+
+
+@pytest.mark.parametrize("extras", ["'scraps'", "('scrap',)", "1"])
+def test_columns_that_no_file_has_are_refused(extras: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\nfrom capsbench.generators.padded import Padded\n\n"
+        f"@dataclass(frozen=True, kw_only=True)\nclass Mine(Padded):\n    pass\n\nMine.extras = {extras}\n"
+    )
+    with pytest.raises(UsageError, match=r"its extras must be some of \('scraps',\), got "):
+        make_recipe(f"{tmp_path}/mine.py:Mine", split="test", digits="embedded")
