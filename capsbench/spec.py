@@ -16,6 +16,22 @@ IMPORTED = "imported-affnist"
 UNKNOWN = "unknown"
 """The digits of an imported file whose labels do not say which they are."""
 
+SOURCES = {
+    "embedded": "embedded digits of MNIST (3,200 train, 800 select, 1,000 test)",
+    "mnist": "full MNIST",
+    "fashion": "Fashion-MNIST (not MNIST)",
+    "kmnist": "KMNIST (not MNIST)",
+    "qmnist": "QMNIST (not MNIST)",
+    "none": "",
+}
+"""The names of source digits, and what tables and pages call them; all other names are a user's."""
+
+MNIST = ("embedded", "mnist")
+"""The sources that are MNIST's."""
+
+NAME = re.compile(r"\w[\w .+-]{0,39}(?<! )")
+"""How a user may name digits: one line that is neither a path nor a list."""
+
 IMPORT = "capsbench import affnist FILE.mat --out FILE.h5"
 
 CONTROL = re.compile(r"(?<!\\)(\\\\)*\\([bfnrt]|u00[0189]|u007f)")
@@ -35,6 +51,8 @@ class DataSpec:
         parameters: Every parameter of the generator, of plain JSON types, numbers normalised to their field's type.
         layers: Whether the file keeps the layers.
         digits: `Digits.sha256` of the source digits.
+        digits_name: What the digits are called where they are not MNIST's. Those of MNIST have none, and their specs
+            have no such key.
     """
 
     generator: str
@@ -45,6 +63,7 @@ class DataSpec:
     parameters: Mapping[str, Any]
     layers: bool
     digits: str
+    digits_name: str = ""
 
     def to_json(self) -> str:
         """The canonical text: keys sorted, no blanks, so that equal specs are equal bytes."""
@@ -52,7 +71,10 @@ class DataSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """The spec as plain JSON types."""
-        return {**self.__dict__, "parameters": dict(self.parameters)}
+        content = {**self.__dict__, "parameters": dict(self.parameters)}
+        if not self.digits_name:
+            del content["digits_name"]
+        return content
 
     @classmethod
     def from_json(cls, text: str) -> "DataSpec":
@@ -66,14 +88,18 @@ class DataSpec:
         except RecursionError:
             raise ValueError("too deeply nested") from None
         kinds = {field.name: dict if field.name == "parameters" else field.type for field in fields(cls)}
-        if not isinstance(content, dict) or set(content) != set(kinds):
+        name = kinds.pop("digits_name")
+        if not isinstance(content, dict) or set(content) - {"digits_name"} != set(kinds):
             raise ValueError(f"its keys are not {', '.join(kinds)}")
+        kinds |= {"digits_name": name} if "digits_name" in content else {}
         for key, kind in kinds.items():
             if type(content[key]) is not kind:
                 raise ValueError(f"{key} is not of type {getattr(kind, '__name__', kind)}")
         spec = cls(**content)
         if spec.split not in SPLITS or spec.count < 1 or not 0 <= spec.seed < 2**64:
             raise ValueError("its split, count or seed is out of range")
+        if "digits_name" in content and (not NAME.fullmatch(spec.digits_name) or spec.digits_name in (*MNIST, "none")):
+            raise ValueError("its digits have an impossible name")
         if CONTROL.search(spec.to_json()):
             raise ValueError("it holds control characters")
         return spec
@@ -102,3 +128,8 @@ class DataSpec:
     def digits_known(self) -> bool:
         """Whether the spec says which digits the samples show; an imported file may not."""
         return self.digits != UNKNOWN
+
+
+def told_digits(name: str) -> str:
+    """What tables and pages call source digits, by their name; nothing for those of no digits."""
+    return SOURCES.get(name, f"{name!r} (a user's digits, not MNIST)")

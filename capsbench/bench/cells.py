@@ -125,7 +125,9 @@ class Cell:
         parameters: All parameters of the model.
         seed: The seed of initial weights, sample order and dropout.
         settings: An instance of the suite's settings.
-        digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
+        digits: The name of the source digits: ``"embedded"``, ``"mnist"``, that of others, or ``"none"`` where the
+            suite shows none.
+        digits_sums: Of digits that are not MNIST's, by which a name alone is no identity, the SHA-256 of each part.
         device: ``"cpu"`` or ``"cuda"``.
         suite_identity: What the suite is made of.
         files: For each setting that names a file, the SHA-256 of its content; empty text where it cannot be read.
@@ -156,6 +158,7 @@ class Cell:
     title: str = field(default="", compare=False)
     changes: Mapping[str, str] = field(default_factory=dict, compare=False)
     weights: Elsewhere | None = None
+    digits_sums: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -188,6 +191,8 @@ class Cell:
             content["suite source"] = self.suite_identity.hash
         if files:
             content["files"] = dict(files)
+        if self.digits_sums:
+            content["digits sums"] = dict(self.digits_sums)
         if self.weights:
             content["weights"] = self.weights.sha256
         return content
@@ -199,7 +204,7 @@ class Cell:
 
     @property
     def made_of(self) -> dict[str, dict[str, str]]:
-        """What is not capsbench's own in the model, its weights, the suite and the settings, as a result states it."""
+        """What is not capsbench's own in the model, its weights, the suite, the settings and the digits."""
         settings = {f"{key}={getattr(self.settings, key)}": value for key, value in self.files.items()}
         weights = {self.weights.path.name: self.weights.sha256} if self.weights else {}
         every = {
@@ -207,6 +212,7 @@ class Cell:
             "weights": weights,
             "suite": dict(self.suite_identity.parts),
             "settings": settings,
+            "digits": {f"{self.digits}, {part}": sha256 for part, sha256 in self.digits_sums.items()},
         }
         return {what: parts for what, parts in every.items() if parts}
 

@@ -32,7 +32,7 @@ class Plan:
     Attributes:
         cells: The cells of the run.
         folder: The folder of results.
-        digits: The source digits: ``auto``, ``embedded`` or a folder.
+        digits: The source digits: ``auto``, ``embedded``, a folder, a set by its name, or ``NAME=DIR``.
         tensorboard: Whether training also logs for TensorBoard.
         force: Whether finished cells are measured again, from the first step on.
         asked: The arguments of `plan_run` that all cells share, so that another process can plan a cell once more.
@@ -130,7 +130,7 @@ def plan_run(
             ``KEY`` where one model alone has it.
         weights: Files of weights that were trained elsewhere, as `capsbench.bench.elsewhere.weights_of` takes them.
         seeds: One cell each.
-        digits: ``auto``, ``embedded`` or a folder of IDX files.
+        digits: ``auto``, ``embedded``, a folder, a set by its name, or ``NAME=DIR``.
         device: ``auto``, ``cpu`` or ``cuda``.
         out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
@@ -154,7 +154,7 @@ def plan_run(
     made_of = [network.identified(images) for network in measured]
     if tensorboard:
         check_tensorboard()
-    origin = protocol.origin(digits)
+    origin, sums = protocol.origin(digits), protocol.sums(digits)
     trained_before = weights_of(weights, measured, trained, suite=suite, preset=preset, seeds=seeds)
     cells = [
         Cell(
@@ -168,6 +168,7 @@ def plan_run(
             seed=seed,
             settings=protocol.settings,
             digits=origin,
+            digits_sums=sums,
             device=device if elsewhere and device == "cuda" else machine.device(device),
             suite_identity=protocol.suite_identity,
             files=protocol.files,

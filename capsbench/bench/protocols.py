@@ -8,7 +8,7 @@ from capsbench import registry
 from capsbench.bench.cells import Preset
 from capsbench.bench.networks import labelled
 from capsbench.contracts import Suite
-from capsbench.data.digits import load_digits
+from capsbench.data.digits import load_digits, sums_of
 from capsbench.errors import ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_seed, construct
 from capsbench.paths import user_path
@@ -56,12 +56,20 @@ class Protocol:
         return cls(preset, labelled(preset, changed), settings, identity, files, getattr(kind, "needs_digits", True))
 
     def origin(self, digits: str) -> str:
-        """``"embedded"`` or ``"mnist"``, the digits that are shown; ``"none"`` where the suite shows none.
+        """The name of the digits that are shown, such as ``"mnist"``; ``"none"`` where the suite shows none.
 
         Raises:
             DigitsError: The digits are missing or damaged.
         """
         return load_digits("test", digits, full=self.preset in FULL).origin if self.shows_digits else "none"
+
+    def sums(self, digits: str) -> dict[str, str]:
+        """Which digits are shown, where they are not MNIST's; see `capsbench.data.digits.sums_of`.
+
+        Raises:
+            DigitsError: The digits are missing or damaged.
+        """
+        return sums_of(digits) if self.shows_digits else {}
 
 
 def load_suite(name: str, preset: str) -> type[Suite]:

@@ -15,6 +15,7 @@ from capsbench.bench.measuring import IN_THIS_PROCESS, Engine, Measure
 from capsbench.bench.networks import Several
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.contracts import Progress, ProgressBar, Say, no_bar, silent
+from capsbench.data.naming import named_digits
 from capsbench.errors import CellsFailedError, LockedError
 from capsbench.report.shown import Results
 from capsbench.results.failures import failure_file, forget_failure, keep_failure
@@ -48,7 +49,8 @@ def run(
     seeds: Sequence[int] = (0,),
     changes: Mapping[str, str] | None = None,
     weights: GivenWeights = (),
-    digits: str = "auto",
+    digits: str | Path = "auto",
+    digits_as: str | None = None,
     device: str = "auto",
     out: str | Path = "runs",
     tensorboard: bool = False,
@@ -70,7 +72,10 @@ def run(
         changes: Settings that differ from the preset, as text; ``MODEL.KEY`` is a parameter of a network.
         weights: A file of weights that were trained elsewhere, which are measured instead of trained; for several
             networks a mapping of their names to files.
-        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        digits: ``"auto"``, ``"embedded"``, a set that was fetched (such as ``"fashion"``), or a folder of
+            IDX files.
+        digits_as: What the digits of a folder, or of a file like Keras' ``mnist.npz``, are called, where they are not
+            MNIST's.
         device: ``"auto"``, ``"cpu"`` or ``"cuda"``.
         out: The folder of results, data and checkpoints.
         tensorboard: Whether training also logs for TensorBoard, below ``out``.
@@ -98,7 +103,7 @@ def run(
         seeds=seeds,
         changes=changes,
         weights=weights,
-        digits=digits,
+        digits=named_digits(digits, digits_as),
         device=device,
         out=out,
         tensorboard=tensorboard,

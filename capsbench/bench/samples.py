@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from capsbench.contracts import Say, silent
-from capsbench.data.digits import digits_by_hash
+from capsbench.data.digits import digits_of_spec, name_of
 from capsbench.data.recipes import recipe_of
 from capsbench.errors import CapsbenchError, DataFileError
 from capsbench.report.differences import kept_places
@@ -27,6 +27,7 @@ COLUMNS = (
     "images",
     "index",
     "digest",
+    "source",
     "digits",
     "label",
     "answer",
@@ -87,6 +88,7 @@ def _lines(
     used = _used(result, place, len(answers.correct))
     spec: dict[str, Any] = used.get("spec", {})
     labels, factors = _drawn(spec, len(answers.correct), known, digits, say)
+    source = spec.get("digits_name") or name_of(str(spec.get("digits"))) or ""
     partners = _partners(result, place, len(answers.correct))
     base = answers.base.tolist()
     wrong = 0
@@ -101,7 +103,7 @@ def _lines(
             wrong += 1
         yield [
             result.suite, result.label, result.seed, result.cell, ", ".join(place), index, used.get("digest", ""),
-            " ".join(map(str, shown)), " ".join(map(str, label)), " ".join(map(str, answer)), int(right),
+            source, " ".join(map(str, shown)), " ".join(map(str, label)), " ".join(map(str, answer)), int(right),
             *(factors[index] if factors is not None else [""] * len(FACTORS)),
         ]  # fmt: skip
 
@@ -130,7 +132,7 @@ def _drawn(
     if key not in known:
         try:
             spec = DataSpec.from_json(json.dumps(content))
-            labels = digits_by_hash(spec.digits, spec.split, source).labels
+            labels = digits_of_spec(spec, source).labels
             sampler = recipe_of(spec, source).sampler
             parts = [sampler.batch(np.arange(start, min(start + PART, images))) for start in range(0, images, PART)]
             known[key] = labels, [line for part in parts for line in _factors(part)]

@@ -242,7 +242,7 @@ def _made_of(plan: "Plan") -> Iterator[str]:
     """What identifies what does not ship with capsbench, once for each network."""
     for label, made_of in {cell.label: cell.made_of for cell in plan.cells}.items():
         for what, parts in made_of.items():
-            yield f"{label}: the {what} {'are' if what in ('settings', 'weights') else 'is'} made of"
+            yield f"{label}: the {what} {'are' if what in ('settings', 'weights', 'digits') else 'is'} made of"
             yield from (f"  {part}  {value[:16] if len(value) == 64 else value}" for part, value in parts.items())
 
 

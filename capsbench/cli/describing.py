@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from capsbench.data.digits import name_of
+from capsbench.data.digits import origin_of
 from capsbench.errors import DataError
 from capsbench.files.datafile import DataFile
 from capsbench.files.inspection import classes, measure
@@ -10,7 +10,7 @@ from capsbench.files.published import recognise
 from capsbench.files.shards import shard_name
 from capsbench.files.writing import Written
 from capsbench.importing.agreement import agreement_text, measure_agreement
-from capsbench.spec import UNKNOWN
+from capsbench.spec import UNKNOWN, told_digits
 from capsbench.system.disk import human_bytes
 
 
@@ -19,7 +19,7 @@ def file_facts(file: DataFile, *, measured: bool = True) -> dict[str, Any]:
     facts = {
         "file": str(file.path),
         "spec": file.spec.to_dict(),
-        "digits": name_of(file.spec.digits) or UNKNOWN,
+        "digits": origin_of(file.spec) or UNKNOWN,
         **({} if file.shard is None else {"shard": [file.shard.start, file.shard.stop]}),
         "samples": len(file),
         "bytes": file.path.stat().st_size,
@@ -47,7 +47,7 @@ def facts_text(facts: dict[str, Any]) -> str:
         f"{facts['file']}: {spec['generator']} (version {spec['version']}), {spec['split']}, seed {spec['seed']}",
         f"  samples     {facts['samples']:,}{_shard_text(facts)}, {human_bytes(facts['bytes'])}{_packed_text(facts)}",
         f"  parameters  {parameters}",
-        f"  digits      {facts['digits']}" + (f" ({spec['digits'][:12]})" if spec["digits"] != UNKNOWN else ""),
+        f"  digits      {_source(facts)}" + (f" ({spec['digits'][:12]})" if spec["digits"] != UNKNOWN else ""),
         f"  classes     {' '.join(map(str, facts['classes']))} (0 to 9)",
     ]
     if "kinds of pairs" in facts:
@@ -58,6 +58,11 @@ def facts_text(facts: dict[str, Any]) -> str:
         lines.append(f"  measures    not measured: {facts['not measured'].splitlines()[0]}")
     lines += [f"  known as    {facts['known as']}"] if facts["known as"] else []
     return "\n".join([*lines, f"  digest      {facts['digest']}"])
+
+
+def _source(facts: dict[str, Any]) -> str:
+    """What the digits are called; MNIST's have a word."""
+    return told_digits(facts["digits"]) if "digits_name" in facts["spec"] else str(facts["digits"])
 
 
 def _shard_text(facts: dict[str, Any]) -> str:

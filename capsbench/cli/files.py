@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from capsbench.cli.completion import names, presets, words
-from capsbench.cli.options import PATH, Command, digits_option, force_option, json_option, say_embedded, set_option
+from capsbench.cli.options import (
+    PATH,
+    Command,
+    digits_option,
+    force_option,
+    found_digits_option,
+    json_option,
+    say_embedded,
+    set_option,
+)
 from capsbench.errors import DataFileError
 from capsbench.parameters import split_assignments
 from capsbench.spec import SPLITS
@@ -88,7 +97,7 @@ def generate(
 @click.argument("file", type=PATH)
 @click.option("--repair", is_flag=True, help="Generate damaged blocks again from the file's spec.")
 @click.option("--sample", default=0, metavar="N", help="Also generate N random samples again and compare their bytes.")
-@digits_option
+@found_digits_option
 def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
     """Check every block of a file against its digest.
 
@@ -134,7 +143,7 @@ def verify(file: Path, repair: bool, sample: int, digits: str) -> None:
 @click.command(cls=Command)
 @click.argument("out", type=PATH)
 @click.argument("shards", metavar="SHARD...", nargs=-1, required=True, type=PATH)
-@digits_option
+@found_digits_option
 @force_option
 @json_option
 def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json: bool) -> None:
@@ -157,7 +166,7 @@ def merge(out: Path, shards: tuple[Path, ...], digits: str, force: bool, as_json
 
 @click.command(cls=Command)
 @click.argument("file", type=PATH)
-@digits_option
+@found_digits_option
 @json_option
 def info(file: Path, digits: str, as_json: bool) -> None:
     """Show what a file holds: spec, counts, digest, and measures such as overlap.
@@ -178,7 +187,7 @@ def info(file: Path, digits: str, as_json: bool) -> None:
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, metavar="DIR", help="The folder to write to; by default that of the file.")
 @click.option("--url", default="", help="The page where the file is published.")
-@digits_option
+@found_digits_option
 def card(file: Path, out: Path | None, url: str, digits: str) -> None:
     """Describe a file for others: NAME.croissant.json (Croissant, JSON-LD) and NAME.card.md (a data card).
 
@@ -203,7 +212,7 @@ def card(file: Path, out: Path | None, url: str, digits: str) -> None:
 @click.command(cls=Command)
 @click.argument("file", type=PATH)
 @click.option("--out", type=PATH, help="The PNG to write; by default beside the file.")
-@digits_option
+@found_digits_option
 def preview(file: Path, out: Path | None, digits: str) -> None:
     """Write a picture of the first samples of a file with their labels, pairs in two colours.
 
@@ -251,7 +260,7 @@ def pack(file: Path, out: Path, undo: bool, force: bool) -> None:
 
 
 def _note_embedded(files: Sequence[Any]) -> None:
-    from capsbench.data.digits import name_of
+    from capsbench.data.digits import origin_of
 
-    if any(name_of(file.spec.digits) == "embedded" for file in files):
+    if any(origin_of(file.spec) == "embedded" for file in files):
         say_embedded(files[0].digits)

@@ -1,6 +1,7 @@
 """Options of several commands, and a note that several commands print."""
 
 import os
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import click
 
 from capsbench.cli.settings import name_variables, read_config
+from capsbench.data.naming import MNIST, named_digits, source_of
+from capsbench.data.sets import SETS
 from capsbench.errors import UsageError
 from capsbench.paths import user_path
 
@@ -31,8 +34,9 @@ class DigitsPath(UserPath):
     """A folder of digits, or a word that stands for digits."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The word as it is, or the path as text."""
-        return value if value in ("auto", "embedded") else str(super().convert(value, param, ctx))
+        """The text, if it means something; of a folder without a name its path."""
+        found = source_of(value)
+        return value if found.path is None or found.name != MNIST else str(super().convert(value, param, ctx))
 
 
 PATH = UserPath()
@@ -99,14 +103,50 @@ class Group(click.Group):
     command_class = Command
 
 
-digits_option = click.option(
+DIGITS_AS = "capsbench.digits_as"
+
+found_digits_option = click.option(
     "--digits",
     type=DigitsPath(),
     default="auto",
     metavar="auto|embedded|DIR",
     show_default=True,
-    help="The source digits.",
+    help="Where the source digits are looked for.",
 )
+"""Of commands that know which digits they need."""
+
+
+def _remember_name(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    ctx.meta[DIGITS_AS] = value
+
+
+def _named_digits(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    return named_digits(value, ctx.meta.get(DIGITS_AS))
+
+
+def digits_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of commands that choose the digits; a command gets one text for both."""
+    chosen = click.option(
+        "--digits",
+        type=DigitsPath(),
+        default="auto",
+        metavar="auto|embedded|SET|DIR",
+        show_default=True,
+        callback=_named_digits,
+        help=f"The source digits; SET: {', '.join(SETS)}, see `capsbench data fetch SET`.",
+    )
+    named = click.option(
+        "--digits-as",
+        metavar="NAME",
+        is_eager=True,
+        expose_value=False,
+        callback=_remember_name,
+        help="What digits that are not MNIST's are called: DIR is any folder like MNIST's, or a file like Keras' "
+        "mnist.npz.",
+    )
+    return chosen(named(command))
+
+
 force_option = click.option("--force", is_flag=True, help="Replace a file of another spec.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 set_option = click.option("--set", "sets", multiple=True, metavar="K=V", help="Set a parameter; may be repeated.")

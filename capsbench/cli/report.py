@@ -125,9 +125,9 @@ def report(
 def compare(first: Path, second: Path | None, models: tuple[str, ...], style: str, as_json: bool) -> None:
     """Compare results of one suite on the same images: how B differs from A, with paired tests.
 
-    A and B are result files, or folders of them. In folders, results of the same suite, preset and seed are partners;
-    where there are several, those of the same network. Two networks of one folder are named by --model. First come
-    what differs in settings and figures, and one test over all seeds; then each seed.
+    A and B are result files, or folders of them. In folders, results of the same suite, preset, digits and seed are
+    partners; where there are several, those of the same network. Two networks of one folder are named by --model. First
+    come what differs in settings and figures, and one test over all seeds; then each seed.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""The 28x28 source digits: full MNIST from its four IDX files, or the 5,000 of them that ship in the package.
+"""The 28x28 source digits: full MNIST from its files, the 5,000 of them that ship in the package, or others like them.
 
 Every split keeps the order of MNIST's files. ``train`` and ``validation`` share no digit and are together ``trainval``.
 
@@ -9,7 +9,8 @@ Every split keeps the order of MNIST's files. ``train`` and ``validation`` share
     test         all 10,000 test digits           100 of each class of the test digits, 1,000
 
 A *source* is ``"embedded"``, a folder, or ``"auto"``: the first of `places` that has the full set, else the embedded
-digits.
+digits. Digits that are not MNIST's are named: one of `capsbench.data.sets.SETS`, or ``NAME=DIR`` for a folder or a file
+of the user's. `capsbench.data.others` reads them.
 """
 
 from contextlib import suppress
@@ -21,11 +22,14 @@ import numpy as np
 from capsbench.contracts import CLASSES, Digits
 from capsbench.data import embedded
 from capsbench.data.idx import WAY_OUT, locate, read_array
+from capsbench.data.naming import Source, source_of
+from capsbench.data.others import load_others
 from capsbench.data.places import auto_source, places
+from capsbench.data.sets import SETS
 from capsbench.errors import DigitsError
 from capsbench.parameters import check_choice
-from capsbench.paths import user_path
-from capsbench.spec import SPLITS
+from capsbench.spec import SPLITS, DataSpec
+from capsbench.system.disk import kind_of
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) 
 
     Args:
         split: One of `SPLITS`.
-        source: ``"auto"``, ``"embedded"`` or a folder.
+        source: ``"auto"``, ``"embedded"``, a folder, a name of `SETS`, or ``NAME=DIR``.
         full: Whether to refuse the embedded digits.
 
     Returns:
@@ -94,10 +98,14 @@ def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) 
 
     Raises:
         UnknownNameError: There is no such split.
-        DigitsError: The digits are missing, unreadable, not MNIST's, or not the full set though ``full`` is set.
+        DigitsError: The digits are missing, unreadable, not MNIST's though they have no other name, or not the full set
+            though ``full`` is set.
     """
     check_choice("split", split, SPLITS)
-    folder = auto_source() if source == "auto" else None if source == "embedded" else user_path(source, "digits")
+    named = source_of(source)
+    if named.other:
+        return load_others(split, named)
+    folder = auto_source() if named.name == "auto" else named.path
     if folder is not None:
         return _from_folder(split, folder)
     if full:
@@ -106,15 +114,32 @@ def load_digits(split: str, source: str | Path = "auto", *, full: bool = False) 
     return _from_package(split)
 
 
-def digits_by_hash(sha256: str, split: str, source: str | Path = "auto") -> Digits:
+def digits_of_spec(spec: DataSpec, source: str | Path = "auto") -> Digits:
+    """The digits of a spec, by their hash and by their name.
+
+    Raises:
+        DigitsError: As `digits_by_hash`.
+    """
+    return digits_by_hash(spec.digits, spec.split, source, name=spec.digits_name)
+
+
+def digits_by_hash(sha256: str, split: str, source: str | Path = "auto", *, name: str = "") -> Digits:
     """The digits of a split with this `Digits.sha256`, by which a spec names them.
 
     ``"auto"`` searches every place, the embedded digits included. It skips a place that fails: the hash leaves no doubt
     about which digits are meant.
 
+    Args:
+        sha256: Of the digits.
+        split: Which split they are.
+        source: Where they may be, as `load_digits` takes it. A folder needs no name here.
+        name: What they are called where they are not MNIST's.
+
     Raises:
         DigitsError: The hash is unknown, is that of another split, or the source does not have these digits.
     """
+    if name:
+        return _others_by_hash(sha256, split, source, name)
     if sha256 not in KNOWN:
         raise DigitsError(
             f"No known digits have the SHA-256 {sha256}:\n"
@@ -125,6 +150,8 @@ def digits_by_hash(sha256: str, split: str, source: str | Path = "auto") -> Digi
         raise DigitsError(
             f"The {split} digits are needed, but SHA-256 {sha256} is that of {known.origin}'s {known.split} digits."
         )
+    if source_of(source).other:
+        raise DigitsError(f"MNIST's {split} digits are needed ({known.origin}), not those of --digits {source}.")
     if known.origin == "embedded":
         if source not in ("auto", "embedded"):
             raise DigitsError(f"The embedded {split} digits are needed, not those of {source}. Use --digits embedded.")
@@ -136,12 +163,54 @@ def digits_by_hash(sha256: str, split: str, source: str | Path = "auto") -> Digi
     return load_digits(split, source, full=True)  # the folder that was named, or the error that explains
 
 
+def _others_by_hash(sha256: str, split: str, source: str | Path, name: str) -> Digits:
+    """The digits of a spec that names digits which are not MNIST's."""
+    asked = source_of(source)
+    if asked.path is None and asked.name != name and (asked.other or name not in SETS):
+        where = "" if asked.name == "auto" else f", and --digits {asked.name} was given"
+        raise DigitsError(f"Digits called {name!r} are needed{where}. Name the folder that has them with --digits DIR.")
+    found = load_others(split, Source(name, asked.path))
+    if found.sha256 != sha256:
+        raise DigitsError(
+            f"Digits {name!r} with the SHA-256 {sha256[:12]} are needed; the {split} digits of "
+            f"{asked.path or name} have {found.sha256[:12]}. Name the folder that has them with --digits DIR."
+        )
+    return found
+
+
 def name_of(sha256: str) -> str | None:
     """The origin of the digits with this `Digits.sha256`: ``"embedded"``, ``"mnist"``, or None if it is unknown."""
     return KNOWN[sha256].origin if sha256 in KNOWN else None
 
 
+def origin_of(spec: DataSpec) -> str | None:
+    """The name of a spec's digits: ``"embedded"``, ``"mnist"``, that of others, or None if it is unknown."""
+    return spec.digits_name or name_of(spec.digits)
+
+
+def sums_of(source: str | Path) -> dict[str, str]:
+    """The SHA-256 of the digits to train and to test with, where they are not MNIST's; a name alone could be any.
+
+    Raises:
+        DigitsError: They are missing or damaged.
+    """
+    if not source_of(source).other:
+        return {}
+    return {split: load_digits(split, source).sha256 for split in ("trainval", "test")}
+
+
+def _from_file(split: str, path: Path) -> Digits:
+    """MNIST from a file like Keras' ``mnist.npz``: its arrays say whether it is MNIST's."""
+    found = load_others(split, Source("mnist", path))
+    known = KNOWN.get(found.sha256)
+    if known is None or known.origin != "mnist":
+        raise DigitsError(f"{path} does not hold full MNIST. Name what it holds with --digits-as NAME.\n{WAY_OUT}")
+    return found
+
+
 def _from_folder(split: str, folder: Path) -> Digits:
+    if kind_of(folder) == "file":
+        return _from_file(split, folder)
     found = locate(folder)
     part = "t10k" if split == "test" else "train"
     images = read_array(f"{part}-images-idx3-ubyte", found)

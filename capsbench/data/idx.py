@@ -14,6 +14,8 @@ from capsbench.errors import DigitsError
 
 WAY_OUT = "Fetch full MNIST with `capsbench data fetch`, or name a folder that has it with --digits DIR."
 
+OTHERS = f"{WAY_OUT} Digits that are not MNIST's need a name: --digits-as NAME."
+
 
 @dataclass(frozen=True)
 class IdxFile:
@@ -107,11 +109,11 @@ def _read(name: str, path: Path) -> bytes:
     if len(content) != expected.size:
         found = "more" if len(content) > expected.size else f"{len(content):,}"
         raise DigitsError(
-            f"{path} is not MNIST's {name}: it should have {expected.size:,} bytes, found {found}.\n{WAY_OUT}"
+            f"{path} is not MNIST's {name}: it should have {expected.size:,} bytes, found {found}.\n{OTHERS}"
         )
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != expected.md5:
-        raise DigitsError(f"{path} is not MNIST's {name}: its MD5 should be {expected.md5}, found {found}.\n{WAY_OUT}")
+        raise DigitsError(f"{path} is not MNIST's {name}: its MD5 should be {expected.md5}, found {found}.\n{OTHERS}")
     return content
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from capsbench.data import embedded
 from capsbench.data.idx import FILES, locate, read_files, search
+from capsbench.data.sets import SETS
 from capsbench.errors import DigitsError, UsageError
 from capsbench.paths import user_path
 
@@ -56,18 +57,26 @@ def places() -> list[tuple[str, Path]]:
     ~/.cache/torch) and ``data`` in the working folder, which torchvision's examples use.
     """
     named = os.environ.get(VARIABLE)
+    return [*([(f"${VARIABLE}", _home_expanded(named))] if named else []), *_caches("mnist", "MNIST")]
+
+
+def set_places(name: str) -> list[tuple[str, Path]]:
+    """The names and folders of the places where one of `SETS` is looked for, in this order."""
+    return _caches(name, SETS[name].folder)
+
+
+def _caches(name: str, torchvision: str) -> list[tuple[str, Path]]:
     torch_home = _home_expanded(os.environ.get("TORCH_HOME") or str(_user_caches() / "torch"))
     return [
-        *([(f"${VARIABLE}", _home_expanded(named))] if named else []),
-        ("cache", cache_folder()),
-        ("torch's cache", torch_home / "MNIST" / "raw"),
-        ("torchvision's data", Path("data", "MNIST", "raw").absolute()),
+        ("cache", cache_folder(name)),
+        ("torch's cache", torch_home / torchvision / "raw"),
+        ("torchvision's data", Path("data", torchvision, "raw").absolute()),
     ]
 
 
-def cache_folder() -> Path:
-    """Where `capsbench data fetch` puts the full set: $XDG_CACHE_HOME, else ~/.cache, and there capsbench/mnist."""
-    return _user_caches() / "capsbench" / "mnist"
+def cache_folder(name: str = "mnist") -> Path:
+    """Where `capsbench data fetch` puts a set: $XDG_CACHE_HOME, else ~/.cache, and there capsbench/NAME."""
+    return _user_caches() / "capsbench" / name
 
 
 def status() -> list[Place]:

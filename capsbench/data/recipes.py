@@ -9,11 +9,12 @@ from typing import Any
 from capsbench import registry
 from capsbench.contracts import Digits, Generator, Sampler
 from capsbench.data.columns import EXTRAS
-from capsbench.data.digits import digits_by_hash, load_digits, name_of
+from capsbench.data.digits import digits_of_spec, load_digits, origin_of
+from capsbench.data.naming import named_digits
 from capsbench.errors import DataFileError, ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_number, check_seed, check_truth, construct, convert
 from capsbench.paths import resolved
-from capsbench.spec import IMPORT, IMPORTED, SPLITS, DataSpec
+from capsbench.spec import IMPORT, IMPORTED, MNIST, SPLITS, DataSpec
 
 LARGEST_COUNT = 2**40
 
@@ -74,8 +75,7 @@ def make_recipe(
         DigitsError: The digits are missing or damaged.
     """
     check_truth("layers", layers)
-    if not isinstance(digits, str | Path):
-        raise ParameterError(f"digits must be auto, embedded or a folder, got {shown(digits)}.")
+    digits = named_digits(digits)
     check_choice("split", split, SPLITS)
     if name == IMPORTED:
         raise UsageError(f"{IMPORTED!r} cannot be generated: it is the real affNIST. Import it: {IMPORT}")
@@ -96,6 +96,7 @@ def make_recipe(
         parameters=_plain(asdict(generator)),
         layers=layers,
         digits=source.sha256,
+        digits_name="" if source.origin in MNIST else source.origin,
     )
     return Recipe(spec, generator, source, _absolute(name))
 
@@ -149,7 +150,7 @@ def recipe_of(spec: DataSpec, digits: str = "auto") -> Recipe:
             f"The file was made by version {spec.version} of {spec.generator!r}; "
             f"version {dataset.version} is installed, which draws other samples."
         )
-    return Recipe(spec, generator, digits_by_hash(spec.digits, spec.split, digits), spec.generator)
+    return Recipe(spec, generator, digits_of_spec(spec, digits), spec.generator)
 
 
 def spec_difference(asked: DataSpec, found: DataSpec) -> str:
@@ -194,7 +195,8 @@ def _preset(owner: str, dataset: Any, preset: str | None) -> Mapping[str, Any]:
 
 def _flat(spec: DataSpec) -> dict[str, Any]:
     content = spec.to_dict()
-    content["digits"] = f"{name_of(spec.digits) or 'others'} ({spec.digits[:12]})"
+    content.pop("digits_name", None)
+    content["digits"] = f"{origin_of(spec) or 'others'} ({spec.digits[:12]})"
     parameters: dict[str, Any] = content.pop("parameters")
     return content | parameters
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from capsbench.contracts import ArrayBatch, IndexArray, UInt8Array
 from capsbench.data.columns import block_count, block_digest, block_range, columns_of, root_digest, stored_arrays
+from capsbench.data.naming import named_digits
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.data.samples import SampleColumns, checked_indices
 from capsbench.spec import DataSpec
@@ -90,6 +91,7 @@ def stream(
     variants: int | None = None,
     preset: str | None = None,
     digits: str | Path = "auto",
+    digits_as: str | None = None,
     **parameters: Any,
 ) -> Stream:
     """A data set without a file.
@@ -101,7 +103,10 @@ def stream(
         count: Number of samples; by default the digits of the split times ``variants``.
         variants: Samples a digit; by default 1, or what the preset says.
         preset: A named set of parameters.
-        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        digits: ``"auto"``, ``"embedded"``, a set that was fetched (such as ``"fashion"``), or a folder of
+            IDX files.
+        digits_as: What the digits of a folder, or of a file like Keras' ``mnist.npz``, are called, where they are not
+            MNIST's.
         parameters: The data set's own parameters.
 
     Raises:
@@ -116,6 +121,6 @@ def stream(
         variants=variants,
         preset=preset,
         parameters=parameters,
-        digits=digits,
+        digits=named_digits(digits, digits_as),
     )
     return Stream(recipe)

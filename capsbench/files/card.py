@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from capsbench.data.digits import name_of
+from capsbench.data.digits import origin_of
+from capsbench.data.sets import SETS
 from capsbench.errors import DataError
 from capsbench.files.datafile import DataFile
 from capsbench.files.inspection import classes, measure
 from capsbench.files.published import recognise
-from capsbench.spec import UNKNOWN
+from capsbench.spec import UNKNOWN, told_digits
 from capsbench.version import VERSION
 
-LICENCE = "https://creativecommons.org/licenses/by-sa/3.0/"
+LICENCE = "https://creativecommons.org/licenses/by-sa/3.0/"  # of MNIST
 DIGITS = {"embedded": "5,000 digits of MNIST that ship with capsbench", "mnist": "full MNIST"}
 CITATION = (
     "Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Gradient-based learning applied to document recognition, "
@@ -26,12 +27,13 @@ CITATION = (
     "Capsules, 2017, arXiv:1710.09829"
 )
 SHOWS = {
-    "padded": "a handwritten digit at a random place on a black canvas",
-    "affnist": "a handwritten digit under a random affine map",
-    "multimnist": "two overlapping handwritten digits of different classes",
-    "cluttered": "a handwritten digit among scraps of others",
-    "crowded": "a handwritten digit between two others, or between shuffled ones",
+    "padded": "{one} at a random place on a black canvas",
+    "affnist": "{one} under a random affine map",
+    "multimnist": "two overlapping {several} of different classes",
+    "cluttered": "{one} among scraps of others",
+    "crowded": "{one} between two others, or between shuffled ones",
 }
+"""What an image of each data set shows; ``{one}`` is what a source image shows, ``{several}`` what several do."""
 CONTEXT = {
     "@language": "en", "@vocab": "https://schema.org/", "citeAs": "cr:citeAs", "column": "cr:column",
     "conformsTo": "dct:conformsTo", "cr": "http://mlcommons.org/croissant/", "rai": "http://mlcommons.org/croissant/RAI/",
@@ -62,13 +64,13 @@ def croissant(file: DataFile, url: str = "") -> dict[str, Any]:
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": file.path.stem,
         "description": _description(file),
-        "license": LICENCE,
+        "license": _licence(file),
         **where,
         "version": f"{file.spec.version}.0.0",
         "datePublished": datetime.fromtimestamp(file.path.stat().st_mtime, UTC).date().isoformat(),
         "creator": {"@type": "sc:Organization", "name": f"capsbench {VERSION}"},
-        "citeAs": CITATION,
-        "keywords": ["MNIST", file.spec.generator, "capsule networks", "robustness"],
+        "citeAs": _citation(file),
+        "keywords": [_title(file), file.spec.generator, "capsule networks", "robustness"],
         "isLiveDataset": False,
         "distribution": [
             {
@@ -89,7 +91,13 @@ def croissant(file: DataFile, url: str = "") -> dict[str, Any]:
 def _description(file: DataFile) -> str:
     spec = file.spec
     height, width = file.images.shape[1:]
-    shown = SHOWS.get(spec.generator, f"a sample of the data set {spec.generator}")
+    one, several = SETS["qmnist"].shows
+    if spec.digits_name:
+        named = (f"an image of {spec.digits_name!r}", f"images of {spec.digits_name!r}")
+        one, several = SETS[spec.digits_name].shows if spec.digits_name in SETS else named
+    shown = f"a sample of the data set {spec.generator}"
+    if spec.generator in SHOWS:
+        shown = SHOWS[spec.generator].format(one=one, several=several)
     return (
         f"{len(file):,} images of {height}x{width} pixels, split {spec.split}, seed {spec.seed}: each shows {shown}. "
         f"Made from {_digits(file)} by a pure function of the spec, so that anyone can make the same bytes."
@@ -97,12 +105,37 @@ def _description(file: DataFile) -> str:
 
 
 def _digits(file: DataFile) -> str:
-    origin = name_of(file.spec.digits) or UNKNOWN
+    if file.spec.digits_name:
+        return told_digits(file.spec.digits_name)
+    origin = origin_of(file.spec) or UNKNOWN
     return DIGITS.get(origin, "digits that are not known here")
+
+
+def _title(file: DataFile) -> str:
+    """What people call the source of the digits."""
+    name = file.spec.digits_name
+    return SETS[name].title if name in SETS else name or "MNIST"
+
+
+def _licence(file: DataFile) -> str:
+    """The licence of the source, which is that of the file."""
+    name = file.spec.digits_name
+    return SETS[name].licence if name in SETS else f"not known here: that of the digits {name!r}" if name else LICENCE
+
+
+def _citation(file: DataFile) -> str:
+    """What to cite: the source of the digits, and what the data sets are made after."""
+    name = file.spec.digits_name
+    if not name:
+        return CITATION
+    own = [SETS[name].made] if name in SETS else []
+    return "; ".join([*own, CITATION.partition("; ")[2]])
 
 
 def _responsible(file: DataFile) -> dict[str, Any]:
     """The minimal fields for responsible AI."""
+    if file.spec.digits_name:
+        return _responsible_for_others(file)
     return {
         "rai:dataCollection": "Synthetic: drawn by capsbench from MNIST, whose digits were written by employees of the "
         "US Census Bureau and by high-school students and collected by NIST.",
@@ -116,6 +149,25 @@ def _responsible(file: DataFile) -> dict[str, Any]:
         "rai:personalSensitiveInformation": "None is known: single handwritten digits without names.",
         "rai:dataUseCases": "Measuring the robustness of classifiers; not for reading documents.",
         "rai:dataSocialImpact": "None is expected.",
+    }
+
+
+def _responsible_for_others(file: DataFile) -> dict[str, Any]:
+    """The same where the digits are not MNIST's: what is not known of them is not said."""
+    title, spec = _title(file), file.spec
+    return {
+        "rai:dataCollection": f"Synthetic: drawn by capsbench from the images of {title}, which are not MNIST's; their "
+        "publisher says how they were collected.",
+        "rai:dataCollectionType": ["Software Collection", "Secondary Data Analysis"],
+        "rai:dataPreprocessingProtocol": f"The generator {spec.generator} (version {spec.version}) with "
+        f"{json.dumps(dict(spec.parameters), sort_keys=True)}; integer arithmetic, Philox random numbers.",
+        "rai:dataAnnotationProtocol": f"Labels are those of {title}; an image has those of what it shows.",
+        "rai:dataLimitations": "Small grey images; an accuracy here says little about others, and stands beside no "
+        "value for MNIST. Images of one source image are not independent.",
+        "rai:dataBiases": f"Those of {title}.",
+        "rai:personalSensitiveInformation": "Not known here.",
+        "rai:dataUseCases": "Measuring the robustness of classifiers.",
+        "rai:dataSocialImpact": "Not known here.",
     }
 
 
@@ -139,7 +191,7 @@ def data_card(file: DataFile, url: str = "") -> str:
         ("split, seed", f"{spec.split}, {spec.seed}"),
         ("parameters", f"`{json.dumps(dict(spec.parameters), sort_keys=True)}`"),
         ("source digits", f"{_digits(file)} (`{spec.digits[:12]}`)"),
-        ("licence", f"CC BY-SA 3.0, {LICENCE}, as MNIST's"),
+        ("licence", _licence(file) if spec.digits_name else f"CC BY-SA 3.0, {LICENCE}, as MNIST's"),
     ]
     counts = classes(file)
     lines = [
@@ -151,7 +203,7 @@ def data_card(file: DataFile, url: str = "") -> str:
         "|" + "---|" * len(counts["classes"]), "| " + " | ".join(f"{number:,}" for number in counts["classes"]) + " |",
         "", *_measures(file), "## Notes", "",
         *(f"- {said if isinstance(said, str) else ', '.join(said)}" for said in _responsible(file).values()),
-        "", "## Cite", "", f"{CITATION}.", "",
+        "", "## Cite", "", f"{_citation(file)}.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from capsbench.contracts import Progress, ProgressBar, UInt8Array, no_bar, silent
 from capsbench.data.columns import BLOCK, columns_of, stored_arrays
+from capsbench.data.naming import named_digits
 from capsbench.data.recipes import Recipe, make_recipe
 from capsbench.errors import ParameterError
 from capsbench.files.datafile import DataFile
@@ -55,6 +56,7 @@ def generate(
     variants: int | None = None,
     preset: str | None = None,
     digits: str | Path = "auto",
+    digits_as: str | None = None,
     layers: bool = False,
     shard: str | None = None,
     workers: int = 1,
@@ -71,7 +73,10 @@ def generate(
         count: Number of samples; by default the digits of the split times ``variants``.
         variants: Samples a digit; by default 1, or what the preset says.
         preset: A named set of parameters.
-        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        digits: ``"auto"``, ``"embedded"``, a set that was fetched (such as ``"fashion"``), or a folder of
+            IDX files.
+        digits_as: What the digits of a folder, or of a file like Keras' ``mnist.npz``, are called, where they are not
+            MNIST's.
         layers: Whether each digit alone is kept, too.
         shard: Make only one shard of each split, such as ``"0/4"``, the first of four.
         workers: Processes that draw and write.
@@ -86,6 +91,7 @@ def generate(
         DataError: The digits are missing or damaged.
         StorageError: The files cannot be written.
     """
+    named = named_digits(digits, digits_as)
     splits: Sequence[Any] = split if isinstance(split, list | tuple) else [split]
     recipes = [
         make_recipe(
@@ -97,7 +103,7 @@ def generate(
             preset=preset,
             parameters=parameters,
             layers=layers,
-            digits=digits,
+            digits=named,
         )
         for one in dict.fromkeys(splits)
     ]

@@ -8,6 +8,7 @@ import numpy as np
 from capsbench.contracts import IndexArray, UInt8Array
 from capsbench.errors import DataError, StorageError, UsageError
 from capsbench.files.datafile import DataFile
+from capsbench.spec import told_digits
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
 LABEL, TITLE, GAP = 0.25, 0.5, 0.03  # inches: above each sample, above all, on either side of one
@@ -50,7 +51,8 @@ def preview(file: DataFile, out: Path, *, rows: int = 4, columns: int = 12) -> i
     figure = Figure(figsize=(across, down), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))  # one, for 48 take seconds; its coordinates are inches
     axes.set_axis_off()
-    title = f"{file.spec.generator}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
+    source = f" of {told_digits(file.spec.digits_name)}" if file.spec.digits_name else ""
+    title = f"{file.spec.generator}{source}, {file.spec.split}, seed {file.spec.seed}: samples 0 to {number - 1}{drawn}"
     axes.text(across / 2, TITLE / 2, title, fontsize="large", ha="center", va="center", parse_math=False)
     for index in range(number):
         left = index % columns * inches

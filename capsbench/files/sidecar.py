@@ -15,7 +15,9 @@ import h5py
 import numpy as np
 
 from capsbench.data.columns import block_count
-from capsbench.data.digits import name_of
+from capsbench.data.digits import origin_of
+from capsbench.data.naming import source_of
+from capsbench.data.sets import SETS
 from capsbench.files.layout import Outline
 from capsbench.files.shards import shard_counts, shard_index
 from capsbench.parameters import as_text
@@ -59,7 +61,7 @@ def write_sidecar(outline: Outline, path: Path) -> None:
     content = {
         "spec": outline.spec.to_dict(),
         **({} if outline.shard is None else {"shard": [outline.shard.start, outline.shard.stop]}),
-        "digits": name_of(outline.spec.digits) or "unknown",
+        "digits": origin_of(outline.spec) or "unknown",
         "blocks": block_count(len(outline)),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -110,7 +112,16 @@ def generate_command(spec: DataSpec, shard: str | None = None, *, digits: str = 
         words += ["--set", f"{key}={as_text(value)}"]
     words += ["--layers"] if spec.layers else []
     words += ["--shard", shard] if shard is not None else []
+    return shlex.join([*words, *_digits_words(spec, digits)])
+
+
+def _digits_words(spec: DataSpec, digits: str) -> list[str]:
+    """The option that names the digits of a spec."""
+    if spec.digits_name:
+        place = source_of(digits).path  # a folder lies elsewhere on another machine
+        if place is None and spec.digits_name in SETS:
+            return ["--digits", spec.digits_name]
+        return ["--digits", "DIR" if place is None else str(place), "--digits-as", spec.digits_name]
     # Otherwise `auto` might take the full set, which was not here when the file was made.
-    source = "embedded" if name_of(spec.digits) == "embedded" else digits
-    words += [] if source == "auto" else ["--digits", str(source)]
-    return shlex.join(words)
+    source = "embedded" if origin_of(spec) == "embedded" else digits
+    return [] if source == "auto" else ["--digits", str(source)]

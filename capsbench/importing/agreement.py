@@ -14,7 +14,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 from capsbench.contracts import FloatArray, IndexArray, UInt8Array
-from capsbench.data.digits import digits_by_hash
+from capsbench.data.digits import digits_of_spec
 from capsbench.data.streaming import Stream, stream
 from capsbench.errors import DataFileError, DigitsError
 from capsbench.files.datafile import DataFile
@@ -178,7 +178,7 @@ def _redrawing(file: DataFile) -> Redrawing | str:
     if not file.spec.digits_known:
         return "the digits of the file are unknown"
     try:
-        digits = digits_by_hash(file.spec.digits, file.spec.split, file.digits)
+        digits = digits_of_spec(file.spec, file.digits)
     except DigitsError as error:
         return str(error).split("\n")[0]
     chosen = evenly_spread(len(file), REDRAWN)

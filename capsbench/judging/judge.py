@@ -13,6 +13,7 @@ import numpy as np
 
 from capsbench.bench.protocols import check_seeds
 from capsbench.contracts import IndexArray, ProgressBar, no_bar
+from capsbench.data.naming import named_digits
 from capsbench.errors import DataFileError, ParameterError, UsageError, plain, shown
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import Images
@@ -55,6 +56,7 @@ def judge(
     label: str,
     seed: int = 0,
     digits: str | Path = "auto",
+    digits_as: str | None = None,
     out: str | Path = "runs",
 ) -> Results:
     """Judges scores of a network that ran elsewhere, in any framework.
@@ -69,7 +71,10 @@ def judge(
         folder: The folder of the scores and of ``manifest.json``.
         label: What tables call the network. A result with this label and seed is replaced.
         seed: Which of several trainings of the network the scores are of.
-        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files, as for the tests.
+        digits: ``"auto"``, ``"embedded"``, a set that was fetched (such as ``"fashion"``), or a folder of
+            IDX files, as for the tests.
+        digits_as: What the digits of a folder, or of a file like Keras' ``mnist.npz``, are called, where they are not
+            MNIST's.
         out: The folder of results.
 
     Returns:
@@ -80,7 +85,7 @@ def judge(
         DataError: Scores are missing, damaged or for other images.
         StorageError: The result cannot be written to ``out``.
     """
-    judged = judge_scores(suite, folder, label=label, seed=seed, digits=str(digits), out=out)
+    judged = judge_scores(suite, folder, label=label, seed=seed, digits=named_digits(digits, digits_as), out=out)
     for sentence in judged.warnings:
         warnings.warn(sentence, stacklevel=2)
     return Results([judged.result])

@@ -41,12 +41,14 @@ class Manifest:
         preset: The preset's name.
         files: The tests.
         changes: The settings that differ from the preset, as text.
+        digits: The name of the source digits; empty where it is not stated.
     """
 
     suite: str
     preset: str
     files: list[Entry]
     changes: Mapping[str, str] = field(default_factory=dict)
+    digits: str = ""
 
     def save(self, folder: Path) -> None:
         """Writes ``manifest.json``, whole or not at all.
@@ -59,6 +61,7 @@ class Manifest:
             "preset": self.preset,
             "files": [asdict(one) for one in self.files],
         }
+        content |= {"digits": self.digits} if self.digits else {}
         if self.changes:
             content |= {"set": dict(self.changes)}
         write_atomically(folder / MANIFEST, json.dumps(content, indent=2).encode() + b"\n")
@@ -97,8 +100,9 @@ def _read(content: Any) -> Manifest:
     """A manifest from what a file holds; what is none raises any error."""
     suite, preset, files = (content[key] for key in ("suite", "preset", "files"))
     changes: Any = content.get("set", {})
-    if not (isinstance(suite, str) and isinstance(preset, str) and isinstance(files, list)):
-        raise ValueError("suite and preset must be text, and files a list")
+    digits: Any = content.get("digits", "")
+    if not (isinstance(digits, str) and isinstance(suite, str) and isinstance(preset, str) and isinstance(files, list)):
+        raise ValueError("suite, preset and digits must be text, and files a list")
     if not all(isinstance(key, str) and isinstance(value, str) for key, value in changes.items()):
         raise ValueError("set must map text to text")
     entries = [Entry(**{**one, "image_shape": tuple(one["image_shape"])}) for one in files]
@@ -107,7 +111,7 @@ def _read(content: Any) -> Manifest:
             raise ValueError("a file needs a name, a digest and a count")
         if not all(type(side) is int for side in entry.image_shape):
             raise ValueError("image_shape must be whole numbers")
-    return Manifest(suite, preset, entries, changes)
+    return Manifest(suite, preset, entries, changes, digits)
 
 
 def check_replaceable(folder: Path, manifest: Manifest, *, force: bool) -> None:

@@ -1,11 +1,7 @@
 """Files of scores, as anyone may have written them: ``NAME.npz`` or ``NAME.csv``; nothing in them is executed."""
 
 import csv
-import io
-import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,21 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import CLASSES, IndexArray
-from capsbench.errors import DataFileError, first_line, shown
+from capsbench.data.npz import array_header, array_values, opened_archive, opened_member, skip_bytes
+from capsbench.errors import DataFileError, shown
 from capsbench.system.disk import is_regular
 
 Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 COLUMNS = ("index", *map(str, range(CLASSES)))
 LARGEST_SCORE = float(np.finfo(np.float32).max)  # so that their sums are finite, too
-READ = 2**24  # bytes at a time
 TOLERANCE = 1e-3  # by which reconstructions may leave 0..1, as numbers of half precision do
-LARGEST_ARRAY = 2**62  # bytes; beyond it numbers overflow, and no disk has it
-LONGEST_HEADER = 10_000  # bytes; numpy, too, reads no longer one of an array that it does not trust
-PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # as numpy writes; other modules raise errors of their own
 DIGEST_LINE = re.compile(r"#\s*digest:?\s+(\w+)", re.IGNORECASE)
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
-"""What the libraries raise on a file that is damaged, packed in a way of its own, or no archive at all."""
 
 
 def scores_file(folder: Path, name: str) -> Path | None:
@@ -85,23 +76,23 @@ def read_scores(path: Path, count: int, digest: str) -> Scores:
 
 
 def _of_npz(path: Path, count: int, digest: str) -> Scores:
-    with _archive(path) as archive:
+    with opened_archive(path) as archive:
         if "digest.npy" not in archive.namelist():
             raise DataFileError(
                 f"{path} has no digest, which says what the scores are for. Save it beside them: "
                 f"numpy.savez(..., scores=scores, digest={digest!r})"
             )
-        with _member(path, archive, "digest") as stream:
+        with opened_member(path, archive, "digest") as stream:
             found = _text(path, stream)
         _check_digest(path, found, digest)
-        with _member(path, archive, "scores") as stream:
-            shape, dtype, fortran = _header(path, "scores", stream)
+        with opened_member(path, archive, "scores") as stream:
+            shape, dtype, fortran = array_header(path, "scores", stream)
             if shape != (count, CLASSES) or dtype.kind not in "fiu":
                 raise DataFileError(
                     f"{path}: scores must be [{count}, {CLASSES}] numbers, one row an image, got "
                     f"{list(shape)} of {dtype}."
                 )
-            values = _values(path, stream, dtype, count * CLASSES)
+            values = array_values(path, stream, dtype, count * CLASSES)
     array = values.reshape(shape, order="F" if fortran else "C")
     narrow = dtype.kind == "f" and dtype.itemsize <= 4
     return array.astype(np.float32) if narrow else array.astype(np.float64)
@@ -215,8 +206,8 @@ class Drawings:
         first, last = int(rows.min()), int(rows.max())
         size = int(np.prod(self._shape[1:]))
         with self._opened() as (stream, _):
-            _skip(self._path, stream, first * size * self._dtype.itemsize)
-            values = _values(self._path, stream, self._dtype, (last - first + 1) * size)
+            skip_bytes(self._path, stream, first * size * self._dtype.itemsize)
+            values = array_values(self._path, stream, self._dtype, (last - first + 1) * size)
         every = values.reshape(-1, *self._shape[1:])
         chosen = every[(rows - first)[:, None], classes]
         images = chosen.astype(np.float32) / (255 if self._dtype == np.uint8 else 1)
@@ -229,8 +220,8 @@ class Drawings:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[IO[bytes], np.dtype[Any]]]:
-        with _archive(self._path) as archive, _member(self._path, archive, "reconstructions") as stream:
-            shape, dtype, fortran = _header(self._path, "reconstructions", stream)
+        with opened_archive(self._path) as archive, opened_member(self._path, archive, "reconstructions") as stream:
+            shape, dtype, fortran = array_header(self._path, "reconstructions", stream)
             if shape != self._shape or fortran or not (dtype.kind == "f" or dtype == np.uint8):
                 raise DataFileError(
                     f"{self._path}: reconstructions must be {list(self._shape)}, float or uint8, in C order, got "
@@ -243,96 +234,17 @@ def has_drawings(path: Path) -> bool:
     """Whether a file of scores has reconstructions, too."""
     if path.suffix == ".csv":
         return False
-    with _archive(path) as archive:
+    with opened_archive(path) as archive:
         return "reconstructions.npy" in archive.namelist()
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except DataFileError:
-        raise
-    except OSError as error:
-        raise DataFileError(f"{path} cannot be read: {error.strerror or error}.") from None
-    except UNREADABLE as error:
-        raise DataFileError(f"{path} cannot be read as a file of numpy.savez: {shown(error)}.") from None
-
-
-@contextmanager
-def _member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
-    if f"{name}.npy" not in archive.namelist():
-        known = ", ".join(one.removesuffix(".npy") for one in archive.namelist()[:5])
-        raise DataFileError(f"{path} has no array {name!r}; it has {shown(known) or 'nothing'}.")
-    part = archive.getinfo(f"{name}.npy")
-    if part.compress_type not in PACKED:
-        raise DataFileError(
-            f"{path}: {name} is packed by method {part.compress_type}; numpy.savez packs by 0, savez_compressed by 8."
-        )
-    with archive.open(part) as stream:
-        yield stream
-
-
-def _header(path: Path, name: str, stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
-    """Shape, type and whether the order is Fortran's, of an array that follows; nothing is allocated for it."""
-    version = np.lib.format.read_magic(stream)
-    length = _exactly(path, stream, 2 if version == (1, 0) else 4)
-    size = int.from_bytes(length, "little")
-    if size > LONGEST_HEADER:  # numpy would read it all before it looks
-        raise DataFileError(f"{path}: the header of {name} has {size:,} bytes; {LONGEST_HEADER:,} are read at most.")
-    header = io.BytesIO(length + _exactly(path, stream, size))
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    try:
-        shape, fortran, dtype = read(header)
-        elements = math.prod(shape)
-        if min(shape, default=0) < 0 or elements * dtype.itemsize > LARGEST_ARRAY:
-            raise DataFileError(f"{path}: {name} has an impossible shape, {shown(list(shape))}.")
-    except DataFileError:
-        raise
-    except Exception as error:  # a header is a Python literal, which fails in as many ways as there are texts
-        raise DataFileError(f"{path}: the header of {name} cannot be read: {first_line(error)}.") from None
-    if dtype.itemsize < 1:  # of a text of thousands of millions of characters numpy 1.26 makes a negative one
-        raise DataFileError(f"{path}: {name} has an impossible type.")
-    if dtype.hasobject:
-        raise DataFileError(f"{path}: {name} must be numbers, got Python objects, which are not read.")
-    return tuple(shape), dtype, bool(fortran)
-
-
-def _exactly(path: Path, stream: IO[bytes], size: int) -> bytes:
-    content = stream.read(size)
-    if len(content) != size:
-        raise DataFileError(f"{path} is cut short.")
-    return content
-
-
-def _values(path: Path, stream: IO[bytes], dtype: np.dtype[Any], count: int) -> npt.NDArray[Any]:
-    """So many numbers, and no byte more."""
-    wanted = count * dtype.itemsize
-    content = bytearray()
-    while len(content) < wanted:
-        part = stream.read(min(READ, wanted - len(content)))
-        if not part:
-            raise DataFileError(f"{path} is cut short: {wanted:,} bytes are needed, {len(content):,} are there.")
-        content += part
-    return np.frombuffer(content, dtype, count)
-
-
-def _skip(path: Path, stream: IO[bytes], size: int) -> None:
-    while size:
-        part = stream.read(min(READ, size))
-        if not part:
-            raise DataFileError(f"{path} is cut short.")
-        size -= len(part)
 
 
 def _text(path: Path, stream: IO[bytes]) -> str:
     """A short text, as numpy stores it: of characters or of bytes, or an array of the bytes themselves."""
-    shape, dtype, _ = _header(path, "digest", stream)
+    shape, dtype, _ = array_header(path, "digest", stream)
     size = int(np.prod(shape, dtype=np.int64))
     if not 1 <= size <= 64 or dtype.itemsize > 1024:
         raise DataFileError(f"{path}: digest must be a text of 64 hexadecimal digits, got {list(shape)} of {dtype}.")
-    values = _values(path, stream, dtype, size)
+    values = array_values(path, stream, dtype, size)
     if dtype.kind == "u" and size == 32:
         return values.astype(np.uint8).tobytes().hex()
     first: Any = values[0]

@@ -13,6 +13,7 @@ from capsbench.bench.cells import Cell
 from capsbench.bench.data import CellData
 from capsbench.bench.protocols import Protocol, load_suite
 from capsbench.contracts import ProgressBar, Suite, no_bar
+from capsbench.data.naming import named_digits
 from capsbench.data.recipes import make_recipe
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError, UsageError
@@ -92,6 +93,7 @@ def _cell(suite: str, kind: type[Suite], protocol: Protocol, digits: str, label:
         seed=seed,
         settings=protocol.settings,
         digits=protocol.origin(digits),
+        digits_sums=protocol.sums(digits),
         device="",
         suite_identity=protocol.suite_identity,
         files=protocol.files,
@@ -128,6 +130,7 @@ def tests(
     preset: str = "small",
     changes: Mapping[str, str] | None = None,
     digits: str | Path = "auto",
+    digits_as: str | None = None,
     force: bool = False,
     progress: ProgressBar = no_bar,
 ) -> Manifest:
@@ -138,7 +141,10 @@ def tests(
         out: The folder; what is there and whole is left.
         preset: The protocol.
         changes: Settings that differ from the preset, as text.
-        digits: ``"auto"``, ``"embedded"`` or a folder of IDX files.
+        digits: ``"auto"``, ``"embedded"``, a set that was fetched (such as ``"fashion"``), or a folder of
+            IDX files.
+        digits_as: What the digits of a folder, or of a file like Keras' ``mnist.npz``, are called, where they are not
+            MNIST's.
         force: Whether to write over files of other tests. Scores for those are renamed to ``NAME.npz.aside``.
         progress: Makes the report of a file's progress from its name.
 
@@ -155,7 +161,7 @@ def tests(
     check_truth("force", force)
     folder = user_path(out, "out")
     changes = dict(changes or {})
-    opened = Examination.of(suite, preset, changes, digits=str(digits))
+    opened = Examination.of(suite, preset, changes, digits=named_digits(digits, digits_as))
     check_replaceable(folder, Manifest(suite, preset, [], changes), force=force)
     make_folder(folder)
     with lock(folder / MANIFEST):
@@ -172,7 +178,7 @@ def tests(
             entries.append(Entry(stem, path.name, written.digest, len(samples), samples.image_shape))
             if (force or known) and known.get(stem) != written.digest:
                 _put_scores_aside(folder, stem)
-        manifest = Manifest(suite, preset, entries, changes)
+        manifest = Manifest(suite, preset, entries, changes, opened.cell.digits)
         manifest.save(folder)
     return manifest
 

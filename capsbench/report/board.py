@@ -12,11 +12,12 @@ from typing import Any
 from capsbench import registry
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
-from capsbench.report.groups import SOURCES, at_paper_size, by_network, newest, older_note, readable, smoke_note
+from capsbench.report.groups import at_paper_size, by_network, newest, older_note, readable, smoke_note
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
 from capsbench.results.result import ORIGINS, Result, protocol_of
+from capsbench.spec import told_digits
 from capsbench.statistics import Interval
 from capsbench.version import VERSION
 
@@ -139,7 +140,7 @@ class Board:
     def title(self) -> str:
         """The suite, the preset and the digits."""
         first = self.members[0]
-        source = SOURCES.get(first.digits, first.digits)
+        source = told_digits(first.digits)
         device = self.rows[0].device if first.digits == "none" else ""
         return ", ".join(part for part in (self.suite, f"preset {first.preset}", source, device) if part)
 
@@ -179,6 +180,7 @@ def _board_content(board: Board) -> dict[str, Any]:
     return {
         "suite": board.suite,
         "title": board.title,
+        "digits": board.members[0].digits,
         "protocol": board.protocol,
         "protocol states": board.stated_protocol(),
         "ranked by": board.headlines[0].name if board.headlines else None,

@@ -136,7 +136,7 @@ def latex(text: str) -> str:
 
 def _csv(board: Board) -> str:
     """A line for each network: figures with the ends of their intervals as numbers of columns of their own."""
-    headers: list[Any] = ["suite", "protocol", "network", "origin", "device", "parameters", "seeds"]
+    headers: list[Any] = ["suite", "protocol", "network", "origin", "device", "digits", "parameters", "seeds"]
     for one in board.headlines:
         name = f"{one.name} ({one.unit})" if one.unit else one.name
         headers += [name, f"{one.name}, low", f"{one.name}, high"]
@@ -145,7 +145,8 @@ def _csv(board: Board) -> str:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(headers)
     for row in board.rows:
-        line: list[Any] = [board.suite, board.protocol, row.network, row.origin, row.device, row.parameters]
+        line: list[Any] = [board.suite, board.protocol, row.network, row.origin, row.device]
+        line += [board.members[0].digits, row.parameters]
         line.append(" ".join(map(str, row.seeds)))
         for one in board.headlines:
             found = row.figures[one.name]

@@ -27,6 +27,7 @@ from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.results.result import ORIGINS, Result, load_results
+from capsbench.spec import MNIST, told_digits
 from capsbench.statistics import holm
 from capsbench.system.disk import kind_of
 
@@ -46,6 +47,7 @@ class Comparison:
         return {
             "suite": self.first.suite,
             "preset": _either(self, lambda result: result.preset),
+            "digits": _either(self, lambda result: result.digits),
             "A": _stated(self.first),
             "B": _stated(self.second),
             "differences": [difference.to_dict() for difference in self.differences],
@@ -76,8 +78,8 @@ class Comparisons:
 def compare(first: str | Path, second: str | Path) -> Comparisons:
     """Compares results on the same images.
 
-    Two files are compared as they are. Of folders, results of one suite, preset and seed are partners; where either
-    folder has several of those, those of one network, and then those of one model with other parameters.
+    Two files are compared as they are. Of folders, results of one suite, preset, digits and seed are partners; where
+    either folder has several of those, those of one network, and then those of one model with other parameters.
 
     Args:
         first: A result's file, or a folder of results.
@@ -96,7 +98,7 @@ def compare(first: str | Path, second: str | Path) -> Comparisons:
     if not partners:
         more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
         raise UsageError(
-            f"No result in {first} has a partner in {second}: of one suite, preset and seed. "
+            f"No result in {first} has a partner in {second}: of one suite, preset, digits and seed. "
             f"There are {'; '.join(alone[:SHOWN])}{more}."
         )
     return Comparisons([compare_results(*pair) for pair in partners], alone)
@@ -131,7 +133,9 @@ def compare_networks(place: str | Path, models: Sequence[str]) -> Comparisons:
         sides.append(named)
     partners, alone = _partners(*sides)
     if not partners:
-        raise UsageError(f"No result of {models[0]} in {place} has the suite, preset and seed of one of {models[1]}.")
+        raise UsageError(
+            f"No result of {models[0]} in {place} has the suite, preset, digits and seed of one of {models[1]}."
+        )
     return Comparisons([compare_results(*pair) for pair in partners], alone)
 
 
@@ -227,6 +231,7 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
             [
                 first.first.suite,
                 f"preset {_either(first, lambda result: result.preset)}",
+                *_other_digits(first),
                 *(f"{side}: {name}" for side, name in zip("AB", names, strict=True)),
             ]
         )
@@ -270,6 +275,7 @@ def _flat(result: Result) -> dict[str, Any]:
         "network": result.label,
         "origin": ORIGINS[result.origin],
         "version of the suite": result.version,
+        "digits": result.digits,
         "protocol": result.protocol,
         **{f"setting {key}": value for key, value in result.settings.items()},
         **{f"parameter {key}": value for key, value in result.parameters.items()},
@@ -290,7 +296,8 @@ def summarised(pairs: Sequence[Comparison]) -> dict[str, Any]:
 
 
 def _summary_tables(pairs: Sequence[Comparison]) -> list[Table]:
-    title = f"{pairs[0].first.suite}, {told_seeds([pair.first for pair in pairs])}: what differs, and the figures"
+    suite = ", ".join([pairs[0].first.suite, *_other_digits(pairs[0])])
+    title = f"{suite}, {told_seeds([pair.first for pair in pairs])}: what differs, and the figures"
     return [
         Table(headers=["", "A", "B"], rows=side_by_side(pairs), title=title),
         *([pooled_table(pairs)] if len(pairs) > 1 else []),
@@ -298,7 +305,7 @@ def _summary_tables(pairs: Sequence[Comparison]) -> list[Table]:
 
 
 def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[tuple[Result, Result]], list[str]]:
-    """Results of one suite, preset and seed, and the names of those that have no such partner."""
+    """Results of one suite, preset, digits and seed, and the names of those that have no such partner."""
     pairs: list[tuple[Result, Result]] = []
     alone: list[str] = []
     ours, theirs = _by_protocol(first), _by_protocol(second)
@@ -321,10 +328,10 @@ def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[t
 
 
 def _by_protocol(results: Sequence[Result]) -> dict[tuple[Any, ...], dict[str, Result]]:
-    """Suite, preset and seed -> label of the model -> result."""
+    """Suite, preset, digits and seed -> label of the model -> result."""
     groups: dict[tuple[Any, ...], dict[str, Result]] = {}
     for result in results:
-        members = groups.setdefault((result.suite, result.preset, result.seed), {})
+        members = groups.setdefault((result.suite, result.preset, result.digits, result.seed), {})
         if result.label in members:
             raise UsageError(f"One folder has two results of {name_of(result)}; name the files to be compared.")
         members[result.label] = result
@@ -350,6 +357,13 @@ def _threads(comparison: Comparison) -> list[str]:
         f"Threads: A {first}, B {second}. Sums in another order differ in their last digits, so that even one network "
         "with one seed has other weights."
     ]
+
+
+def _other_digits(comparison: Comparison) -> list[str]:
+    """What the digits of both results are called, where they are not MNIST's."""
+    if {comparison.first.digits, comparison.second.digits} <= {*MNIST, "none"}:
+        return []
+    return [_either(comparison, lambda result: told_digits(result.digits))]
 
 
 def _either(comparison: Comparison, fact: Callable[[Result], str]) -> str:

@@ -17,6 +17,7 @@ from capsbench.errors import DataFileError, UsageError
 from capsbench.report.groups import by_network
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result
+from capsbench.spec import MNIST
 from capsbench.statistics import (
     Interval,
     holm,
@@ -341,4 +342,5 @@ def _what_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
 
 def name_of(result: Result) -> str:
     """What errors call a result."""
-    return f"{result.label} ({result.suite}, preset {result.preset}, seed {result.seed})"
+    digits = "" if result.digits in (*MNIST, "none") else f", digits {result.digits}"
+    return f"{result.label} ({result.suite}, preset {result.preset}{digits}, seed {result.seed})"

@@ -23,11 +23,13 @@ class Figure(ABC):
         name: What its files are called.
         title: A line above it.
         note: What stands below it.
+        digits: The name of the source digits; it is a column of the CSV. Empty where they are MNIST's.
     """
 
     name: str
     title: str
     note: str = ""
+    digits: str = ""
 
     @property
     def stem(self) -> str:
@@ -59,7 +61,10 @@ class Figure(ABC):
     def csv(self) -> bytes:
         """What the image shows, in lines of UTF-8 below a line of titles."""
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows(self._lines())
+        lines = self._lines()
+        if self.digits:
+            lines = ([*line, self.digits if number else "digits"] for number, line in enumerate(lines))
+        csv.writer(buffer, lineterminator="\n").writerows(lines)
         return buffer.getvalue().encode()
 
     @abstractmethod

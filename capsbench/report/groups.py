@@ -13,12 +13,7 @@ from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
 from capsbench.results.result import ORIGINS, Result
-
-SOURCES = {
-    "embedded": "embedded digits of MNIST (3,200 train, 800 select, 1,000 test)",
-    "mnist": "full MNIST",
-    "none": "",
-}
+from capsbench.spec import MNIST, told_digits
 
 
 @dataclass(frozen=True)
@@ -54,7 +49,7 @@ class Group:
     def title(self) -> str:
         """The line above their table and charts."""
         first = self.members[0]
-        source = SOURCES.get(first.digits, first.digits)
+        source = told_digits(first.digits)
         return ", ".join(
             part
             for part in (self.suite, f"preset {first.preset}", source, self.device, told_seeds(self.members))
@@ -65,6 +60,12 @@ class Group:
     def device(self) -> str:
         """What they were measured on; nothing of scores alone."""
         return next((device for one in self.members if (device := _device(one)) is not None), "")
+
+    @property
+    def other_digits(self) -> str:
+        """The name of the digits that they were measured on; empty where they are MNIST's, or none."""
+        name = self.members[0].digits
+        return "" if name in (*MNIST, "none") else name
 
     def table(self) -> Table:
         """The suite's table of these results.
@@ -271,6 +272,11 @@ def at_paper_size(results: Sequence[Result]) -> bool:
     return all(one.origin == "trained" and one.preset == "paper" and one.digits == "mnist" for one in results)
 
 
+def beside_paper(results: Sequence[Result], said: str) -> list[str]:
+    """A sentence about the paper's values below a table of results; none where they are not of MNIST's digits."""
+    return [said] if all(one.digits in MNIST for one in results) else []
+
+
 def tables(results: Sequence[Result]) -> list[Table]:
     """One table for each group of results that can be compared."""
     return [group.table() for group in groups(results)]
@@ -294,7 +300,8 @@ def figures_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure
                 name = f"{chart.name}-{number}"
             taken.add(name)
             # An image is passed on without its page, so it names its results itself.
-            figures.append(replace(chart, name=name, note="\n".join(filter(None, [chart.note, f"{group.title}."]))))
+            note = "\n".join(filter(None, [chart.note, f"{group.title}."]))
+            figures.append(replace(chart, name=name, note=note, digits=group.other_digits))
         made.append((group, figures))
     return made
 

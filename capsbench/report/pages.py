@@ -13,6 +13,7 @@ from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import Group, figures_by_group, groups, tables
 from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result, content_of
+from capsbench.spec import MNIST
 from capsbench.system.disk import kind_of, same_file, write_atomically
 
 MARKDOWN, HTML, JSON, CSV = (".md", ".markdown"), (".html", ".htm"), (".json",), (".csv",)
@@ -64,8 +65,9 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
     Raises:
         DataFileError: A suite cannot read its result.
     """
-    paper = paper_table(results)
-    parts = [TITLE, INTRODUCTION, "## The paper's values and ours", body(paper, "github")]
+    parts = [TITLE, INTRODUCTION]
+    if shows_paper(results):
+        parts += ["## The paper's values and ours", body(paper_table(results), "github")]
     for group, figures in figures_by_group(results):
         table = group.table()
         parts += [f"## {group.title}", body(table, "github"), _listed(table.notes)]
@@ -115,6 +117,11 @@ def save_page(text: str, path: Path) -> None:
         StorageError: It could not be written.
     """
     write_atomically(path, text.encode(errors="backslashreplace"))  # a file's name in it need not be Unicode
+
+
+def shows_paper(results: Sequence[Result]) -> bool:
+    """Whether a page has the paper's values: not one that has nothing but results of digits that are not MNIST's."""
+    return any(one.digits in (*MNIST, "none") for one in results)
 
 
 def paper_table(results: Sequence[Result]) -> Table:

@@ -6,6 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from capsbench.results.result import Result
+from capsbench.spec import MNIST, SOURCES
+
+FETCHED = tuple(name for name in SOURCES if name not in (*MNIST, "none"))
+"""The digits that `capsbench data fetch NAME` fetches."""
 
 VERSIONS = ("capsbench", "python", "torch", "numpy", "h5py", "triton", "cuda", "cudnn", "driver")
 
@@ -20,7 +24,7 @@ def commands(result: Result) -> list[str]:
     for key, value in _changes(result.label.removeprefix(result.model), result.parameters):
         words += ["--set", f"{result.model}.{key}={value}"]
     words += ["--seeds", str(result.seed)]
-    words += ["--digits", "embedded"] if result.digits == "embedded" else []
+    words += _digits(result.digits)
     here = result.environment
     on_cpu = here.get("device") == "cpu"
     words += ["--device", "cpu" if on_cpu else "cuda"]
@@ -29,9 +33,24 @@ def commands(result: Result) -> list[str]:
     if result.origin == "weights":
         line += f" --weights {shlex.quote(str(result.training.get('file', 'FILE')))}  # trained elsewhere"
     if result.origin == "scores":
-        wanted = shlex.join(["capsbench", "judge", "--suite", result.suite])
-        line = f"{wanted} DIR --label {shlex.quote(result.label)}  # scores from elsewhere"
-    return [*(["capsbench data fetch"] if result.digits == "mnist" else []), line]
+        digits = [] if result.digits in MNIST else _digits(result.digits)
+        wanted = shlex.join(["capsbench", "judge", "--suite", result.suite, *digits])
+        line = f"{wanted} SCORES_DIR --label {shlex.quote(result.label)}  # scores from elsewhere"
+    return [*_fetched(result.digits), line]
+
+
+def _digits(name: str) -> list[str]:
+    """The option that names the digits of a result."""
+    if name in FETCHED:
+        return ["--digits", name]
+    if name in ("mnist", "none"):
+        return []
+    return ["--digits", name] if name == "embedded" else ["--digits", "DIR", "--digits-as", name]
+
+
+def _fetched(name: str) -> list[str]:
+    """The command that fetches the digits of a result, where there is one."""
+    return ["capsbench data fetch"] if name == "mnist" else [f"capsbench data fetch {name}"] if name in FETCHED else []
 
 
 def _changes(label: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -25,7 +25,7 @@ from capsbench.report.glossary import GLOSSARY, WORDS
 from capsbench.report.groups import Group, by_network, groups, readable
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import told_seeds
-from capsbench.report.pages import paper_table
+from capsbench.report.pages import paper_table, shows_paper
 from capsbench.report.pictures import Picture, Tile
 from capsbench.report.png import png
 from capsbench.report.provenance import stated
@@ -85,7 +85,7 @@ def html_page(
         results=len(results),
         version=VERSION,
         suites=[{"name": name, "summary": _summary(name), "boards": shown} for name, shown in suites.items()],
-        paper=_shown_table(paper_table(results)),
+        paper=_shown_table(paper_table(results)) if shows_paper(results) else None,
         glossary=GLOSSARY,
         outdated=outdated,
         failed=failed,

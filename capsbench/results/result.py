@@ -38,7 +38,8 @@ class Result:
         cell: The cell's identity, see `capsbench.bench.cells.Cell.id`.
         settings: The suite's settings, all of them.
         parameters: What the model was built with.
-        digits: ``"embedded"``, ``"mnist"``, or ``"none"`` where the suite shows none.
+        digits: The name of the source digits: ``"embedded"``, ``"mnist"``, that of others, or ``"none"`` where the
+            suite shows none. Others than MNIST's are told by ``identity``, too.
         data: For each data set used: its spec, and the root digest of its file where it was one.
         metrics: What the suite reports.
         seconds: Time spent, training in earlier and interrupted runs included.
@@ -104,6 +105,7 @@ def protocol_of(result: Result) -> dict[str, Any]:
         "preset": result.preset,
         "settings": settings,
         "digits": result.digits,
+        **({"digits sums": result.identity["digits"]} if "digits" in result.identity else {}),
         "tests": {role: spec for role, spec in _specs(result) if spec.get("split") == "test"},
         **({"device": result.environment.get("device")} if result.digits == "none" else {}),
     }

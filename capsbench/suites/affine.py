@@ -17,12 +17,12 @@ from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.differences import Question, paired_notes
 from capsbench.report.figures import Figure
-from capsbench.report.groups import ReportedValue, by_network
+from capsbench.report.groups import ReportedValue, beside_paper, by_network
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
-from capsbench.spec import UNKNOWN
+from capsbench.spec import MNIST, UNKNOWN, told_digits
 from capsbench.suites.affine_charts import affine_charts
 from capsbench.suites.affine_field import field_chart, in_order
 from capsbench.suites.affine_headlines import HEADLINES
@@ -225,7 +225,7 @@ class Affine:
             *filter(None, [reach_note(networks, "best")]),
             f"Clean digits lie at random places; affine ones are each test digit under maps, {settings['variants']} "
             f"times. First at target is the first validation with at least {settings['target']:.2%} accuracy.",
-            PAPER,
+            *beside_paper(results, PAPER),
             *([ORDER] if len(networks) > 1 else []),
         ]
         if settings.get("test"):
@@ -380,8 +380,10 @@ def _told_file(result: Result) -> str:
     own = ""
     if spec["digits"] == UNKNOWN and "source" not in spec["parameters"]:  # an import whose ids told digits apart has it
         own = "; of unknown digits: intervals take each image for one of its own"
+    other = spec.get("digits_name", "mnist")
+    shown = f" of {told_digits(other)}" if other != "mnist" or result.digits not in MNIST else ""
     return (
-        f"{result.settings['test']}, {spec['count']:,} samples of {spec['generator']}/{spec['split']}, "
+        f"{result.settings['test']}, {spec['count']:,} samples of {spec['generator']}/{spec['split']}{shown}, "
         f"digest {digest[:12]}{own}"
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from capsbench.report.charts import MARKERS, Ends
 from capsbench.report.figures import COLORS, Figure
+from capsbench.report.groups import beside_paper
 from capsbench.results.result import Result
 from capsbench.suites.affine_matched import affine_at
 
@@ -57,9 +58,11 @@ class FieldChart(Figure):
 
     Attributes:
         series: The points of each network.
+        stars: Those of the paper; none beside digits that are not MNIST's.
     """
 
     series: Mapping[str, Sequence[Trained]] = field(default_factory=dict)
+    stars: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     def _drawn(self) -> bytes:
         from matplotlib.figure import Figure as Canvas
@@ -75,7 +78,7 @@ class FieldChart(Figure):
                         axes.plot(*line, color=color, linewidth=1, alpha=0.6)
             places = [point.clean for point in points], [point.affine for point in points]
             axes.plot(*places, MARKERS[(number + turn) % len(MARKERS)], color=color, label=network, linestyle="none")
-        for name, (clean, affine) in PAPERS.items():
+        for name, (clean, affine) in self.stars.items():
             axes.plot(clean, affine, "*", color="#000000", markerfacecolor="none", markersize=12)
             axes.annotate(name, (clean, affine), (-9, 0), textcoords="offset points", ha="right", va="center")
         axes.margins(x=0.08)
@@ -95,18 +98,21 @@ class FieldChart(Figure):
             for one in points:
                 ends = [one.clean_ends or ("", ""), one.affine_ends or ("", "")]
                 yield (network, one.seed, one.clean, *ends[0], one.affine, *ends[1])
-        for name, (clean, affine) in PAPERS.items():
+        for name, (clean, affine) in self.stars.items():
             yield (name, "", clean, "", "", affine, "", "")
 
 
 def field_chart(networks: Mapping[str, Sequence[Result]]) -> FieldChart:
     """The chart of the best checkpoints by validation, of the results of each network in their order."""
+    every = [cell for cells in networks.values() for cell in cells]
+    stars = beside_paper(every, " Stars: what the paper reports of its networks.")
     return FieldChart(
         name="affine-field",
         title="Affine against clean accuracy of each network and seed",
         series={model: [_point(cell) for cell in cells] for model, cells in networks.items()},
         note="The best checkpoint by validation, on test digits. Bars: 95 % intervals over test digits. Networks in\n"
-        "the order of their affine accuracy at equal clean accuracy. Stars: what the paper reports of its networks.",
+        f"the order of their affine accuracy at equal clean accuracy.{''.join(stars)}",
+        stars=PAPERS if stars else {},
     )
 
 

@@ -16,7 +16,7 @@ from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accur
 from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
 from capsbench.report.differences import Question, paired_notes
-from capsbench.report.groups import ReportedValue, by_network
+from capsbench.report.groups import ReportedValue, beside_paper, by_network
 from capsbench.report.headlines import Headline, Measured, share
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note, spread
 from capsbench.report.tables import Table
@@ -312,8 +312,7 @@ def _notes(results: Sequence[Result]) -> list[str]:
         notes.append(
             f"{ZERO_SHOT} Accuracy on single validation digits, best validation: {', '.join(shares) or 'not measured'}."
         )
-    notes.append(PAPER)
-    return [*notes, *few_seeds_note(results)]
+    return [*notes, *beside_paper(results, PAPER), *few_seeds_note(results)]
 
 
 def _absent_note(cells: Sequence[Result]) -> str:

@@ -13,7 +13,7 @@ from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.pairs import absent_digits, pair_accuracies
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
-from capsbench.report.groups import by_network
+from capsbench.report.groups import beside_paper, by_network
 from capsbench.report.headlines import Headline, Measured, share
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
@@ -146,7 +146,7 @@ class Reconstruction:
         notes = [
             "The best checkpoints by validation. Error and PSNR: reconstructions of test digits from their labels.",
             *(f"{model}: no decode, so its capsules cannot be moved." for model in without),
-            PAPER,
+            *beside_paper(results, PAPER),
         ]
         notes += few_seeds_note(results)
         return Table(

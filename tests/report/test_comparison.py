@@ -243,6 +243,7 @@ def test_a_comparison_is_plain_json(tmp_path: Path) -> None:
             {
                 "suite": "affine",
                 "preset": "small",
+                "digits": "embedded",
                 "A": {"model": "cnn", "seed": 0, "cell": "0123456789ab", "threads": None},
                 "B": {"model": "capsnet", "seed": 0, "cell": "0123456789ab", "threads": None},
                 "differences": [
