@@ -16,8 +16,7 @@ from capsbench.randomness import MASK, SHIFT, Words, integers, philox, stream_nu
 LARGEST_CANVAS = 128
 MOST_SCRAPS = 32
 FRAME = DIGIT * DIGIT
-CHUNK = 1024  # samples at a time; a quarter as many take half as long again, because numpy's calls cost more than
-# the second-level cache saves
+CHUNK = 512  # samples at a time; with a quarter of them, numpy's calls take longer than the work
 
 Squares = npt.NDArray[np.void]
 """``[k, side]``: the square that begins at pixel k of some rows of pixels; each of its rows is one item."""
@@ -94,10 +93,18 @@ class ClutteredSampler:
         """Samples ``indices`` ``[n]``; labels and source are the target's."""
         base, shift, number = self._draw(indices)
         images = np.empty((len(indices), self._size, self._size), np.uint8)
-        for start in range(0, len(indices), CHUNK):
-            part = slice(start, start + CHUNK)
+        scrap, row, begin, cut = self._scraps_of(indices, base, number)
+        # Scraps come in the order of (scrap, row), so that those of a chunk with one number are neighbours.
+        firsts = np.arange(0, len(indices), CHUNK)
+        wanted = np.arange(self._most)[:, None] * len(indices) + firsts
+        starts = np.searchsorted(scrap * len(indices) + row, wanted.ravel())
+        stops = np.append(starts, len(row))[1:]
+        runs = np.stack([starts, stops], 1).reshape(*wanted.shape, 2)
+        for chunk, first in enumerate(firsts.tolist()):
+            part = slice(first, first + CHUNK)
             self._put_targets(images[part], base[part], shift[part])
-            self._add_scraps(images[part], indices[part], base[part], number[part])
+            for start, stop in runs[:, chunk].tolist():
+                self._add_scraps(images, begin[start:stop], cut[start:stop])
         return Batch(
             images=images,
             labels=self._digits.labels[base],
@@ -139,7 +146,7 @@ class ClutteredSampler:
     def scraps(self, indices: IndexArray) -> IndexArray:
         """``[m, 2]``: of every scrap of samples ``indices`` ``[n]``, its row in them and the digit it is cut from."""
         base, _, number = self._draw(indices)
-        row, source, _, _ = self._drawn_scraps(indices, base, number)
+        _, row, source, _, _ = self._drawn_scraps(indices, base, number)
         return np.stack([row, source], 1)
 
     def _draw(self, indices: IndexArray) -> tuple[IndexArray, IndexArray, IndexArray]:
@@ -163,36 +170,41 @@ class ClutteredSampler:
         begin = (np.arange(len(base)) * self._size + corner[:, 0]) * self._size + corner[:, 1]
         _squares(images.reshape(-1), self._size, DIGIT)[begin] = self._frames[base * FRAME]
 
-    def _add_scraps(self, images: UInt8Array, indices: IndexArray, base: IndexArray, number: IndexArray) -> None:
-        """Adds their scraps to targets ``[n, size, size]``."""
-        row, source, cut, place = self._drawn_scraps(indices, base, number)
-        down, right = np.divmod(place, self._size - self._side + 1)
-        begin = (row * self._size + down) * self._size + right
-        scraps = self._scraps[source * FRAME + cut]
-        squares = _squares(images.reshape(-1), self._size, self._side)
-        # One of each sample at a time: where two of a sample meet, the second must find the first.
-        ends = np.append(np.flatnonzero(np.diff(row) <= 0) + 1, len(row))
-        start = 0
-        for end in ends:
-            some = begin[start:end]
-            total = saturating_add(squares[some].view(np.uint8), scraps[start:end].view(np.uint8))
-            squares[some] = total.view(squares.dtype)
-            start = end
+    def _add_scraps(self, images: UInt8Array, begin: IndexArray, cut: IndexArray) -> None:
+        """Adds scraps to ``[n, size, size]``, no two of them to one image.
 
-    def _drawn_scraps(
+        Args:
+            images: All of them.
+            begin: ``[m]`` the pixel of all images at a scrap's corner.
+            cut: ``[m]`` the pixel of all digits at its corner.
+        """
+        squares = _squares(images.reshape(-1), self._size, self._side)
+        total = saturating_add(squares[begin].view(np.uint8), self._scraps[cut].view(np.uint8))
+        squares[begin] = total.view(squares.dtype)
+
+    def _scraps_of(
         self, indices: IndexArray, base: IndexArray, number: IndexArray
     ) -> tuple[IndexArray, IndexArray, IndexArray, IndexArray]:
-        """``[m]`` each: a scrap's row, digit, cut (the pixel of the frame at its corner), and place.
+        """``[m]`` each: which of an image's scraps it is, its row, and `_add_scraps`'s ``begin`` and ``cut``.
 
         First the first scrap of every sample that has one, in their order, then the second of every one, and so on.
         """
+        scrap, row, source, way, place = self._drawn_scraps(indices, base, number)
+        down, right = np.divmod(place, self._size - self._side + 1)
+        begin = (row * self._size + down) * self._size + right
+        return scrap, row, begin, source * FRAME + self._cuts[self._first[source] + way]
+
+    def _drawn_scraps(
+        self, indices: IndexArray, base: IndexArray, number: IndexArray
+    ) -> tuple[IndexArray, IndexArray, IndexArray, IndexArray, IndexArray]:
+        """``[m]`` each: which of an image's scraps it is, its row, its digit, the way it is cut, and its place."""
         scrap, row = np.nonzero(np.arange(self._most)[:, None] < number)
         which, where = (word[scrap, row] for word in self._scrap_words(indices))
         other = integers(which, len(self._digits) - 1)
         other += other >= base[row]  # all but the target's own
         places = (self._size - self._side + 1) ** 2
         way, place = np.divmod(integers(where, self._ways[other] * places), places)
-        return row, other, self._cuts[self._first[other] + way].astype(np.int64), place
+        return scrap, row, other, way, place
 
     def _scrap_words(self, indices: IndexArray) -> tuple[Words, Words]:
         """``[scraps, n]`` twice: the two words of each of the most scraps; there may be one scrap more."""
@@ -200,7 +212,8 @@ class ClutteredSampler:
         draws = np.arange(1, 1 + -(-self._most // 2), dtype=np.uint64)[:, None]
         counter = (index & MASK, index >> SHIFT, np.array(self._stream, np.uint64), draws)
         four = np.stack(philox(counter, (self._seed & 0xFFFFFFFF, self._seed >> 32)), 1)  # [draws, 4, n]
-        return four[:, ::2].reshape(-1, len(indices)), four[:, 1::2].reshape(-1, len(indices))
+        which, where = (four[:, word::2].reshape(2 * len(draws), len(indices)) for word in (0, 1))
+        return which, where
 
 
 def _squares(pixels: UInt8Array, stride: int, side: int) -> Squares:

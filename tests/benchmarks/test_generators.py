@@ -89,7 +89,7 @@ def slicing_loop(digits: Digits) -> Contestant:
 
 
 def scraps_loop(digits: Digits) -> Contestant:
-    """One sample after the other: put the digit, then cut, add and clip one scrap after the other."""
+    """One sample after the other: put the digit, then cut, add and clip one scrap after the other, around its ink."""
 
     def run(turn: int) -> object:
         random = np.random.default_rng(turn)
@@ -100,7 +100,8 @@ def scraps_loop(digits: Digits) -> Contestant:
             image[y : y + 28, x : x + 28] = digits.images[k]
             for _ in range(random.integers(4, 9)):
                 other = (k + random.integers(1, len(digits))) % len(digits)
-                top, left = random.integers(0, 28 - 8 + 1, 2)
+                inked = np.flatnonzero(digits.images[other])
+                top, left = np.clip(np.divmod(inked[random.integers(len(inked))], 28), 4, 24) - 4
                 y, x = random.integers(0, 60 - 8 + 1, 2)
                 below = image[y : y + 8, x : x + 8]
                 total = np.add(below, digits.images[other, top : top + 8, left : left + 8], dtype=np.int32)
