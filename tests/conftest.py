@@ -9,10 +9,18 @@ from collections.abc import Callable, Iterator
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from capsbench.contracts import UInt8Array
+from capsbench.data import embedded
+
+from .warm_python import start
+
+READ_EMBEDDED = embedded.read_embedded
 
 FAULT = "fault"  # the property of a test's report that holds a fault and the number of tries
 
@@ -51,10 +59,33 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return (root / str(number) for number in itertools.count())
 
 
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """In place of `sys.executable`: starts in a tenth of a second what imports torch. See warm_python.py."""
+    with start(tmp_path_factory.mktemp("warm")) as program:
+        yield program
+
+
 @pytest.fixture
 def survived(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
     """Notes a fault and how often it was tried, for the table of `make faults`; if the test passes, all went well."""
     return lambda fault, tries: request.node.user_properties.append((FAULT, [fault, tries]))
+
+
+@cache
+def embedded_digits(file: Path, sha256: str) -> dict[str, UInt8Array]:
+    """What a file of embedded digits has: thousands of data sets are made of the same."""
+    return READ_EMBEDDED()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The digits are read once, and no file waits for the disk: what a loss of power leaves cannot be seen here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "read_embedded", lambda: embedded_digits(embedded.FILE, embedded.SHA256))
+        if not request.config.getoption("--benchmark-enable"):
+            patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ class Faults(Affine):
     needs_digits = False
 
     def run(self, bench):
-        print("a word of the network's")
+        print("a word of the network's", flush=True)
         seed = bench.cell.seed
         if seed == 1:
             print("last words", file=sys.stderr, flush=True)
@@ -69,8 +69,12 @@ def plan(seeds: list[int], **options: Any) -> Plan:
 
 
 def test_a_cell_that_ends_its_process_costs_itself_alone(
-    scale: Callable[[int, int], int], survived: Callable[[str, int], None]
+    scale: Callable[[int, int], int],
+    survived: Callable[[str, int], None],
+    warm_python: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sys.executable", warm_python)
     made = plan([1, 2, 3, *range(6, scale(7, 15))])
     outcome = run_plan(made, engine=Apart(jobs=2).engine(made))
     assert [result.metrics["seed"] for result in outcome.results] == [*range(6, scale(7, 15))]
@@ -209,7 +213,10 @@ def test_the_command_of_a_cell_asks_for_the_same() -> None:
     ]
 
 
-def test_a_cell_takes_no_options_from_variables_that_its_run_has_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_takes_no_options_from_variables_that_its_run_has_used(
+    warm_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", warm_python)
     made = plan([6])
     for name, value in {"SHARD": "1/2", "SEEDS": "9", "DRY_RUN": "1", "CONFIG": "missing.toml", "SET": "x=1"}.items():
         monkeypatch.setenv(f"CAPSBENCH_RUN_{name}", value)

@@ -14,9 +14,18 @@ from capsbench.data.recipes import make_recipe
 from capsbench.files.datafile import open_dataset
 from capsbench.report.groups import tables
 
+from ..importing.reading import in_this_process
+
 Capture = pytest.CaptureFixture[str]
 
 GUESS = f"{Path(__file__).parents[1]}/suites/known_networks.py:Guess"
+
+
+@pytest.fixture(autouse=True)
+def no_child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads in this process, but where a test is marked to be about the child that does: half a second each."""
+    if not request.node.get_closest_marker("child"):
+        monkeypatch.setattr("capsbench.importing.affnist.in_child", in_this_process)
 
 
 def run(*arguments: str) -> int:
@@ -46,6 +55,7 @@ def imported(capsys: Capture, **options: Any) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.child
 def test_import_tells_what_it_made(capsys: Capture) -> None:
     write_mat()
     assert run("import", "affnist", "x.mat", "--out", "x.h5") == 0

@@ -19,11 +19,11 @@ Scale = Callable[[int, int], int]
 @pytest.mark.parametrize(
     ("kind", "few", "many"),
     [
-        ("data_files:Contiguous", 120, 2000),
-        ("data_files:Packed", 80, 1000),
-        ("digit_files:Idx", 60, 500),
-        ("digit_files:Gz", 60, 500),
-        ("digit_files:Vouched", 60, 500),
+        ("data_files:Contiguous", 60, 2000),
+        ("data_files:Packed", 40, 1000),
+        ("digit_files:Idx", 40, 500),
+        ("digit_files:Gz", 40, 500),
+        ("digit_files:Vouched", 40, 500),
     ],
 )
 def test_a_damaged_file_is_refused_or_the_same(

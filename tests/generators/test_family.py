@@ -204,8 +204,9 @@ def test_samples_equal_the_slow_reference(case: Case, digits: Digits, seed: int,
 def test_samples_do_not_depend_on_the_batch(sampler: Sampler) -> None:
     indices = np.arange(4096)
     whole = draw(sampler, indices)
-    assert_same(in_batches(sampler, indices, 7), whole)
-    some = indices[::9]
+    first = indices[:600]
+    assert_same(in_batches(sampler, first, 7), {name: array[first] for name, array in whole.items()})
+    some = indices[::41]
     assert_same(in_batches(sampler, some, 1), {name: array[some] for name, array in whole.items()})
 
 

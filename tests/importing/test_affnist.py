@@ -36,6 +36,8 @@ from capsbench.files.sidecar import read_sidecar
 from capsbench.importing import affnist as importing
 from capsbench.importing.affnist import import_affnist
 
+from .reading import in_this_process
+
 FULL = os.environ.get("CAPSBENCH_DIGITS")
 """Where full MNIST is, if the person who started the tests says so."""
 
@@ -73,6 +75,13 @@ def left() -> list[str]:
     return sorted(path.name for path in Path().iterdir())
 
 
+@pytest.fixture(autouse=True)
+def no_child(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reads in this process, but where a test is marked to be about the child that does: half a second each."""
+    if not request.node.get_closest_marker("child"):
+        monkeypatch.setattr(importing, "in_child", in_this_process)
+
+
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], None]:
     """Puts a function body in place of scipy's reader, in children alone: ``file`` is what it is to read."""
@@ -86,6 +95,7 @@ def reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str], N
     return write
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("compressed", [True, False])
 def test_what_the_file_holds_arrives(compressed: bool) -> None:
     batch = drawn()
@@ -321,6 +331,7 @@ def test_what_is_no_file_is_refused() -> None:
     assert not OUT.exists()
 
 
+@pytest.mark.child
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -345,6 +356,7 @@ def test_whatever_becomes_of_the_reader_is_an_error(body: str, message: str, rea
     assert left() == ["x.mat"]
 
 
+@pytest.mark.child
 def test_a_file_on_which_the_reader_crashes_is_refused() -> None:
     content = write_mat(drawn(count=30), compressed=False).read_bytes()
     tag = struct.pack("<II", 2, 300)  # 300 bytes of uint8 follow: label_one_of_n
@@ -354,6 +366,7 @@ def test_a_file_on_which_the_reader_crashes_is_refused() -> None:
         import_affnist(MAT, OUT)
 
 
+@pytest.mark.child
 @pytest.mark.parametrize("body", ["import time; time.sleep(60)", "while True: pass"])
 def test_a_reader_that_does_not_come_to_an_end_is_ended(
     body: str, reader: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
@@ -404,6 +417,7 @@ def test_a_file_that_changes_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatc
         import_affnist(write_mat(drawn(count=3)), OUT)
 
 
+@pytest.mark.child
 def test_where_nothing_can_be_written_storage_is_what_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_mat(drawn(count=3))
     with pytest.raises(StorageError, match="could not be written"):
@@ -419,6 +433,7 @@ def test_where_nothing_can_be_written_storage_is_what_fails(monkeypatch: pytest.
     assert left() == ["x.mat"]
 
 
+@pytest.mark.child
 def test_control_c_ends_the_child_too(reader: Callable[[str], None], tmp_path: Path) -> None:
     reader(f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(60)")
     write_mat(drawn(count=3))

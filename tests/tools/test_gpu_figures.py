@@ -19,11 +19,11 @@ STAGES = {"machine", "equality", "rates", "routing", "steps", "answers", "profil
 
 
 @pytest.fixture(scope="module")
-def came_back(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def came_back(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> tuple[Path, str]:
     """What a first call leaves, and what it prints."""
     folder = tmp_path_factory.mktemp("gpu")
     environment = os.environ | {
-        "TINY": "1", "DEVICE": "cpu", "PY": sys.executable, "OUT": str(folder / "out"), "RUNS": str(folder / "runs"),
+        "TINY": "1", "DEVICE": "cpu", "PY": warm_python, "OUT": str(folder / "out"), "RUNS": str(folder / "runs"),
         "OMP_NUM_THREADS": "1", "THREADS": "1", "BUDGET": "1000", "COMMIT": "abc",
     }  # fmt: skip
     done = subprocess.run(

@@ -1,0 +1,142 @@
+"""A Python that has torch already: importing it takes most of the time of a short process.
+
+A server imports torch once. `start` also writes a program that is called as ``python`` is, and is a new process to
+whoever starts it: its arguments, environment, folder, streams and process group are those of a fork of the server,
+whose exit code or signal it ends with. The fork imports capsbench itself, and ends as any Python does.
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+# Few modules, so that it starts in hundredths of a second.
+CLIENT = """
+import json, os, signal, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({place!r})
+    asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd(), os.getpgrp()]).encode()
+    socket.send_fds(server, [b"%9d" % len(asked)], [0, 1, 2])
+    server.sendall(asked)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the fork has it, too
+    code = int(server.recv(16) or b"70")
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    import resource
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+@contextlib.contextmanager
+def start(folder: Path) -> Iterator[str]:
+    """The path of the program, which works until the context ends."""
+    place, client, program = folder / "socket", folder / "client.py", folder / "python"
+    client.write_text(CLIENT.format(place=str(place)))
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{client}" "$@"\n')
+    program.chmod(0o755)
+    server = subprocess.Popen([sys.executable, __file__, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdin and server.stdout
+    try:
+        assert server.stdout.read(1), "the server could not be started"
+        yield str(program)
+    finally:
+        server.stdin.close()  # which ends it, as the end of this process does
+        server.wait()
+        server.stdout.close()
+
+
+def serve(place: str) -> None:
+    """Forks for each client, until stdin closes."""
+    import torch._dynamo  # noqa: F401 - which torch imports for the first optimizer
+
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(place)
+        listening.listen()
+        os.write(1, b"+")
+        os.set_blocking(0, False)
+        listening.settimeout(0.05)
+        while True:
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            with contextlib.suppress(BlockingIOError):
+                if not os.read(0, 1):
+                    return
+            try:
+                client, _ = listening.accept()
+            except TimeoutError:
+                continue
+            if not os.fork():
+                listening.close()
+                client.setblocking(True)
+                attend(client)
+                return
+            client.close()
+
+
+def attend(client: socket.socket) -> None:
+    """Forks once more: one process does what the client is for, the other tells the client how it ended."""
+    length, streams, *_ = socket.recv_fds(client, 9, 3)
+    asked = b""
+    while len(asked) < int(length):
+        asked += client.recv(int(length) - len(asked))
+    arguments, environment, folder, group = json.loads(asked)
+    child = os.fork()
+    if child:
+        for stream in streams:
+            os.close(stream)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _, status = os.waitpid(child, 0)
+        with contextlib.suppress(OSError):
+            client.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    client.close()
+    os.setpgid(0, group)
+    for number, (stream, name) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), strict=True)):
+        os.dup2(stream, number)
+        os.close(stream)
+        fresh = os.fdopen(number, "w" if number else "r", 1 if number == 2 else -1, closefd=False)
+        setattr(sys, name, fresh)
+        setattr(sys, f"__{name}__", fresh)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    become(arguments)
+
+
+def become(arguments: Sequence[str]) -> None:
+    """Does what ``python`` does with such arguments."""
+    words = list(arguments)
+    first: str | None = str(Path.cwd())
+    sys.path[0:1] = [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    while words[0] in ("-P", "-X"):
+        if words.pop(0) == "-P":
+            first = None
+        elif words.pop(0) == "faulthandler":
+            faulthandler.enable()
+    if words[0] in ("-m", "-c"):
+        kind, what, *rest = words
+        sys.argv = [kind, *rest]
+    else:
+        (what, *_), kind, sys.argv, first = words, "", words, str(Path(words[0]).resolve().parent)
+    if first is not None:
+        sys.path.insert(0, first)
+    if kind == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        exec(what, {"__name__": "__main__"})
+    else:
+        runpy.run_path(what, run_name="__main__")
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
