@@ -1,10 +1,14 @@
 """Commands on source images: data fetch, data status."""
 
 import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import click
 
 from capsbench.cli.options import Group, json_option
+from capsbench.data.sets import SETS
 from capsbench.parameters import check_choice
 
 
@@ -19,19 +23,23 @@ def data() -> None:
 
 
 @data.command()
-@click.argument("images", metavar="[mnist|cifar10]", default="mnist")
+@click.argument("images", metavar="[mnist|fashion|kmnist|qmnist|cifar10]", default="mnist")
 def fetch(images: str) -> None:
-    """Put full MNIST, or CIFAR-10, into the user's cache: checked files.
+    """Put full MNIST, or another set of images, into the user's cache: checked files.
 
     \b
     Example:
       capsbench data fetch
+      capsbench data fetch fashion
       capsbench data fetch cifar10
     """
     from capsbench.data.cifar10_fetching import fetch_cifar10
     from capsbench.data.fetching import fetch as fetch_digits
+    from capsbench.data.set_fetching import fetch_set
 
-    sources = {
+    known = SETS.items()
+    sources: dict[str, tuple[Callable[..., Path], str]] = {
+        **{name: (partial(fetch_set, name), f"{one.title}, four files with the right MD5.") for name, one in known},
         "mnist": (fetch_digits, "full MNIST, four files with the right MD5."),
         "cifar10": (fetch_cifar10, "CIFAR-10, six files with the right MD5."),
     }

@@ -6,7 +6,7 @@ Where a class would be missing from one of the two, each class is cut so.
 """
 
 import gzip
-import hashlib
+import io
 import math
 import re
 import zlib
@@ -21,13 +21,12 @@ from capsbench.contracts import CLASSES, Digits, IndexArray, UInt8Array
 from capsbench.data.naming import Source
 from capsbench.data.npz import READ, array_header, array_values, opened_archive, opened_member
 from capsbench.data.places import set_places
-from capsbench.data.sets import SETS, KnownSet
+from capsbench.data.sets import SETS, KnownSet, packed_file
 from capsbench.errors import DataFileError, DigitsError, shown
 from capsbench.system.disk import kind_of
 
 SIDE = 28
 LARGEST = 1_000_000  # images; the largest set of this kind, EMNIST's, has 814,255
-LARGEST_PACKED = 2**26  # bytes of a known set's file; the largest, Fashion-MNIST's, has 26 million
 TYPES: dict[int, np.dtype[Any]] = {0x08: np.dtype("u1"), 0x0C: np.dtype(">i4")}
 """By the code that an IDX file states: the types that images and labels have."""
 
@@ -85,7 +84,7 @@ def _read(source: Source, part: str) -> Part:
     known = SETS.get(source.name)
     if known is not None:
         place, pair = _set_files(source, known, part)
-        read = [_idx_of_set(known, path) for path in pair]
+        read = [_idx(path, packed_file(known, path)) for path in pair]
     elif source.path is None or kind_of(source.path) is None:
         raise DigitsError(f"There is no folder {source.path} with the digits {source.name!r}.\n{WAY_OUT}")
     elif kind_of(source.path) == "file":
@@ -151,27 +150,14 @@ def _only(folder: Path, part: str, what: str) -> Path:
     return next(iter(found.values()))
 
 
-def _idx_of_set(known: KnownSet, path: Path) -> npt.NDArray[np.generic]:
-    """The array in a file of a known set, if it is as it was published."""
-    expected = known.files[path.name]
-    try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_PACKED)
-    except OSError as error:
-        raise DigitsError(f"{path} cannot be read: {error.strerror}.") from None
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != expected:
-        raise DigitsError(
-            f"{path} is not {known.title}'s: its MD5 should be {expected}, found {found}.\n"
-            "Fetch it again, or give digits of your own another name with --digits-as NAME."
-        )
-    return _idx(path)
+def _idx(path: Path, packed: bytes | None = None) -> npt.NDArray[np.generic]:
+    """The array in an IDX file, raw or packed, whose packed bytes may have been read already.
 
-
-def _idx(path: Path) -> npt.NDArray[np.generic]:
-    """The array in an IDX file, raw or packed. Its header is believed only as far as the file goes."""
+    Its header is believed only as far as the file goes.
+    """
+    source = path if packed is None else io.BytesIO(packed)
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+        with gzip.open(source) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             return _idx_array(path, file)
     except (OSError, EOFError, zlib.error) as error:  # the last two: a .gz that is cut or damaged
         cause = getattr(error, "strerror", None) or error

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from capsbench.data import embedded
 from capsbench.data.idx import FILES, locate, read_files, search
-from capsbench.data.sets import SETS
+from capsbench.data.sets import SETS, packed_file
 from capsbench.errors import DigitsError, UsageError
 from capsbench.paths import user_path
+from capsbench.system.disk import is_regular
 
 VARIABLE = "CAPSBENCH_DIGITS"
 
@@ -80,9 +81,10 @@ def cache_folder(name: str = "mnist") -> Path:
 
 
 def status() -> list[Place]:
-    """Every place and its state, in the order of ``"auto"``; each file is read and checked."""
+    """Every place and its state, in the order of ``"auto"``, then `SETS`; each file is read and checked."""
     unset = [] if os.environ.get(VARIABLE) else [Place(f"${VARIABLE}", None, "absent")]
-    return [*unset, *(_inspect(name, folder) for name, folder in places()), _inspect_embedded()]
+    mnist = [*(_inspect(name, folder) for name, folder in places()), _inspect_embedded()]
+    return [*unset, *mnist, *map(_inspect_set, SETS)]
 
 
 def _inspect(name: str, folder: Path) -> Place:
@@ -94,6 +96,21 @@ def _inspect(name: str, folder: Path) -> Place:
     except DigitsError as error:
         return Place(name, folder, "damaged", str(error).partition("\n")[0])
     return Place(name, folder, "complete")
+
+
+def _inspect_set(name: str) -> Place:
+    """The first place that has files of a known set; the cache where none has."""
+    known = SETS[name]
+    for _, folder in set_places(name):
+        there = [folder / file for file in known.files if is_regular(folder / file)]
+        if there:
+            try:
+                for path in there:
+                    packed_file(known, path)
+            except DigitsError as error:
+                return Place(name, folder, "damaged", str(error).partition("\n")[0])
+            return Place(name, folder, "complete" if len(there) == len(known.files) else "incomplete")
+    return Place(name, cache_folder(name), "absent")
 
 
 def _inspect_embedded() -> Place:

@@ -1,7 +1,13 @@
 """Sets of digits in MNIST's format that are known by name: their four files, as torchvision pins them."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from capsbench.errors import DigitsError
+
+LARGEST_PACKED = 2**26  # bytes of a known set's file; the largest, Fashion-MNIST's, has 26 million
 
 
 @dataclass(frozen=True)
@@ -11,6 +17,7 @@ class KnownSet:
     Attributes:
         title: What people call it.
         folder: The name of torchvision's class, and of the folder that it downloads to.
+        mirrors: Where its files are published, as torchvision has it; the first that answers is taken.
         licence: Under which it is published, and where.
         shows: What an image shows, and what several do.
         made: Who collected the images.
@@ -19,6 +26,7 @@ class KnownSet:
 
     title: str
     folder: str
+    mirrors: Sequence[str]
     licence: str
     shows: tuple[str, str]
     made: str
@@ -29,6 +37,7 @@ SETS = {
     "fashion": KnownSet(
         title="Fashion-MNIST",
         folder="FashionMNIST",
+        mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         licence="MIT, https://github.com/zalandoresearch/fashion-mnist",
         shows=("a piece of clothing", "pieces of clothing"),
         made="H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST, 2017, arXiv:1708.07747",
@@ -42,6 +51,7 @@ SETS = {
     "kmnist": KnownSet(
         title="KMNIST",
         folder="KMNIST",
+        mirrors=("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
         licence="CC BY-SA 4.0, http://codh.rois.ac.jp/kmnist/",
         shows=("a handwritten Japanese character", "handwritten Japanese characters"),
         made="T. Clanuwat et al., Deep Learning for Classical Japanese Literature, 2018, arXiv:1812.01718",
@@ -55,6 +65,7 @@ SETS = {
     "qmnist": KnownSet(
         title="QMNIST",
         folder="QMNIST",
+        mirrors=("https://raw.githubusercontent.com/facebookresearch/qmnist/master/",),
         licence="BSD, https://github.com/facebookresearch/qmnist",
         shows=("a handwritten digit", "handwritten digits"),
         made="C. Yadav and L. Bottou, Cold Case: The Lost MNIST Digits, 2019, arXiv:1905.10498",
@@ -67,3 +78,24 @@ SETS = {
     ),
 }
 """By the word that ``--digits`` takes."""
+
+
+def packed_file(known: KnownSet, path: Path) -> bytes:
+    """A file of a known set, packed as it was published.
+
+    Raises:
+        DigitsError: It cannot be read, or has another MD5.
+    """
+    expected = known.files[path.name]
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_PACKED)
+    except OSError as error:
+        raise DigitsError(f"{path} cannot be read: {error.strerror}.") from None
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise DigitsError(
+            f"{path} is not {known.title}'s: its MD5 should be {expected}, found {found}.\n"
+            "Fetch it again, or give digits of your own another name with --digits-as NAME."
+        )
+    return content

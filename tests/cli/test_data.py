@@ -509,3 +509,41 @@ def test_cifar10_is_fetched_by_its_name_and_others_are_refused(
     assert capsys.readouterr() == ("there: CIFAR-10, six files with the right MD5.\n", "a step\n")
     assert run("data", "fetch", "cifar") == 2
     assert "No set of images is called 'cifar'. Did you mean 'cifar10'?" in complaint(capsys)
+
+
+def test_a_set_is_fetched_by_its_name(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetched(name: str, report: Callable[[str], None]) -> Path:
+        report(f"a step of {name}")
+        return Path("there")
+
+    monkeypatch.setattr("capsbench.data.set_fetching.fetch_set", fetched)
+    assert run("data", "fetch", "kmnist") == 0
+    assert capsys.readouterr() == ("there: KMNIST, four files with the right MD5.\n", "a step of kmnist\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--digits", "fashion"], 3, "Fashion-MNIST is not here; `capsbench data fetch fashion` fetches it."),
+        (
+            ["--digits-as", "Mine"],
+            2,
+            "--digits-as names the digits of a folder: --digits DIR. Those of auto have a name.",
+        ),
+        (["--digits", "fashion", "--digits-as", "Mine"], 2, "Those of fashion have a name."),
+        (["--digits", "nowhere", "--digits-as", "Mine"], 3, "There is no folder nowhere with the digits 'Mine'."),
+        (["--digits", "nowhere", "--digits-as", "a/b"], 2, "Digits are named by 1 to 40 letters"),
+        (["--digits", "nowhere", "--digits-as", "embedded"], 2, "it means others"),
+        (["--digits", "Mine="], 2, "name no folder"),
+    ],
+)
+def test_other_digits_that_are_not_there(
+    capsys: Capture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: list[str], code: int, said: str
+) -> None:
+    for variable in ("CAPSBENCH_DIGITS", "TORCH_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run("generate", "padded", *options) == code
+    assert said in complaint(capsys)
+    assert list(tmp_path.iterdir()) == []

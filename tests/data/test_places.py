@@ -6,6 +6,7 @@ import pytest
 
 from capsbench.data.digits import load_digits
 from capsbench.data.places import auto_source, cache_folder, places, status
+from capsbench.data.sets import SETS
 from capsbench.errors import DigitsError
 
 from .idx_folders import TEST_LABELS, Placer
@@ -59,14 +60,14 @@ def test_wrong_variable_is_an_error_even_where_other_places_are_good(
 
 
 def test_status_tells_every_place(place: Placer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ["$CAPSBENCH_DIGITS", "cache", "torch's cache", "torchvision's data", "embedded"]
+    names = ["$CAPSBENCH_DIGITS", "cache", "torch's cache", "torchvision's data", "embedded", *SETS]
     assert [row.name for row in status()] == names
-    assert [row.state for row in status()] == ["absent"] * 4 + ["complete"]
+    assert [row.state for row in status()] == ["absent"] * 4 + ["complete"] + ["absent"] * len(SETS)
     monkeypatch.setenv("CAPSBENCH_DIGITS", str(place(tmp_path / "named")))
     place(tmp_path / "caches/torch/MNIST/raw", without=TEST_LABELS)
     place(tmp_path / "data/MNIST/raw", without=TEST_LABELS)
     (tmp_path / "data/MNIST/raw" / TEST_LABELS).touch()
     rows = status()
     assert [row.name for row in rows] == names
-    assert [row.state for row in rows] == ["complete", "absent", "incomplete", "damaged", "complete"]
+    assert [row.state for row in rows[:5]] == ["complete", "absent", "incomplete", "damaged", "complete"]
     assert f"{TEST_LABELS} is not MNIST's" in rows[3].detail
