@@ -130,6 +130,8 @@ class Generator(Protocol):
     ``number`` tells its random streams apart from those of others (see `capsbench.randomness.stream_number`); what
     ships takes 1 to 255. ``presets`` maps a name to fields that differ from the defaults and, under ``"variants"``,
     how many samples are drawn for each digit. One that counts ``scraps`` says so with ``extras = ("scraps",)``.
+    A parameter that came after the first specs stands in ``unwritten`` with the value at which a spec leaves it out, so
+    that older specs and their digests stay what they are.
     """
 
     version: ClassVar[int]

@@ -2,9 +2,10 @@
 
 Convention:
     Pixel centres lie at integer coordinates, x to the right, y downwards, both in pixels. A source point p = (x, y)
-    goes to ``p' = R K S (p - 13.5) + 19.5 + (dx, dy)`` with ``S = diag(scale_x, scale_y)``, ``K = [[1, shear], [0,
-    1]]`` (x moves by shear times y) and ``R = [[cos t, sin t], [-sin t, cos t]]`` (t > 0 turns counter-clockwise on
-    the screen). Bilinear, zero outside, interpolated past the frame's edge (scipy.ndimage calls it ``grid-constant``).
+    goes to ``p' = R K S (p - 13.5) + c + (dx, dy)``, c the middle of the canvas (19.5 of 40 pixels), with ``S =
+    diag(scale_x, scale_y)``, ``K = [[1, shear], [0, 1]]`` (x moves by shear times y) and ``R = [[cos t, sin t],
+    [-sin t, cos t]]`` (t > 0 turns counter-clockwise on the screen). Bilinear, zero outside, interpolated past the
+    frame's edge (scipy.ndimage calls it ``grid-constant``).
 
 Every float operation here is one of ``+ - * /`` and ``floor`` on float64, which IEEE 754 rounds alike on every machine,
 and every operation on pixels is on integers: the bytes do not depend on a library's version or a processor.
@@ -21,16 +22,23 @@ from capsbench.contracts import FloatArray, IndexArray, UInt8Array
 DIGIT = 28
 """Height and width of a source digit."""
 
-LARGEST_CANVAS = 64
-"""Height and width of the largest canvas that a generator offers to place digits on.
+LARGEST_CANVAS = 128
+"""Height and width of the largest canvas that a generator offers to draw digits on."""
 
-It bounds the memory of a `ShiftTable`: at the largest shift, where half of the frame stays on the canvas, a canvas of
-64 takes 14 kB a digit, 0.9 GB for the 60,000 of `trainval`; one of 128 would take 2.7 GB in every worker.
+LARGEST_TABLE = 64
+"""Height and width of the largest canvas of a `ShiftTable`, whose memory it bounds.
+
+At the largest shift, where half of the frame stays on the canvas, a canvas of 64 takes 14 kB a digit, 0.9 GB for the
+60,000 of `trainval`; one of 128 would take 2.7 GB in every worker.
 """
 
 WARP_CANVAS = 40
+"""Height and width of affNIST's canvas."""
+
 SOURCE_CENTRE = (DIGIT - 1) / 2
-CANVAS_CENTRE = (WARP_CANVAS - 1) / 2
+
+Squares = npt.NDArray[np.void]
+"""``[k, side]``: the square that begins at pixel k of some rows of pixels; each of its rows is one item."""
 
 Coefficients = npt.NDArray[np.int32]
 """``[n, 6]``: the inverse map in Q16, ``X = a x' + b y' + c``, ``Y = d x' + e y' + f`` in source pixels."""
@@ -92,6 +100,44 @@ class ShiftTable:
         return canvas
 
 
+class Frames:
+    """Digits that are drawn on a black canvas of any size: slower than a `ShiftTable`, with no room around a digit.
+
+    Args:
+        images: ``[m, 28, 28]`` uint8.
+        size: Height and width of the canvas.
+        shift: The largest shift either way; where it exceeds the canvas's margin, what leaves the canvas is cut.
+    """
+
+    def __init__(self, images: UInt8Array, *, size: int, shift: int) -> None:
+        self._cut = max(0, shift - (size - DIGIT) // 2)
+        self._width = size + 2 * self._cut
+        self._frames = squares(np.ascontiguousarray(images).reshape(-1), DIGIT, DIGIT)
+
+    def place(self, digits: IndexArray, dy: IndexArray, dx: IndexArray) -> UInt8Array:
+        """``[n, size, size]`` uint8: each digit ``[n]`` with its frame's corner at (margin + dy, margin + dx)."""
+        canvas = np.zeros((len(digits), self._width, self._width), np.uint8)
+        margin = (self._width - DIGIT) // 2
+        begin = (np.arange(len(digits)) * self._width + margin + dy) * self._width + margin + dx
+        squares(canvas.reshape(-1), self._width, DIGIT)[begin] = self._frames[digits * DIGIT**2]
+        inner = slice(self._cut, self._width - self._cut)
+        return np.ascontiguousarray(canvas[:, inner, inner])
+
+
+def squares(pixels: UInt8Array, stride: int, side: int) -> Squares:
+    """Every square of some rows of pixels, to be read and written.
+
+    One that would run from a row into the next, or from an image into the next, is there as well and is never used.
+
+    Args:
+        pixels: ``[k]`` uint8, contiguous: rows of ``stride`` pixels, of one image after the other.
+        stride: The width of the images.
+        side: The width and height of the squares.
+    """
+    number = max(0, pixels.size - (side - 1) * stride - side + 1)
+    return np.ndarray((number, side), f"V{side}", buffer=pixels, strides=(1, stride))
+
+
 def saturating_add(first: UInt8Array, second: UInt8Array, out: UInt8Array | None = None) -> UInt8Array:
     """The sum of two uint8 arrays clipped at 255; the authors' code before 2018-01-29 let it wrap around.
 
@@ -143,9 +189,11 @@ class InkPoints:
 
     Args:
         images: ``[m, 28, 28]`` uint8; ink is every pixel > 0.
+        size: Height and width of the canvas.
     """
 
-    def __init__(self, images: UInt8Array) -> None:
+    def __init__(self, images: UInt8Array, size: int = WARP_CANVAS) -> None:
+        self._size = size
         ink: npt.NDArray[np.bool_] = np.greater(images, 0)
         first, last = ink.argmax(2), DIGIT - 1 - ink[:, :, ::-1].argmax(2)  # [m, 28]
         inked = np.logical_or.reduce(ink, 2)
@@ -171,9 +219,10 @@ class InkPoints:
         """
         along = x_weight[:, None] * self._x[digits] + y_weight[:, None] * self._y[digits]
         skirt = np.abs(x_weight) + np.abs(y_weight)
-        least = along.min(1) - skirt + CANVAS_CENTRE
-        greatest = along.max(1) + skirt + CANVAS_CENTRE
-        return -1.0 - least, WARP_CANVAS - greatest
+        centre = (self._size - 1) / 2
+        least = along.min(1) - skirt + centre
+        greatest = along.max(1) + skirt + centre
+        return -1.0 - least, self._size - greatest
 
 
 def affine_matrix(transform: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -192,18 +241,19 @@ def affine_matrix(transform: FloatArray) -> tuple[FloatArray, FloatArray, FloatA
     )
 
 
-def inverse_coefficients(transform: FloatArray) -> Coefficients:
+def inverse_coefficients(transform: FloatArray, size: int = WARP_CANVAS) -> Coefficients:
     """Where in the source each canvas pixel comes from, in Q16.
 
     Args:
         transform: ``[n, 6]`` (rotation in degrees, shear, scale_y, scale_x, dy, dx).
+        size: Height and width of the canvas.
     """
     sine, cosine = sine_cosine(transform[:, 0])
     shear, scale_y, scale_x, dy, dx = transform[:, 1:].T
     # S^-1 K^-1 R^-1, row by row
     a, b = (cosine + shear * -sine) / scale_x, (-sine + shear * -cosine) / scale_x
     d, e = sine / scale_y, cosine / scale_y
-    x, y = CANVAS_CENTRE + dx, CANVAS_CENTRE + dy
+    x, y = (size - 1) / 2 + dx, (size - 1) / 2 + dy
     c, f = SOURCE_CENTRE - (a * x + b * y), SOURCE_CENTRE - (d * x + e * y)
     # Weights keep 8 of the 16 bits: half of the last kept bit makes their truncation a rounding.
     half = 0.5 / 256
@@ -219,12 +269,14 @@ class WarpTable:
 
     Args:
         images: ``[m, 28, 28]`` uint8; ink is every pixel > 0.
+        size: Height and width of the canvas.
     """
 
     _SIDE = 32  # 28 source pixels and two of zeros on each side
     _LEAST, _MOST = -2 * 65536, 29 * 65536 + 65535  # where the zeros end, in Q16
 
-    def __init__(self, images: UInt8Array) -> None:
+    def __init__(self, images: UInt8Array, size: int = WARP_CANVAS) -> None:
+        self._size = size
         # Pixel by pixel of the neighbourhood into the bytes of the words: of 60,000 digits they are 250 MB, all in all.
         corners = np.zeros((len(images), self._SIDE, self._SIDE, 4), np.uint8)
         for corner, (y, x) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
@@ -235,17 +287,18 @@ class WarpTable:
         self._reach = (width + 1) / 2, (height + 1) / 2  # the bilinear skirt is a pixel wide
 
     def warp(self, digits: IndexArray, coefficients: Coefficients) -> UInt8Array:
-        """``[n, 40, 40]`` uint8: each digit under its inverse map; at most 1.5 grey levels from exact bilinear."""
-        out = np.zeros((len(digits), WARP_CANVAS, WARP_CANVAS), np.uint8)
+        """``[n, size, size]`` uint8: each digit under its inverse map; at most 1.5 grey levels from exact bilinear."""
+        size = self._size
+        out = np.zeros((len(digits), size, size), np.uint8)
         (left, width), (top, height) = self._windows(digits, coefficients)
-        alike = np.argsort(-(-height // 4) * (WARP_CANVAS + 1) + width)  # a chunk has one size for all its windows
+        alike = np.argsort(-(-height // 4) * (size + 1) + width)  # a chunk has one size for all its windows
         for start in range(0, len(digits), WARP_CHUNK):
             some = alike[start : start + WARP_CHUNK]
             high, wide = int(height[some].max()), int(width[some].max())
-            x, y = np.minimum(left[some], WARP_CANVAS - wide), np.minimum(top[some], WARP_CANVAS - high)
-            shape = out.size - (high - 1) * WARP_CANVAS - wide + 1, high, wide
-            windows = as_strided(out, shape, (1, WARP_CANVAS, 1))  # every window that begins anywhere in the canvases
-            windows[some * WARP_CANVAS**2 + y * WARP_CANVAS + x] = self._warp(
+            x, y = np.minimum(left[some], size - wide), np.minimum(top[some], size - high)
+            shape = out.size - (high - 1) * size - wide + 1, high, wide
+            windows = as_strided(out, shape, (1, size, 1))  # every window that begins anywhere in the canvases
+            windows[some * size**2 + y * size + x] = self._warp(
                 digits[some], _moved(coefficients[some], x, y), high, wide
             )
         return out
@@ -265,8 +318,8 @@ class WarpTable:
 
         def edges(centre: FloatArray, reach: FloatArray) -> tuple[IndexArray, IndexArray]:
             reach = np.where(flat, np.inf, reach / np.abs(divisor) + 0.01)  # more than rounding can take away
-            first = np.clip(np.floor(centre - reach), 0, WARP_CANVAS - 1).astype(np.int64)
-            past = np.clip(np.ceil(centre + reach) + 1, 1, WARP_CANVAS).astype(np.int64)
+            first = np.clip(np.floor(centre - reach), 0, self._size - 1).astype(np.int64)
+            past = np.clip(np.ceil(centre + reach) + 1, 1, self._size).astype(np.int64)
             return first, np.maximum(past - first, 1)
 
         return edges(centres[0], reaches[0]), edges(centres[1], reaches[1])

@@ -9,13 +9,15 @@ import numpy.typing as npt
 
 from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.geometry import (
+    DIGIT,
+    LARGEST_CANVAS,
     WARP_CANVAS,
     InkPoints,
     WarpTable,
     affine_matrix,
     inverse_coefficients,
 )
-from capsbench.parameters import Range, check_range
+from capsbench.parameters import Range, check_number, check_range
 from capsbench.randomness import Words, stream_number, uniforms, words
 
 FACTORS = ("rotation", "shear", "scale_y", "scale_x", "dy", "dx")
@@ -24,7 +26,7 @@ FACTORS = ("rotation", "shear", "scale_y", "scale_x", "dy", "dx")
 
 @dataclass(frozen=True, kw_only=True)
 class AffNIST:
-    """A digit under a random affine map, all of its ink on the 40x40 canvas.
+    """A digit under a random affine map, all of its ink on the canvas.
 
     Rotation (degrees), shear and the scales of x and of y are uniform over their ranges, independently: words 0 to 3
     of draw 0 give rotation, shear, scale_y, scale_x. Then the translation is uniform over all positions at which no
@@ -37,22 +39,25 @@ class AffNIST:
     rotation: Range = (-20.0, 20.0)
     shear: Range = (-0.2, 0.2)
     scale: Range = (0.8, 1.2)
+    size: int = WARP_CANVAS
 
     version: ClassVar[int] = 1
     number: ClassVar[int] = 2
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"paper": {"variants": 32}}
     pairs: ClassVar[bool] = False
     motion: ClassVar[str] = "transform"
+    unwritten: ClassVar[Mapping[str, Any]] = {"size": WARP_CANVAS}
 
     def __post_init__(self) -> None:
         check_range("rotation", self.rotation, -180, 180)
         check_range("shear", self.shear, -2, 2)
         check_range("scale", self.scale, 0.25, 4)
+        check_number("size", self.size, DIGIT, LARGEST_CANVAS)
 
     @property
     def image_shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return WARP_CANVAS, WARP_CANVAS
+        return self.size, self.size
 
     def sampler(self, digits: Digits, seed: int) -> "AffNISTSampler":
         """Binds the parameters to source digits and a seed."""
@@ -67,22 +72,22 @@ class AffNISTSampler:
         self._digits = digits
         self._seed = seed
         self._stream = stream_number(generator.number, digits.split)
-        self._table = WarpTable(digits.images)
-        self._ink = InkPoints(digits.images)
+        self._table = WarpTable(digits.images, generator.size)
+        self._ink = InkPoints(digits.images, generator.size)
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``."""
         source = indices % len(self._digits)
         transform = self.transforms(indices)
         return Batch(
-            images=self._table.warp(source, inverse_coefficients(transform.astype(np.float64))),
+            images=self._table.warp(source, inverse_coefficients(transform.astype(np.float64), self._generator.size)),
             labels=self._digits.labels[source],
             source=source.astype(np.int32),
             transform=transform,
         )
 
     def layers(self, indices: IndexArray) -> UInt8Array:
-        """``[n, 1, 40, 40]``: the images themselves."""
+        """``[n, 1, size, size]``: the images themselves."""
         layers: UInt8Array = self.batch(indices).images[:, None]
         return layers
 

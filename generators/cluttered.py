@@ -9,17 +9,13 @@ import numpy.typing as npt
 
 from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.errors import DigitsError, ParameterError
-from capsbench.geometry import DIGIT, saturating_add
+from capsbench.geometry import DIGIT, LARGEST_CANVAS, saturating_add, squares
 from capsbench.parameters import check_number, check_range
 from capsbench.randomness import MASK, SHIFT, Words, integers, philox, stream_number, words
 
-LARGEST_CANVAS = 128
 MOST_SCRAPS = 32
 FRAME = DIGIT * DIGIT
 CHUNK = 512  # samples at a time; with a quarter of them, numpy's calls take longer than the work
-
-Squares = npt.NDArray[np.void]
-"""``[k, side]``: the square that begins at pixel k of some rows of pixels; each of its rows is one item."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +81,8 @@ class ClutteredSampler:
         if self._most and len(digits) < 2:
             raise DigitsError(f"There is one {digits.split} digit alone; its scraps are cut from others.")
         pixels = np.ascontiguousarray(digits.images).reshape(-1)
-        self._frames = _squares(pixels, DIGIT, DIGIT)
-        self._scraps = _squares(pixels, DIGIT, self._side)
+        self._frames = squares(pixels, DIGIT, DIGIT)
+        self._scraps = squares(pixels, DIGIT, self._side)
         self._first, self._ways, self._cuts = _cuts(digits.images, self._side)
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
@@ -168,7 +164,7 @@ class ClutteredSampler:
         images[...] = 0
         corner = shift + (self._size - DIGIT) // 2
         begin = (np.arange(len(base)) * self._size + corner[:, 0]) * self._size + corner[:, 1]
-        _squares(images.reshape(-1), self._size, DIGIT)[begin] = self._frames[base * FRAME]
+        squares(images.reshape(-1), self._size, DIGIT)[begin] = self._frames[base * FRAME]
 
     def _add_scraps(self, images: UInt8Array, begin: IndexArray, cut: IndexArray) -> None:
         """Adds scraps to ``[n, size, size]``, no two of them to one image.
@@ -178,9 +174,9 @@ class ClutteredSampler:
             begin: ``[m]`` the pixel of all images at a scrap's corner.
             cut: ``[m]`` the pixel of all digits at its corner.
         """
-        squares = _squares(images.reshape(-1), self._size, self._side)
-        total = saturating_add(squares[begin].view(np.uint8), self._scraps[cut].view(np.uint8))
-        squares[begin] = total.view(squares.dtype)
+        every = squares(images.reshape(-1), self._size, self._side)
+        total = saturating_add(every[begin].view(np.uint8), self._scraps[cut].view(np.uint8))
+        every[begin] = total.view(every.dtype)
 
     def _scraps_of(
         self, indices: IndexArray, base: IndexArray, number: IndexArray
@@ -214,20 +210,6 @@ class ClutteredSampler:
         four = np.stack(philox(counter, (self._seed & 0xFFFFFFFF, self._seed >> 32)), 1)  # [draws, 4, n]
         which, where = (four[:, word::2].reshape(2 * len(draws), len(indices)) for word in (0, 1))
         return which, where
-
-
-def _squares(pixels: UInt8Array, stride: int, side: int) -> Squares:
-    """Every square of some rows of pixels, to be read and written.
-
-    One that would run from a row into the next, or from an image into the next, is there as well and is never used.
-
-    Args:
-        pixels: ``[k]`` uint8, contiguous: rows of ``stride`` pixels, of one image after the other.
-        stride: The width of the images.
-        side: The width and height of the squares.
-    """
-    number = max(0, pixels.size - (side - 1) * stride - side + 1)
-    return np.ndarray((number, side), f"V{side}", buffer=pixels, strides=(1, stride))
 
 
 def _cuts(images: UInt8Array, side: int) -> tuple[IndexArray, IndexArray, npt.NDArray[np.int16]]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from capsbench.contracts import INK_OVERLAP, ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
-from capsbench.geometry import CHUNK, DIGIT, LARGEST_CANVAS, ShiftTable, saturating_add
+from capsbench.geometry import CHUNK, DIGIT, LARGEST_TABLE, ShiftTable, saturating_add
 from capsbench.parameters import check_number
 from capsbench.randomness import OtherClasses, integers, stream_number, words
 
@@ -17,7 +17,7 @@ DIGIT_BOX = 20
 INK = 128
 """The least grey level (0.5 of white) of a pixel that counts as ink of its digit."""
 
-LARGEST_MARGIN = (LARGEST_CANVAS - DIGIT) // 2
+LARGEST_MARGIN = (LARGEST_TABLE - DIGIT) // 2
 
 
 @dataclass(frozen=True, kw_only=True)

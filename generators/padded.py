@@ -8,7 +8,7 @@ import numpy as np
 
 from capsbench.contracts import ArrayBatch, Batch, Digits, FloatArray, IndexArray, UInt8Array
 from capsbench.errors import ParameterError
-from capsbench.geometry import DIGIT, LARGEST_CANVAS, ShiftTable
+from capsbench.geometry import DIGIT, LARGEST_CANVAS, LARGEST_TABLE, Frames, ShiftTable
 from capsbench.parameters import check_number
 from capsbench.randomness import integers, stream_number, words
 
@@ -58,7 +58,8 @@ class PaddedSampler:
         self._seed = seed
         self._shift = generator.shift
         self._stream = stream_number(generator.number, digits.split)
-        self._table = ShiftTable(digits.images, size=generator.size, shift=generator.shift)
+        table = ShiftTable if generator.size <= LARGEST_TABLE else Frames
+        self._table = table(digits.images, size=generator.size, shift=generator.shift)
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``."""

@@ -14,8 +14,9 @@ from capsbench.contracts import Digits, FloatArray, UInt8Array
 from capsbench.data.digits import load_digits
 from capsbench.geometry import (
     DIGIT,
-    LARGEST_CANVAS,
+    LARGEST_TABLE,
     WARP_CHUNK,
+    Frames,
     InkPoints,
     ShiftTable,
     WarpTable,
@@ -112,16 +113,26 @@ def test_placing_nothing_gives_nothing(noise: UInt8Array) -> None:
     assert ShiftTable(noise, size=40, shift=6).place(none, none, none).shape == (0, 40, 40)
 
 
-def test_largest_canvas_keeps_60000_digits_below_a_gigabyte(digits: Digits) -> None:
+def test_largest_table_keeps_60000_digits_below_a_gigabyte(digits: Digits) -> None:
     tracemalloc.start()
     try:
-        table = ShiftTable(digits.images, size=LARGEST_CANVAS, shift=LARGEST_CANVAS // 2)
+        table = ShiftTable(digits.images, size=LARGEST_TABLE, shift=LARGEST_TABLE // 2)
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert table.place(np.zeros(1, np.int64), np.array([32]), np.array([-32])).any()
-    assert (LARGEST_CANVAS - DIGIT) // 2 + DIGIT // 2 == LARGEST_CANVAS // 2  # the largest shift that is offered
+    assert (LARGEST_TABLE - DIGIT) // 2 + DIGIT // 2 == LARGEST_TABLE // 2  # the largest shift that is offered
     assert held / len(digits) * 60_000 < 0.9e9
+
+
+@pytest.mark.parametrize(("size", "shift"), [(28, 0), (36, 4), (28, 14), (64, 32)])
+def test_frames_are_placed_as_by_a_table(noise: UInt8Array, size: int, shift: int) -> None:
+    random = np.random.default_rng(0)
+    digits, dy, dx = random.integers(0, 3, 50), *random.integers(-shift, shift + 1, (2, 50))
+    expected = ShiftTable(noise, size=size, shift=shift).place(digits, dy, dx)
+    found = Frames(noise, size=size, shift=shift).place(digits, dy, dx)
+    np.testing.assert_array_equal(found, expected)
+    assert found.flags.c_contiguous and found.flags.writeable
 
 
 def test_placed_canvases_are_no_views_of_the_table(noise: UInt8Array) -> None:

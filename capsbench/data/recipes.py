@@ -93,7 +93,7 @@ def make_recipe(
         split=split,
         seed=seed,
         count=count,
-        parameters=_plain(asdict(generator)),
+        parameters=_written(generator),
         layers=layers,
         digits=source.sha256,
         digits_name="" if source.origin in MNIST else source.origin,
@@ -201,5 +201,11 @@ def _flat(spec: DataSpec) -> dict[str, Any]:
     return content | parameters
 
 
-def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+def _written(generator: Generator) -> dict[str, Any]:
+    """The parameters as a spec states them."""
+    left_out = getattr(generator, "unwritten", {})
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(generator).items()
+        if not (key in left_out and value == left_out[key])
+    }

@@ -265,3 +265,16 @@ def test_columns_that_no_file_has_are_refused(extras: str, tmp_path: Path) -> No
     )
     with pytest.raises(UsageError, match=r"its extras must be some of \('scraps',\), got "):
         make_recipe(f"{tmp_path}/mine.py:Mine", split="test", digits="embedded")
+
+
+def test_a_parameter_that_came_later_is_stated_only_where_it_differs() -> None:
+    """So that older specs, and the digests that begin with them, stay what they are."""
+    usual = make_recipe("affnist", split="test", digits="embedded").spec
+    assert set(usual.parameters) == {"rotation", "shear", "scale"}
+    stated = make_recipe("affnist", split="test", digits="embedded", parameters={"size": "40"}).spec
+    assert stated.to_json() == usual.to_json()
+    larger = make_recipe("affnist", split="test", digits="embedded", parameters={"size": "64"}).spec
+    assert larger.parameters["size"] == 64 and larger.sha256 != usual.sha256
+    for spec, size in ((usual, 40), (larger, 64)):
+        again = recipe_of(DataSpec.from_json(spec.to_json()), "embedded")
+        assert again.spec == spec and again.generator.image_shape == (size, size)

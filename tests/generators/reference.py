@@ -154,7 +154,7 @@ def cluttered(
     return Sample([layer], [digits.labels[base]], [base], shift, bystanders, {"scraps": len(bystanders)})
 
 
-def affnist(digits: Digits, words: Randomness, i: int, **ranges: tuple[float, float]) -> Sample:
+def affnist(digits: Digits, words: Randomness, i: int, *, size: int, **ranges: tuple[float, float]) -> Sample:
     base = i % len(digits)
     names = ("rotation", "shear", "scale", "scale")
     drawn = [uniform(word, *ranges[name]) for word, name in zip(words(i), names, strict=True)]
@@ -163,18 +163,19 @@ def affnist(digits: Digits, words: Randomness, i: int, **ranges: tuple[float, fl
     forward = np.array([[cosine, sine], [-sine, cosine]]) @ [[1, shear], [0, 1]] @ np.diag([scale_x, scale_y])
     inked = [(x, y) for y, x in np.argwhere(digits.images[base])]
     skirt = [(x + right, y + down) for x, y in inked for right in (-1, 1) for down in (-1, 1)]
-    reach = (np.array(skirt) - 13.5) @ forward.T + 19.5  # [points, 2] x, y
-    ends = [(-1 - least, 40 - most) for least, most in zip(reach.min(0), reach.max(0), strict=True)]
+    centre = (size - 1) / 2
+    reach = (np.array(skirt) - 13.5) @ forward.T + centre  # [points, 2] x, y
+    ends = [(-1 - least, size - most) for least, most in zip(reach.min(0), reach.max(0), strict=True)]
     word_y, word_x, _, _ = words(i, draw=1)
     dx, dy = (
         float(np.float32(uniform(word, low, high) if low <= high else (low + high) / 2))
         for word, (low, high) in zip((word_x, word_y), ends, strict=True)
     )
     back = np.linalg.inv(forward)
-    middle = 13.5 - back @ (19.5 + dx, 19.5 + dy) + 1 / 512
+    middle = 13.5 - back @ (centre + dx, centre + dy) + 1 / 512
     a, b, d, e = (math.floor(value * 65536 + 0.5) for value in back.ravel())
     c, f = (math.floor(value * 65536 + 0.5) for value in middle)
-    y, x = np.mgrid[:40, :40]
+    y, x = np.mgrid[:size, :size]
     layer = bilinear(digits.images[base], a * x + b * y + c, d * x + e * y + f)
     return Sample([layer], [digits.labels[base]], [base], (rotation, shear, scale_y, scale_x, dy, dx))
 

@@ -12,7 +12,7 @@ from capsbench.errors import ParameterError
 from capsbench.generators.affnist import FACTORS, AffNIST, AffNISTSampler
 
 NUMBER = 20_000
-LARGE, BORDER = 100, 30  # a canvas with room for what would leave the canvas of 40x40
+BORDER = 30  # room around a canvas for what would leave it
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +43,14 @@ def matrices(batch: ArrayBatch) -> FloatArray:
     return np.asarray(turn @ shear @ stack(drawn["scale_x"], zero, zero, drawn["scale_y"]))
 
 
-def redraw(digit: npt.NDArray[np.uint8], forward: FloatArray, dx: float, dy: float) -> FloatArray:
+def redraw(digit: npt.NDArray[np.uint8], forward: FloatArray, dx: float, dy: float, size: int = 40) -> FloatArray:
     """The sample on a canvas with `BORDER` pixels more on each side, by scipy, whose axes are (y, x)."""
     back = np.linalg.inv(forward)[::-1, ::-1]
-    centre = np.array([19.5 + BORDER + dy, 19.5 + BORDER + dx])
+    centre = np.array([dy, dx]) + (size - 1) / 2 + BORDER
+    large = size + 2 * BORDER
     return np.asarray(
         ndimage.affine_transform(
-            digit.astype(float), back, 13.5 - back @ centre, (LARGE, LARGE), order=1, mode="grid-constant"
+            digit.astype(float), back, 13.5 - back @ centre, (large, large), order=1, mode="grid-constant"
         )
     )
 
@@ -155,6 +156,32 @@ def test_ink_lies_outside_exactly_where_it_is_said_to_be_cut(digits: Digits) -> 
     assert 0.1 < cut.mean() < 0.9
 
 
+@pytest.mark.parametrize("size", [28, 41, 128])
+def test_a_canvas_of_another_size_has_the_same_maps_and_keeps_the_ink(
+    batch: ArrayBatch, digits: Digits, size: int
+) -> None:
+    sampler = AffNIST(size=size, scale=(0.5, 0.8), rotation=(0.0, 0.0)).sampler(digits, 0)
+    plain = AffNIST(scale=(0.5, 0.8), rotation=(0.0, 0.0)).sampler(digits, 0)
+    indices = np.arange(500)
+    other, usual = sampler.batch(indices), plain.batch(indices)
+    assert other.images.shape == (500, size, size) and sampler.layers(indices).shape == (500, 1, size, size)
+    drawn, known = factors(other), factors(usual)
+    for name in FACTORS[:4]:
+        np.testing.assert_array_equal(drawn[name], known[name])
+    assert not sampler.measures(other)["ink is cut"].any()
+    assert other.source is not None
+    for i, forward in enumerate(matrices(other)[:100]):
+        large = redraw(digits.images[other.source[i]], forward, drawn["dx"][i], drawn["dy"][i], size)
+        inner = slice(BORDER, BORDER + size)
+        assert np.abs(large[inner, inner] - other.images[i]).max() <= 2
+        large[inner, inner] = 0
+        assert large.max() < 0.01
+    reach = (size - 40) / 2  # how much farther a digit comes, each way
+    for name in ("dx", "dy"):
+        farther = (drawn[name] - known[name]) / reach
+        assert np.abs(farther).max() < 1 + 1e-5 and farther.min() < -0.9 and farther.max() > 0.9
+
+
 @pytest.mark.parametrize(
     ("change", "column"), [({"rotation": (30.0, 30.0)}, 0), ({"shear": (0.5, 0.5)}, 1), ({"scale": (1.1, 1.1)}, 2)]
 )
@@ -191,6 +218,8 @@ def test_no_factors_at_all_leave_the_digit_as_it_is(digits: Digits) -> None:
         {"scale": (0.2, 1.0)},
         {"scale": (1.0, 4.1)},
         {"scale": (-1.0, 1.0)},
+        {"size": 27},
+        {"size": 129},
     ],
 )
 def test_ranges_that_make_no_sense_are_refused(change: dict[str, Any]) -> None:

@@ -52,6 +52,12 @@ CASES = {
     "padded, the ink cut": Case(
         "padded", {"size": 28, "shift": 2}, padded, "21127df8bba9b5852c44b1a785942ed0360d8a6b5d20bfe3a38cdf9d7683756e"
     ),
+    "padded, large": Case(
+        "padded", {"size": 128, "shift": 64}, padded, "08bf96d56cec11190c8af6e11582f5a986a4ca9ab5ce035bcd2e5feca58000dd"
+    ),
+    "affnist, large": Case(
+        "affnist", {"size": 128}, affnist, "4961fb641dbdba1a61d3c81300b578cea2a3161a581f3a800c321d73588f2fce"
+    ),
     "affnist": Case("affnist", {}, affnist, "fd584ad19240054c37fc3f4dc165048ca5ebab37da64cb32b2a0177abc1c272d"),
     "affnist, past its ranges": Case(
         "affnist",

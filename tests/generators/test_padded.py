@@ -49,7 +49,7 @@ def test_plain_mnist_with_the_papers_augmentation_cuts_what_leaves_the_frame(dig
     np.testing.assert_array_equal(batch.images[still], digits.images[np.arange(3000) % 1000][still])
 
 
-@pytest.mark.parametrize(("size", "shift"), [(28, 14), (40, 20), (64, 32)])
+@pytest.mark.parametrize(("size", "shift"), [(28, 14), (40, 20), (64, 32), (66, 33), (128, 64)])
 def test_largest_shift_leaves_half_of_the_frame(digits: Digits, size: int, shift: int) -> None:
     batch = draw(digits, 1000, size=size, shift=shift)
     assert batch.shift is not None
@@ -61,7 +61,14 @@ def test_largest_shift_leaves_half_of_the_frame(digits: Digits, size: int, shift
         np.testing.assert_array_equal(image, wide[shift : shift + size, shift : shift + size])
 
 
-@pytest.mark.parametrize("size", [29, 41, 63])
+@pytest.mark.parametrize("size", [66, 128])
+def test_on_a_large_canvas_all_of_the_digit_is_there(digits: Digits, size: int) -> None:
+    batch = draw(digits, 1000, size=size, shift=(size - 28) // 2)
+    np.testing.assert_array_equal(batch.images.sum((1, 2), dtype=int), digits.images.sum((1, 2), dtype=int))
+    assert batch.shift is not None and np.abs(batch.shift.astype(int)).max() == (size - 28) // 2
+
+
+@pytest.mark.parametrize("size", [29, 41, 127])
 def test_odd_canvas_is_refused(size: int) -> None:
     with pytest.raises(ParameterError, match=f"size must be even, .* got {size}"):
         Padded(size=size)

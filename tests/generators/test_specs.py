@@ -27,7 +27,7 @@ LARGEST_SEED = 2**64 - 1
 
 @st.composite
 def padded(draw: st.DrawFn) -> dict[str, Any]:
-    size = 2 * draw(st.integers(14, 32))
+    size = 2 * draw(st.integers(14, 64))
     return {"size": size, "shift": draw(st.integers(0, size // 2))}
 
 
@@ -55,7 +55,8 @@ def cluttered(draw: st.DrawFn) -> dict[str, Any]:
 def affnist(draw: st.DrawFn) -> dict[str, Any]:
     limits = {"rotation": (-180.0, 180.0), "shear": (-2.0, 2.0), "scale": (0.25, 4.0)}
     ends = {key: sorted(draw(st.tuples(*2 * [st.floats(*limit)]))) for key, limit in limits.items()}
-    return {key: (low + 0.0, high + 0.0) for key, (low, high) in ends.items()}  # -0.0 is 0.0
+    ranges = {key: (low + 0.0, high + 0.0) for key, (low, high) in ends.items()}  # -0.0 is 0.0
+    return {**ranges, "size": draw(st.just(40) | st.integers(28, 128))}
 
 
 PARAMETERS = {
@@ -154,9 +155,9 @@ def test_any_valid_spec_becomes_a_file_that_verifies_and_matches_the_reference(o
     spec = file.spec
     assert (spec.generator, spec.split, spec.seed) == (one.name, one.options["split"], one.options["seed"])
     assert spec.layers == one.options["layers"] == ("layers" in file.extents)
-    assert {key: tuple(value) if isinstance(value, list) else value for key, value in spec.parameters.items()} == dict(
-        one.parameters
-    )
+    stated = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.parameters.items()}
+    left_out = {("affnist", "size", 40)}  # which came after the first specs
+    assert stated == {key: value for key, value in one.parameters.items() if (one.name, key, value) not in left_out}
     some = data.draw(st.lists(st.integers(0, one.count - 1), max_size=2), label="samples")
     for index in {0, one.count - 1, *some}:
         assert_sample(file, one, index)
@@ -175,11 +176,11 @@ def test_the_python_face_makes_the_same_file(one: Asked) -> None:
 
 
 NUMBER_LIMITS: dict[str, dict[str, tuple[float, float]]] = {
-    "padded": {"size": (28, 64), "shift": (0, 20)},
+    "padded": {"size": (28, 128), "shift": (0, 20)},
     "multimnist": {"margin": (0, 18), "shift": (0, 18)},
     "cluttered": {"size": (28, 128), "scraps": (0, 32), "scrap_size": (1, 28)},
     "crowded": {"spacing": (14, 28), "jitter": (0, 12)},
-    "affnist": {"rotation": (-180, 180), "shear": (-2, 2), "scale": (0.25, 4)},
+    "affnist": {"rotation": (-180, 180), "shear": (-2, 2), "scale": (0.25, 4), "size": (28, 128)},
 }
 """Of each number alone, the others as they are by default."""
 
