@@ -1,6 +1,6 @@
 """How fast networks are: routing alone, each part of a network, and the whole training step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -120,29 +120,75 @@ class Throughput:
         )  # fmt: skip
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:
-        """Routing against its iterations, for each size that was timed."""
+        """Routing against its iterations, for each size that was timed; of several sizes also against their side."""
         charts = []
         for result in results:
             rows = [row for row in _measured(result) if row.part == "routing" and row.what != "forward" and row.batch]
-            for size, batch, precision in dict.fromkeys((row.image_size, row.asked, row.precision) for row in rows):
-                place = f"{size}x{size}, {batch} images, {precision}"
-                series: dict[str, list[tuple[float | str, float]]] = {}
-                for row in rows:
-                    if (row.image_size, row.asked, row.precision) == (size, batch, precision):
-                        name = f"{row.implementation}, {row.gradient}"
-                        series.setdefault(name, []).append((row.iterations, 1e3 * row.seconds * row.asked / row.batch))
-                charts.append(
-                    Chart(
-                        name=f"routing-{size}px-batch{batch}-{precision}",
-                        title=f"Routing of {result.label}, forward and backward, {place}",
-                        x_label="routing iterations",
-                        y_label="milliseconds",
-                        series=series,
-                        log=True,
-                        note=_machine(result),
-                    )
-                )
+            by_side = [chart for some in _by(rows, "asked", "precision") for chart in _against_side(result, some)]
+            if not by_side or len({row.iterations for row in rows}) > 1:  # else each line would be one point
+                charts += [_against_iterations(result, some) for some in _by(rows, "image_size", "asked", "precision")]
+            charts += by_side
         return charts
+
+
+def _by(rows: Sequence[Row], *names: str) -> list[list[Row]]:
+    """The rows in groups that are alike in these fields."""
+    found: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(getattr(row, name) for name in names), []).append(row)
+    return list(found.values())
+
+
+def _series(rows: Sequence[Row], x: str, y: Callable[[Row], float]) -> dict[str, list[tuple[float | str, float]]]:
+    series: dict[str, list[tuple[float | str, float]]] = {}
+    for row in rows:
+        series.setdefault(f"{row.implementation}, {row.gradient}", []).append((getattr(row, x), y(row)))
+    return series
+
+
+def _milliseconds(row: Row) -> float:
+    """For all images that were asked for; where they did not fit, in several turns."""
+    return 1e3 * row.seconds * row.asked / row.batch
+
+
+def _against_iterations(result: Result, rows: Sequence[Row]) -> Chart:
+    first = rows[0]
+    size, batch, precision = first.image_size, first.asked, first.precision
+    return Chart(
+        name=f"routing-{size}px-batch{batch}-{precision}",
+        title=f"Routing of {result.label}, forward and backward, {size}x{size}, {batch} images, {precision}",
+        x_label="routing iterations",
+        y_label="milliseconds",
+        series=_series(rows, "iterations", _milliseconds),
+        log=True,
+        note=_machine(result),
+    )
+
+
+def _against_side(result: Result, rows: Sequence[Row]) -> list[Chart]:
+    """Time and memory at the paper's iterations, where images of several sizes were timed."""
+    usual = [row for row in rows if row.iterations == USUAL_ITERATIONS]
+    if len({row.image_size for row in usual}) < 2:
+        return []
+    first = usual[0]
+    place = f"{USUAL_ITERATIONS} iterations, {first.asked} images, {first.precision}"
+    whole = [row for row in usual if row.batch == row.asked]  # the memory of fewer images would be of another thing
+    told = (
+        ("time", "milliseconds", _series(usual, "image_size", _milliseconds)),
+        ("memory", "peak memory (MB)", _series(whole, "image_size", lambda row: row.peak_bytes / 1e6)),
+    )
+    return [
+        Chart(
+            name=f"routing-{what}-by-side-batch{first.asked}-{first.precision}",
+            title=f"Routing of {result.label}, forward and backward, {place}",
+            x_label="side of the images (pixels)",
+            y_label=unit,
+            series=series,
+            log=True,
+            note=_machine(result),
+        )
+        for what, unit, series in told
+    ]
 
 
 def _measured(cell: Result) -> list[Row]:

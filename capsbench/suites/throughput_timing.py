@@ -11,14 +11,18 @@ from torch import Tensor, nn
 
 from capsbench.bench.bench import Bench
 from capsbench.contracts import Say
-from capsbench.errors import ModelError, UsageError, first_line
+from capsbench.errors import CapsbenchError, ModelError, UsageError, first_line
 from capsbench.models.routing.accuracy import Implementation as Routing
 from capsbench.models.routing.accuracy import largest_error, worst_error
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, available
+from capsbench.system import memory
+from capsbench.system.disk import human_bytes
 from capsbench.system.timing import PROBE, Rates, Run, fit, machine_rates
 from capsbench.training.profiling import DTYPES, Conditions, count_flops, part_rows, step_rows
 from capsbench.training.rows import Row
+
+STEP = 4  # times the weights: with their gradients and Adam's two averages
 
 COMPILED = "compiled reference"
 COMPILED_ITERATIONS = 3  # the paper's: each other number would be compiled again
@@ -32,9 +36,12 @@ def measure(bench: Bench, image_size: int) -> dict[str, Any]:
         image_size: Side of the images at which the implementations of routing are compared with float64.
 
     Raises:
-        ModelError: An implementation of routing is less accurate than it must be; then nothing is timed.
+        ModelError: An implementation of routing is less accurate than it must be, or the network's weights are too
+            large for the memory at one of the sizes; then nothing is timed.
     """
     settings, device = bench.cell.settings, bench.cell.device
+    for size in settings.image_sizes:
+        _check_memory(bench, size)
     with _threads(settings.threads) as threads:
         model = bench.model(image_size)
         equality = _equality(model, settings.precisions, max(settings.iterations), device) if _routes(model) else {}
@@ -47,6 +54,31 @@ def measure(bench: Bench, image_size: int) -> dict[str, Any]:
         "equality": equality,
         "rows": rows,
     }
+
+
+def _check_memory(bench: Bench, size: int) -> None:
+    """Refuses images at which the weights alone need more memory than there is; fewer images would not help.
+
+    Raises:
+        ModelError: It is so.
+    """
+    try:
+        with torch.device("meta"):  # shapes without numbers
+            model = bench.model(size)
+    except CapsbenchError:
+        raise
+    except Exception:  # a user's network may need numbers
+        return
+    parameters = bench.count_parameters(model)
+    weights = sum(one.nbytes for one in model.parameters())
+    networks = 2 if callable(getattr(model, "routing", None)) else 1  # beside one with the reference's routing
+    need, free = STEP * networks * weights, memory.available(bench.cell.device)
+    if need > free:
+        raise ModelError(
+            f"{bench.cell.label} at {size}x{size} has {parameters:,} parameters. To time {networks} of it takes about "
+            f"{human_bytes(need)} (weights, gradients and Adam's two averages), and {human_bytes(free)} are free. "
+            "Nothing was timed. Take smaller image_sizes or a smaller network."
+        )
 
 
 def _rows(bench: Bench, rates: Mapping[str, Rates]) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -458,6 +459,59 @@ def test_a_chart_for_each_place_with_milliseconds_for_all_images_asked_for() -> 
     assert first.title == "Routing of capsnet, forward and backward, 28x28, 128 images, fp32"
     assert (first.x_label, first.y_label, first.log) == ("routing iterations", "milliseconds", True)
     assert first.note.splitlines()[0] == "A chip, 1 thread, torch 2.11.0"
+
+
+def test_time_and_memory_are_drawn_against_the_side_of_the_images() -> None:
+    rows = [
+        row(image_size=28, seconds=0.01, peak_bytes=2_000_000),
+        row(image_size=64, seconds=0.08, peak_bytes=32_000_000),
+        row(image_size=128, seconds=0.2, peak_bytes=64_000_000, batch=64),  # in two turns
+        row("blocked", image_size=28, seconds=0.005, peak_bytes=1_000_000),
+        row("blocked", image_size=64, seconds=0.02, peak_bytes=8_000_000),
+        row(image_size=28, what="forward", gradient="", seconds=9.0),
+        row(image_size=64, part="network", gradient="", iterations=0, what="training step", seconds=9.0),
+    ]
+    time, space = charts([result(*rows)])
+    assert (time.name, space.name) == ("routing-time-by-side-batch128-fp32", "routing-memory-by-side-batch128-fp32")
+    assert (time.x_label, time.y_label) == ("side of the images (pixels)", "milliseconds")
+    assert time.title == "Routing of capsnet, forward and backward, 3 iterations, 128 images, fp32"
+    assert time.series == {"reference, exact": [(28, 10), (64, 80), (128, 400)], "blocked, exact": [(28, 5), (64, 20)]}
+    assert space.y_label == "peak memory (MB)"
+    assert space.series == {"reference, exact": [(28, 2), (64, 32)], "blocked, exact": [(28, 1), (64, 8)]}
+
+
+def test_of_several_sizes_and_iterations_both_are_drawn() -> None:
+    made = charts([result(*(row(image_size=size, iterations=number) for size in (28, 40) for number in (1, 3)))])
+    assert [chart.name for chart in made] == [
+        "routing-28px-batch128-fp32",
+        "routing-40px-batch128-fp32",
+        "routing-time-by-side-batch128-fp32",
+        "routing-memory-by-side-batch128-fp32",
+    ]
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[Any] = []
+    monkeypatch.setattr("capsbench.training.profiling.contest", lambda *arguments, **options: timed.append(arguments))
+    ((_, why),) = run(tmp_path, image_sizes="28,20000").failed
+    assert "capsnet at 20000x20000 has " in why and " free. Nothing was timed." in why and not timed
+    found = re.search(r"has ([\d,]+) parameters\. To time 2 of it takes about ([\d.]+) TB ", why)
+    assert found and int(found[1].replace(",", "")) * 4 * 4 * 2 / 1e12 == pytest.approx(float(found[2]), rel=0.1)
+
+
+def test_the_orphan_category_of_a_network_is_timed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[bool] = set()
+
+    def watched(u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str, leaky: bool) -> Tensor:
+        seen.add(leaky)
+        return route_reference(u, weight, iterations, bias, gradient, leaky)
+
+    monkeypatch.setitem(IMPLEMENTATIONS, "blocked", watched)
+    monkeypatch.setitem(IMPLEMENTATIONS, "reference", watched)
+    assert not run(tmp_path, **{"capsnet.leaky": "true"}).failed
+    assert seen == {True}
 
 
 def test_no_chart_is_written_over_another(tmp_path: Path) -> None:
