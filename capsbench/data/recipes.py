@@ -93,7 +93,7 @@ def make_recipe(
         split=split,
         seed=seed,
         count=count,
-        parameters=_written(generator),
+        parameters=_written(asdict(generator), getattr(dataset, "unwritten", {})),
         layers=layers,
         digits=source.sha256,
         digits_name="" if source.origin in MNIST else source.origin,
@@ -201,11 +201,7 @@ def _flat(spec: DataSpec) -> dict[str, Any]:
     return content | parameters
 
 
-def _written(generator: Generator) -> dict[str, Any]:
-    """The parameters as a spec states them."""
-    left_out = getattr(generator, "unwritten", {})
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in asdict(generator).items()
-        if not (key in left_out and value == left_out[key])
-    }
+def _written(parameters: Mapping[str, Any], unwritten: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters as a spec states them: those are left out that have the value that goes without saying."""
+    plain = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+    return {key: value for key, value in plain.items() if key not in unwritten or value != unwritten[key]}
