@@ -41,6 +41,7 @@ FEWEST = 50  # targets that a point of a chart stands on at least
 CLEAN = "clean"
 COVERED = "target covered (%)"
 PART = 4096  # samples that are drawn at a time
+OTHERS = "The targets differ at each number: among many scraps they are thin, or near the edge."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,10 +197,10 @@ class Clutter:
             )  # fmt: skip
         at = ("checkpoints", "best")
         notes = [
-            "Accuracy in %: on a clean canvas, and among so many scraps, on the same digits at the same places.",
-            f"Gap: clean minus {told_scraps(usual)}, in points.",
-            f"Critical clutter: up to so many scraps, accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the clean "
-            "accuracy. A straight line joins tested numbers. One a seed, with a 95 % interval over base digits.",
+            "Accuracy is in %, on a clean canvas, and among so many scraps, of the same digits at the same places.",
+            f"The gap is the clean accuracy minus that among {told_scraps(usual)}, in points.",
+            f"Up to the critical clutter (scraps), accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the clean "
+            "accuracy. A straight line joins tested numbers. Each seed has one, with a 95 % interval over base digits.",
             "The paper has no such experiment, so there is no published value to compare with.",
             *paired_notes(
                 results,
@@ -240,7 +241,7 @@ class Clutter:
             _chart(every, "clutter", "Targets found, against the number of scraps", f"{chosen}\n{BARS}"),
             _chart(
                 untouched, "clutter-untouched", "Targets found that no scrap touches",
-                f"{chosen} Other targets at each number,\nthin and near the edge where scraps are many.\n{BARS}",
+                f"{chosen}\n{OTHERS}\n{BARS}",
             ),
         ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The figures of mnist and crowding once more, from the bits of their results."""
+"""The figures of mnist, crowding and clutter once more, from the bits of their results."""
 
 from itertools import combinations
 from typing import Any
@@ -14,7 +14,7 @@ from capsbench.results.result import load_results
 
 from .kept import RESULTS, bits, results
 
-MNIST, CROWDING = "mnist/epyc-cpu", "crowding/epyc-cpu"
+MNIST, CROWDING, CLUTTER = "mnist/epyc-cpu", "crowding/epyc-cpu", "clutter/epyc-cpu"
 
 
 COLUMNS = ((3, "best"), (4, "last"))
@@ -80,3 +80,33 @@ def test_crowding_and_its_critical_spacings() -> None:
                 ]
                 at_spacing = rows[model, kind][list(table.headers).index(f"{spacing} px")]
                 assert at_spacing == f"{np.mean(shares):.1f} ± {np.std(shares, ddof=1):.1f}"
+
+
+def clutter_of(point: dict[str, Any]) -> float | None:
+    """Where accuracy first falls below nine tenths of that on a clean canvas; None past the tested numbers."""
+    tested = [0, *sorted(int(name) for name in point["scraps"])]
+    shares = [bits(point["clean"]).mean(), *(bits(point["scraps"][str(number)]).mean() for number in tested[1:])]
+    enough = 0.9 * shares[0]
+    below = [number for number, share in enumerate(shares) if share < enough]
+    if not below:
+        return None
+    (high, low), (left, right) = (values[below[0] - 1 : below[0] + 1] for values in (shares, tested))
+    return float(left + (right - left) * (high - enough) / (high - low))
+
+
+def test_clutter_and_what_it_costs() -> None:
+    (table,) = tables(load_results(RESULTS / CLUTTER))
+    column = {header: number for number, header in enumerate(table.headers)}
+    kept = results(CLUTTER)
+    for row in table.rows:
+        points = [content["metrics"]["checkpoints"]["best"] for (label, _), content in kept.items() if label == row[0]]
+        assert len(points) == row[column["seeds"]]
+        for number in (1, 2, 4, 6, 8, 12, 16):
+            shares = [100 * bits(one["scraps"][str(number)]).mean() for one in points]
+            spread = f" ± {np.std(shares, ddof=1):.1f}" if len(points) > 1 else ""
+            assert row[column[f"{number} scrap{'s' * (number > 1)}"]] == f"{np.mean(shares):.1f}{spread}"
+        gaps = [100 * (bits(one["clean"]).mean() - bits(one["scraps"]["8"]).mean()) for one in points]
+        assert row[column["gap"]].startswith(f"{np.mean(gaps):.1f} ")
+        for text, one in zip(row[column["critical clutter"]].split(" / "), points, strict=True):
+            at = clutter_of(one)
+            assert text == "> 16" if at is None else text.startswith(f"{at:.1f} (")

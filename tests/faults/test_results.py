@@ -72,7 +72,7 @@ def run(command: list[str]) -> tuple[Any, str, str]:
     return stop.value.code, out.getvalue(), err.getvalue()
 
 
-@pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding"])
+@pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding", "clutter"])
 def test_a_mutated_result_is_named_or_read(suite: str, survived: Callable[[str, int], None]) -> None:
     good = smallest(suite)
     tree = json.loads(good.read_text())

@@ -71,7 +71,7 @@ def test_csv_has_numbers_in_columns_of_their_own() -> None:
     assert float(bad["p"]) < 1e-6 and bad["seeds"] == "0"
 
 
-@pytest.mark.parametrize("suite", ["affine", "overlap", "mnist", "crowding", "reconstruction", "throughput"])
+@pytest.mark.parametrize("suite", ["affine", "overlap", "mnist", "crowding", "clutter", "reconstruction", "throughput"])
 def test_what_a_terminal_shows_fits_into_a_hundred_columns(suite: str) -> None:
     results = load_results(RESULTS / suite)
     text = render_tables([narrow(table) for table in tables(results)]) + "\n" + shown("simple", results)
