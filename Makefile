@@ -18,8 +18,9 @@ help: ## what there is to make
 demo: $(VENV)/installed ## train two networks on the embedded digits and print their affine gap
 	$(BIN)/capsbench run --suite affine --digits embedded --out runs
 
+# Bytecode is kept, whatever the environment says: each process would compile the tests again, and so would children.
 test: $(VENV)/installed-test ## the whole suite
-	$(BIN)/python $(TESTS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python $(TESTS)
 
 test-minimum: $(MINIMUM)/installed ## the whole suite with the oldest versions that pyproject.toml allows
 	$(MINIMUM)/bin/python $(TESTS) -W ignore::DeprecationWarning  # of old releases beside newer ones that they need

@@ -22,6 +22,8 @@ from .warm_python import start
 
 READ_EMBEDDED = embedded.read_embedded
 
+LONGEST = ("routing/test_fused.py", "tools/test_gpu_figures.py", "routing/test_kernels.py", "test_trainer.py")
+
 FAULT = "fault"  # the property of a test's report that holds a fault and the number of tries
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
@@ -43,6 +45,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """In a campaign Hypothesis, too, looks at more."""
     if config.getoption("--campaign"):
         settings.load_profile("campaign")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: processes share the files out, and none shall end long after the others."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
 
 
 @pytest.fixture

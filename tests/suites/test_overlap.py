@@ -1,5 +1,6 @@
 """The overlap suite: its protocol, and networks whose results are known beforehand."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from capsbench.bench.running import run_plan
 from capsbench.building import build
 from capsbench.data.streaming import stream
 from capsbench.errors import UnknownNameError
+from capsbench.evaluation.pairs import references
 from capsbench.evaluation.segmentation import segmentation
 from capsbench.report.charts import Chart
 from capsbench.report.groups import charts
@@ -33,6 +35,22 @@ def run(model: str, out: Path, **changes: str) -> Result:
         outcome = run_plan(plan)
     assert not outcome.failed, outcome.failed
     return outcome.results[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def references_once() -> Iterator[None]:
+    """All cells are tested on the same pairs, which no network changes."""
+    kept: dict[str, Any] = {}
+
+    def of(test: Any, means: Any) -> Any:
+        key = f"{test.spec}"
+        if key not in kept:
+            kept[key] = references(test, means)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("capsbench.suites.overlap.references", of)
+        yield
 
 
 @pytest.fixture(scope="module")

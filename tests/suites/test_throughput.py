@@ -27,6 +27,7 @@ from capsbench.results.result import Result, load_result
 from capsbench.suites import throughput_timing
 from capsbench.suites.throughput import Throughput, ThroughputSettings
 from capsbench.suites.throughput_timing import COMPILED
+from capsbench.system import memory
 from capsbench.system.timing import PROBE, Rates
 from capsbench.training.profiling import Conditions, step_rows
 from capsbench.training.rows import Row
@@ -44,8 +45,14 @@ def charts(results: Sequence[Result]) -> list[Chart]:
 
 @pytest.fixture(autouse=True)
 def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine's rates take a second to measure, and tests/system/test_timing.py does."""
+    """A machine's rates take a second to measure, and memory half of a run: `ran` and tests/system do."""
+
+    def peak(run: Callable[[], object], device: str) -> int:
+        run()
+        return 1
+
     monkeypatch.setattr(throughput_timing, "machine_rates", lambda device, dtype: RATES)
+    monkeypatch.setattr(memory, "peak", peak)
 
 
 def run(out: Path, *models: str, **changes: str) -> Outcome:
@@ -231,9 +238,9 @@ def test_the_reference_is_compiled_three_times_for_one_number_of_images(
     seen: set[tuple[int, str, bool]] = set()
 
     def compile_by_shape(function: Callable[..., Any], *, dynamic: bool) -> Callable[..., Any]:
-        def compiled(u: Tensor, weight: Tensor, iterations: int, bias: None, gradient: str) -> Any:
+        def compiled(u: Tensor, weight: Tensor, iterations: int, bias: None, gradient: str, *rest: Any) -> Any:
             seen.add((len(u), gradient, torch.is_grad_enabled()))  # each would be compiled
-            return function(u, weight, iterations, bias, gradient)
+            return function(u, weight, iterations, bias, gradient, *rest)
 
         return compiled
 
