@@ -24,7 +24,7 @@ from capsbench.report.differences import (
 )
 from capsbench.report.groups import readable
 from capsbench.report.headlines import Headline
-from capsbench.report.numbers import told_seeds
+from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.results.result import ORIGINS, Result, load_results
 from capsbench.spec import MNIST, told_digits
@@ -208,8 +208,8 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
             f"{100 * one.first:.{decimals_of(one)}f}",
             f"{100 * one.second:.{decimals_of(one)}f}",
             points_of(one),
-            f"{one.p:.2g}",
-            f"{corrected:.2g}",
+            told_p(one.p),
+            told_p(corrected),
         ]
         for one, corrected in zip(differences, holm([one.p for one in differences]), strict=True)
     ]

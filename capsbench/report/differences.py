@@ -15,6 +15,7 @@ import numpy.typing as npt
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
 from capsbench.report.groups import by_network
+from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result
 from capsbench.spec import MNIST
@@ -129,8 +130,8 @@ def _told_seed(seed: int, answer: "Difference | str", corrected: Iterator[float]
     if isinstance(answer, str):
         return f"seed {seed} {answer}"
     holms = next(corrected)
-    after = f" / {holms:.2g}" if several else ""
-    return f"seed {seed} {points_of(answer)} points, p {answer.p:.2g}{after}"
+    after = f" / {told_p(holms)}" if several else ""
+    return f"seed {seed} {points_of(answer)} points, p {told_p(answer.p)}{after}"
 
 
 def _over_seeds(answers: Sequence["Difference | str"]) -> list[str]:
@@ -142,7 +143,7 @@ def _over_seeds(answers: Sequence["Difference | str"]) -> list[str]:
     intervals = [one.interval for one in found]
     low, high = interval_over_seeds(differences, intervals)
     shown = told_points(float(np.mean(differences)), (max(-1.0, low), min(1.0, high)), decimals_of(found[0]))
-    return [f"over seeds and digits {shown} points, p {p_over_seeds(differences, intervals):.2g}"]
+    return [f"over seeds and digits {shown} points, p {told_p(p_over_seeds(differences, intervals))}"]
 
 
 def _asked(first: Result, second: Result, question: Question) -> "Difference | str":

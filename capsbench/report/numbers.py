@@ -37,6 +37,11 @@ def few_seeds_note(results: Sequence[Result]) -> list[str]:
     ]
 
 
+def told_p(p: float) -> str:
+    """A p with two digits; one too small for a float64 is not called 0."""
+    return f"{p:.2g}" if p > 0 else "< 1e-300"
+
+
 def spread(values: Sequence[float], *, digits: int) -> str:
     """``"98.1"`` for one value, ``"98.1 ± 0.3"`` for several: mean and standard deviation."""
     mean, deviation = mean_and_deviation(values)

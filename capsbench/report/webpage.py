@@ -24,7 +24,7 @@ from capsbench.report.figures import Figure
 from capsbench.report.glossary import GLOSSARY, WORDS
 from capsbench.report.groups import Group, by_network, groups, readable
 from capsbench.report.headlines import Headline, Measured
-from capsbench.report.numbers import told_seeds
+from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.pages import paper_table, shows_paper
 from capsbench.report.pictures import Picture, Tile
 from capsbench.report.png import png
@@ -217,7 +217,7 @@ def _beside(row: Row, first: Headline) -> list[dict[str, Any]]:
     found = row.beside
     low, high = (first.number(end, signed=True) for end in found.interval)
     text = first.number(found.value, signed=True) + (" † tie" if found.tie else "")
-    return [_cell(text, found.value, more=f"({low}..{high})"), _cell(f"{found.p:.2g}", found.p)]
+    return [_cell(text, found.value, more=f"({low}..{high})"), _cell(told_p(found.p), found.p)]
 
 
 def _facts(cell: Result) -> dict[str, str]:
