@@ -5,7 +5,7 @@ from pathlib import Path
 
 from capsbench.bench.cells import Elsewhere, Work
 from capsbench.bench.networks import Network
-from capsbench.bench.pretrained import pretrained_file
+from capsbench.bench.pretrained import pretrained, pretrained_file
 from capsbench.building import build
 from capsbench.contracts import CLASSES
 from capsbench.errors import UnknownNameError, UsageError
@@ -49,6 +49,12 @@ def weights_of(
     texts = [str(given)] if isinstance(given, str | Path) else given
     if list(texts) == [PRETRAINED]:
         texts = {network.label: PRETRAINED for network in networks}
+    protocol = f"{suite}-{preset}"
+    if PRETRAINED in (given if isinstance(given, Sequence) else [given]) and protocol not in pretrained():
+        raise UsageError(
+            f"No network ships with weights for the preset {preset!r} of the suite {suite!r}. There are some for: "
+            f"{', '.join(pretrained())}; the part behind the dash is the preset."
+        )
     named = {
         label: pretrained_file(label, f"{suite}-{preset}") if path == PRETRAINED else user_path(path, "weights")
         for label, path in _named(texts, networks)

@@ -12,6 +12,7 @@ from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
 from capsbench.errors import CapsbenchError, CellsFailedError, DataError, UsageError, escaped, plain
 from capsbench.parameters import split_assignments
+from capsbench.registry import catalog
 
 if TYPE_CHECKING:
     from capsbench.bench.planning import Plan
@@ -182,7 +183,8 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
         say(line)
     apart = Apart(**how)
     presets = {cell.preset.partition(" ")[0] for cell in plan.cells}
-    if how == IN_THIS_PROCESS and not presets & {"smoke", "paper"}:  # the one is over at once, the other takes days
+    quick = "smoke" in presets and all(cell.model in catalog("model") for cell in plan.cells)
+    if how == IN_THIS_PROCESS and not quick and "paper" not in presets:  # smoke is over at once, paper takes days
         _say_estimates(plan)
     # Each epoch also prints a line.
     with progress_of_several(every=60.0) as progress, engine_of(plan, apart, say) as engine:

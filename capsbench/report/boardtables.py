@@ -12,6 +12,7 @@ from tabulate import tabulate
 from capsbench.errors import one_line
 from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
+from capsbench.report.groups import smoke_note
 from capsbench.report.headlines import Headline
 
 WIDEST, CELL, HEADER = 34, 18, 11  # letters of a line in a terminal: of a network, a figure, a header
@@ -73,6 +74,11 @@ def _caption(board: Board) -> str:
         over = [*(["test digits"] if board.has_digits else []), *(["seeds"] if seeds[-1] > 1 else [])]
         told += "; in brackets 95 % intervals" + (f" over {' and '.join(over)}" if over else "")
     told += "."
+    if any("target" in one.name for one in board.headlines):
+        told += f" The target is {board.rows[0].cells[0].settings['target']:.2%} clean accuracy."
+    if board.headlines:
+        told += f" Networks are in the order of {board.headlines[0].name}."
+    told += "".join(f" {note}" for note in smoke_note(board.rows[0].cells))
     if any(row.beside for row in board.rows):
         told += " To the best: the paired difference on the same images; †: a tie."
     return one_line(told)

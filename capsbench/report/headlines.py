@@ -38,6 +38,7 @@ class Headline:
         question: The answers behind it, for paired tests; their share must be the figure, or 100 % minus the figure.
         paper: The paper's figure, by the label of the network.
         missing: What stands in place of a figure that a result does not have.
+        missing_elsewhere: The same for a network that was not trained here, if it differs.
         elsewhere: What a board says of the figure of networks that were not trained here, if anything.
     """
 
@@ -49,6 +50,7 @@ class Headline:
     question: Question | None = None
     paper: Mapping[str, str] = field(default_factory=dict)
     missing: str = "not measured"
+    missing_elsewhere: str = ""
     elsewhere: str = ""
 
     def over_seeds(self, cells: Sequence[Result]) -> Measured | None:
@@ -73,17 +75,19 @@ class Headline:
     def told(self, found: Measured | None, cells: Sequence[Result]) -> str:
         """A figure in words, ``73.0 (71.2..74.9)``; where there is none, why."""
         if found is None or math.isinf(found.value):
-            return self._outside([self.measure(cell) for cell in cells])
+            return self._outside(cells)
         if found.interval is None:
             return self.number(found.value)
         low, high = map(self.number, found.interval)
         return f"{self.number(found.value)} ({low}..{high})"
 
-    def _outside(self, each: Sequence[Measured | None]) -> str:
+    def _outside(self, cells: Sequence[Result]) -> str:
         """Why seeds have no mean: some lack the figure, or it lies outside of what was tested."""
+        each = [self.measure(cell) for cell in cells]
         lacking = sum(one is None for one in each)
         if lacking:
-            return self.missing + (f" by {lacking} of {len(each)} seeds" if lacking < len(each) else "")
+            given = self.missing_elsewhere if all(cell.origin != "trained" for cell in cells) else ""
+            return (given or self.missing) + (f" by {lacking} of {len(each)} seeds" if lacking < len(each) else "")
         values = [one.value for one in each if one]
         sides = {"above": values.count(math.inf), "below": values.count(-math.inf)}
         told = [f"{side} for {number}" if number < len(each) else side for side, number in sides.items() if number]

@@ -241,7 +241,9 @@ class Affine:
         headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
         headers[9:9] = near
         folded = ["parameters", "seeds", "epoch", "centered %"]
-        return Table(headers=headers, rows=rows, notes=notes, folded=folded, spare=["gap", "within reach %"])
+        return Table(
+            headers=headers, rows=rows, notes=notes, folded=folded, spare=["gap within reach", "within reach %"]
+        )
 
     def charts(self, results: Sequence[Result]) -> list[Figure]:
         """All networks in one chart; accuracy against each factor; affine against clean accuracy over training."""

@@ -87,7 +87,7 @@ def test_a_run_takes_the_weights_that_ship() -> None:
 
 def test_what_does_not_ship_is_said(tmp_path: Path) -> None:
     network, protocol = next(one for one in SHIPPED if one[1] == "affine-small")
-    with pytest.raises(UnknownNameError, match="No protocol of pretrained networks is called 'affine-smoke'"):
+    with pytest.raises(UsageError, match=r"the preset 'smoke' of the suite 'affine'\. There are some for: affine-med"):
         plan_run("affine", models=["stn"], preset="smoke", weights="pretrained", digits="embedded", device="cpu")
     with pytest.raises(UnknownNameError, match=f"No pretrained network of {protocol} is called 'cnn'"):
         capsbench.load_network("cnn", pretrained=protocol)

@@ -227,12 +227,18 @@ def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
           "training": {"file": "a b.pt"}}, "--model Ours=n.py:N --set n.py:N.width=8 --seeds"),
         ({"model": "n.py:N", "label": "n.py:N", "origin": "weights", "training": {"file": "a b.pt"}},
          "--weights 'a b.pt'  # trained elsewhere"),
+        ({"origin": "weights", "training": {"file": "/venv/capsbench/pretrained/affine-small/net.pt"}},
+         "--weights pretrained  # trained elsewhere"),
+        ({"label": "my net", "origin": "scores", "seed": 2},
+         "capsbench tests --suite mnist --preset small --digits embedded --out SCORES_DIR"),
+        ({"label": "my net", "origin": "scores", "seed": 2},
+         "capsbench judge --suite mnist --digits embedded SCORES_DIR --label 'my net' --seed 2"),
     ],
     ids=str,
 )  # fmt: skip
 def test_the_command_of_a_result_has_what_was_changed(changes: dict[str, Any], expected: str) -> None:
     document = json.loads(board_document([measured("net", **changes)]))
-    assert expected in document["boards"][0]["rows"][0]["results"][0]["commands"][0]
+    assert expected in "\n".join(document["boards"][0]["rows"][0]["results"][0]["commands"])
 
 
 def test_scores_of_a_network_that_was_not_trained_here_are_paired_with_its_only_checkpoint() -> None:
@@ -249,21 +255,26 @@ def test_scores_of_a_network_that_was_not_trained_here_are_paired_with_its_only_
     assert any("has one checkpoint" in note for note in found.notes)
 
 
-def test_a_network_from_elsewhere_below_the_target_has_no_figures_at_it() -> None:
+def test_a_network_from_elsewhere_has_figures_at_the_target_only_if_it_is_near() -> None:
     from capsbench.results.result import load_results
 
     cells = load_results(Path(__file__).parents[2] / "results" / "affine" / "epyc-cpu")
     (first, *_) = (one for one in cells if one.model == "capsnet")
     best = first.metrics["checkpoints"]["best"]
     found = {}
-    for clean in (0.9699, 0.97):  # the target is 97 %
+    for clean in (0.954, 0.956, 0.984, 0.986):  # the target is 97 %, and half its error 1.5 points
         checkpoints = {"best": {**best, "clean": {**best["clean"], "share": clean}}}
         judged = replace(first, origin="weights", metrics={**first.metrics, "checkpoints": checkpoints})
         found[clean] = board(judged).rows[0]
-    below, at = found.values()
-    assert set(below.figures.values()) == {None} and not below.best
-    assert at.best and at.figures["clean at target"] is not None
-    assert "target not reached" in render_boards([board(below.cells[0])], "github")
+    below, low, high, above = found.values()
+    for outside in (below, above):
+        assert set(outside.figures.values()) == {None} and not outside.best
+        assert "as given: not at the target" in render_boards([board(outside.cells[0])], "github")
+    for near in (low, high):
+        assert near.best and near.figures["clean at target"] is not None
+        assert "The target is 97.00% clean accuracy." in render_boards(
+            [board(near.cells[0])], "latex_booktabs"
+        ).replace("\\", "")
 
 
 def test_confusions_are_counted_by_hand() -> None:
