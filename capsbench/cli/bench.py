@@ -12,7 +12,6 @@ from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
 from capsbench.errors import CapsbenchError, CellsFailedError, DataError, UsageError, escaped, plain
 from capsbench.parameters import split_assignments
-from capsbench.registry import catalog
 
 if TYPE_CHECKING:
     from capsbench.bench.planning import Plan
@@ -174,6 +173,7 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     from capsbench.bench.apart import Apart
     from capsbench.bench.running import engine_of, run_plan
     from capsbench.cli.progress import progress_of_several
+    from capsbench.registry import catalog
     from capsbench.report.pages import render
 
     def say(line: str) -> None:
