@@ -50,10 +50,10 @@ class Digits:
     """The source digits of one split.
 
     Attributes:
-        images: ``[n, 28, 28]`` uint8, 0 black to 255 white.
+        images: ``[n, 28, 28]`` uint8, 0 black to 255 white; of suites that show other images ``[n, C, H, W]``.
         labels: ``[n]`` uint8, 0..9.
         split: One of `capsbench.spec.SPLITS`.
-        origin: ``"embedded"`` or ``"mnist"`` (the full set).
+        origin: ``"embedded"`` or ``"mnist"`` (the full set); of other images their own name.
     """
 
     images: UInt8Array
@@ -238,15 +238,16 @@ class Suite(Protocol):
 
     ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built for,
     where the suite's work does not say otherwise. ``presets`` has at least ``smoke`` and ``small``, each a
-    `capsbench.bench.cells.Preset`. A suite that shows no digits says ``needs_digits = False``; one whose images show
-    two says ``pairs = True``; one of colours says how many ``channels_in`` its images have; one that needs networks
-    that draw says ``needs_reconstruction = True``; one that has figures to show has a method ``charts(results)`` that
-    gives a list of `capsbench.report.figures.Figure`: charts and pictures. One that states the work of a cell, as a
-    list of `capsbench.bench.cells.Work` from a static method ``work(settings)``, gets an estimate of its time from
-    ``capsbench run --dry-run``. One whose networks can be measured without being trained here has a method
-    ``tests(bench)`` that gives a mapping of names to functions that open what is tested on, and a method ``judge(bench,
-    tests, subject)`` that gives the metrics of a `capsbench.evaluation.subjects.Subject`; both get a
-    `capsbench.bench.data.CellData`.
+    `capsbench.bench.cells.Preset`. A suite that shows no digits says ``needs_digits = False``; one that shows other
+    images has a static method ``load(split, source, *, full=False)`` that gives them as `Digits`, and says of which
+    presets ``full`` is, and which ``sizes`` the splits of the full set have; one whose images show two says ``pairs =
+    True``; one of colours says how many ``channels_in`` its images have; one that needs networks that draw says
+    ``needs_reconstruction = True``; one that has figures to show has a method ``charts(results)`` that gives a list of
+    `capsbench.report.figures.Figure`: charts and pictures. One that states the work of a cell, as a list of
+    `capsbench.bench.cells.Work` from a static method ``work(settings)``, gets an estimate of its time from ``capsbench
+    run --dry-run``. One whose networks can be measured without being trained here has a method ``tests(bench)`` that
+    gives a mapping of names to functions that open what is tested on, and a method ``judge(bench, tests, subject)``
+    that gives the metrics of a `capsbench.evaluation.subjects.Subject`; both get a `capsbench.bench.data.CellData`.
     """
 
     version: ClassVar[int]

@@ -26,6 +26,13 @@ SOURCES = {
 }
 """The names of source digits, and what tables and pages call them; all other names are a user's."""
 
+OTHER_IMAGES = {
+    "cifar10": "CIFAR-10 (40,000 train, 10,000 select, 10,000 test)",
+    "cifar10-like": "images in CIFAR-10's layout that are not CIFAR-10's",
+    "made": "a made set in CIFAR-10's shapes, no photographs (400 train, 100 select, 100 test)",
+}
+"""The names of images that are no digits, and what tables and pages call them."""
+
 MNIST = ("embedded", "mnist")
 """The sources that are MNIST's."""
 
@@ -132,4 +139,4 @@ class DataSpec:
 
 def told_digits(name: str) -> str:
     """What tables and pages call source digits, by their name; nothing for those of no digits."""
-    return SOURCES.get(name, f"{name!r} (a user's digits, not MNIST)")
+    return (SOURCES | OTHER_IMAGES).get(name, f"{name!r} (a user's digits, not MNIST)")

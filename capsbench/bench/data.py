@@ -8,6 +8,7 @@ from capsbench.bench.cells import Cell, file_name
 from capsbench.contracts import Digits, Sampler
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import Recipe, make_recipe
+from capsbench.data.samples import Samples
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile, open_dataset
@@ -55,6 +56,10 @@ class CellData:
         file = open_dataset(path, digits=self.digits)
         self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
         return file
+
+    def note(self, role: str, samples: Samples) -> None:
+        """Notes samples of the suite's own making under the role that they play."""
+        self.data[role] = {"spec": samples.spec.to_dict()}
 
     def digits_of(self, split: str) -> Digits:
         """The source digits of a split."""

@@ -8,9 +8,9 @@ import torch
 
 from capsbench import registry
 from capsbench.bench.cells import Cell, Work
+from capsbench.bench.protocols import full_presets, loader
 from capsbench.building import build
 from capsbench.contracts import CLASSES, Batch, TensorBatch
-from capsbench.data.digits import load_digits
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
 from capsbench.sources.seeding import seeded
 from capsbench.system.timing import finish
@@ -46,10 +46,12 @@ def estimate(cell: Cell, digits: str, *, training: bool = True) -> float | None:
 
 
 def _estimated(cell: Cell, digits: str, training: bool) -> float | None:
-    state = getattr(registry.load("suite", cell.suite), "work", None)
-    if state is None:
+    kind = registry.load("suite", cell.suite)
+    state, load = getattr(kind, "work", None), loader(kind)
+    if state is None or load is None:
         return None
-    number = {split: len(load_digits(split, digits)) for split in ("train", "validation", "test")}
+    full = cell.preset.partition(" ")[0] in full_presets(kind)
+    number = {split: len(load(split, digits, full=full)) for split in ("train", "validation", "test")}
     seconds = 0.0
     for work in state(cell.settings):
         step, prediction = _measured(cell, work)

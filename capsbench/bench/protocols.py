@@ -1,13 +1,13 @@
 """How a suite measures, without a network: a preset with its changes, and what identifies it; it loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from capsbench import registry
 from capsbench.bench.cells import Preset
 from capsbench.bench.networks import labelled
-from capsbench.contracts import Suite
+from capsbench.contracts import Digits, Suite
 from capsbench.data.digits import load_digits, sums_of
 from capsbench.errors import ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_seed, construct
@@ -30,6 +30,7 @@ class Protocol:
         suite_identity: What the suite is made of.
         files: For each setting that names a file, the SHA-256 of its content.
         shows_digits: Whether the suite shows digits.
+        kind: The suite.
     """
 
     preset: str
@@ -38,6 +39,7 @@ class Protocol:
     suite_identity: Identity
     files: Mapping[str, str]
     shows_digits: bool
+    kind: type[Suite]
 
     @classmethod
     def of(cls, suite: str, preset: str, changes: Mapping[str, str]) -> "Protocol":
@@ -53,23 +55,43 @@ class Protocol:
         identity = registry.identify("suite", suite)
         named = {key: getattr(settings, key) for key in getattr(settings, "files", ())}
         files = {key: digest(user_path(path, key)) for key, path in named.items() if path}
-        return cls(preset, labelled(preset, changed), settings, identity, files, getattr(kind, "needs_digits", True))
+        return cls(
+            preset, labelled(preset, changed), settings, identity, files, getattr(kind, "needs_digits", True), kind
+        )
 
     def origin(self, digits: str) -> str:
-        """The name of the digits that are shown, such as ``"mnist"``; ``"none"`` where the suite shows none.
+        """The name of the digits that are shown, such as ``"mnist"``; ``"none"`` where the suite shows no images.
+
+        Of a suite with images of its own their origin.
 
         Raises:
-            DigitsError: The digits are missing or damaged.
+            DataError: The digits or images are missing or damaged.
         """
-        return load_digits("test", digits, full=self.preset in FULL).origin if self.shows_digits else "none"
+        load = loader(self.kind)
+        return load("test", digits, full=self.preset in full_presets(self.kind)).origin if load else "none"
 
     def sums(self, digits: str) -> dict[str, str]:
-        """Which digits are shown, where they are not MNIST's; see `capsbench.data.digits.sums_of`.
+        """Which images are shown, where their name alone does not say; see `capsbench.data.digits.sums_of`.
 
         Raises:
-            DigitsError: The digits are missing or damaged.
+            DataError: The digits or images are missing or damaged.
         """
+        own: Callable[[str], dict[str, str]] | None = getattr(self.kind, "sums", None)
+        if own:
+            return own(digits)
         return sums_of(digits) if self.shows_digits else {}
+
+
+def loader(kind: Any) -> Callable[..., Digits] | None:
+    """What loads a split of the images that a suite shows: digits, or images of its own; None where it shows none."""
+    own: Callable[..., Digits] | None = getattr(kind, "load", None)
+    return own or (load_digits if getattr(kind, "needs_digits", True) else None)
+
+
+def full_presets(kind: Any) -> Sequence[str]:
+    """The presets of a suite that need the full set of its images."""
+    presets: Sequence[str] = getattr(kind, "full", FULL)
+    return presets
 
 
 def load_suite(name: str, preset: str) -> type[Suite]:

@@ -12,7 +12,7 @@ from capsbench import registry
 from capsbench.bench.cells import Work
 from capsbench.bench.estimating import passes_seconds, random_batch, seconds_each
 from capsbench.bench.networks import Given, Network, networks
-from capsbench.bench.protocols import FULL, load_suite
+from capsbench.bench.protocols import full_presets, load_suite, loader
 from capsbench.building import build, parameter_names
 from capsbench.contracts import CLASSES, Say, checked_output, silent
 from capsbench.data.digits import load_digits
@@ -141,7 +141,7 @@ class _Tries:
     def _seconds(self, kind: Any, preset: str) -> float | None:
         """What a cell of a preset may take; None where a network of it fails."""
         settings, total = kind.presets[preset].settings, 0.0
-        number = FULL_MNIST if preset in FULL else self._number
+        number = self._numbers(kind, preset)
         network = self._made(kind, preset)
         for work in kind.work(settings):
             speed = self._speed(network, work)
@@ -150,6 +150,15 @@ class _Tries:
             step = speed.step * settings.batch_size / IMAGES
             total += passes_seconds(settings, work, number, step, speed.prediction)
         return total
+
+    def _numbers(self, kind: Any, preset: str) -> Mapping[str, int]:
+        """How many images each split of a preset has."""
+        if preset in full_presets(kind):
+            sizes: Mapping[str, int] = getattr(kind, "sizes", FULL_MNIST)
+            return sizes
+        load = loader(kind)
+        own = load is not None and load is not load_digits
+        return {split: len(load(split, "embedded")) for split in FULL_MNIST} if own and load else self._number
 
     def _speed(self, network: Network, work: Work) -> Speed | str:
         """The network on images of a size, or in a line why it fails there."""

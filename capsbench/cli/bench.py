@@ -125,6 +125,8 @@ def run(
         click.echo(f"There are no cells in shard {shard}.", err=True)
     elif plan.cells[0].digits == "embedded":  # a suite may show none
         say_embedded(options["digits"])
+    elif plan.cells[0].digits == "made":
+        click.echo("Note: a made set, no photographs. CIFAR-10: capsbench data fetch cifar10", err=True)
     if dry_run:
         _show_plan(plan, as_json=as_json)
     else:

@@ -10,7 +10,7 @@ from capsbench.spec import NAME
 
 MNIST = "mnist"
 WORDS = ("auto", "embedded")
-RESERVED = {"auto", "embedded", "none", "unknown", "fullmnist"}
+RESERVED = {"auto", "embedded", "none", "unknown", "fullmnist", "cifar10", "cifar10like", "made"}
 """Names, without signs, under which a user's digits would be taken for others."""
 
 

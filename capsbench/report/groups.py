@@ -16,6 +16,10 @@ from capsbench.results.result import ORIGINS, Result
 from capsbench.spec import MNIST, told_digits
 
 
+OF_PAPER = ("mnist", "cifar10")
+"""The full sets that the paper measured on."""
+
+
 @dataclass(frozen=True)
 class ReportedValue:
     """A value that the paper reports, and how ours is found.
@@ -78,7 +82,7 @@ class Group:
             table,
             title=self.title,
             notes=[
-                *_legend(table),
+                *_legend(table, "images" if hasattr(registry.load("suite", self.suite), "load") else "digits"),
                 *table.notes,
                 *_origins(self.members),
                 *_remarks(self.members),
@@ -127,12 +131,12 @@ def readable(suite: str, make: Callable[..., Any], *arguments: Any) -> Any:
         ) from error
 
 
-def _legend(table: Table) -> list[str]:
-    """The meaning of the signs beside means, for those that the table has."""
+def _legend(table: Table, shown: str) -> list[str]:
+    """The meaning of the signs beside means, for those that the table has; ``shown`` is what the suite tests on."""
     text = " ".join(str(cell) for row in table.rows for cell in row)
     signs = {
-        " ± ": "± is the standard deviation over seeds (n - 1), all with the same test digits.",
-        "..": "Brackets hold a 95 % interval over base digits, of one seed.",
+        " ± ": f"± is the standard deviation over seeds (n - 1), all with the same test {shown}.",
+        "..": f"Brackets hold a 95 % interval over base {shown}, of one seed.",
     }
     told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
     return [told] if told else []
@@ -265,11 +269,11 @@ def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
 
 
 def at_paper_size(results: Sequence[Result]) -> bool:
-    """Whether results are of networks trained here by preset ``paper``, unchanged, on full MNIST.
+    """Whether results are of networks trained here by preset ``paper``, unchanged, on full MNIST or CIFAR-10.
 
     The paper's values may stand beside these alone.
     """
-    return all(one.origin == "trained" and one.preset == "paper" and one.digits == "mnist" for one in results)
+    return all(one.origin == "trained" and one.preset == "paper" and one.digits in OF_PAPER for one in results)
 
 
 def beside_paper(results: Sequence[Result], said: str) -> list[str]:

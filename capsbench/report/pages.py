@@ -10,7 +10,7 @@ from capsbench import registry
 from capsbench.errors import StorageError, UsageError, one_line
 from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
-from capsbench.report.groups import Group, figures_by_group, groups, tables
+from capsbench.report.groups import OF_PAPER, Group, figures_by_group, groups, tables
 from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result, content_of
 from capsbench.spec import MNIST
@@ -125,7 +125,7 @@ def shows_paper(results: Sequence[Result]) -> bool:
 
 
 def paper_table(results: Sequence[Result]) -> Table:
-    """Every value of the paper that a suite can measure, with ours of preset ``paper`` on full MNIST."""
+    """Every value of the paper that a suite can measure, with ours of preset ``paper`` on the paper's images."""
     rows: list[list[Any]] = []
     for suite, kind in _suites():
         measured = [
@@ -147,8 +147,8 @@ def _suites() -> Iterator[tuple[str, Any]]:
 
 
 def _of_paper(group: Group) -> bool:
-    """Whether results are of preset ``paper`` on full MNIST; what was changed stands beside each value."""
-    return all(one.preset.partition(" ")[0] == "paper" and one.digits == "mnist" for one in group.members)
+    """Whether results are of preset ``paper`` on the paper's images; what was changed stands beside each value."""
+    return all(one.preset.partition(" ")[0] == "paper" and one.digits in OF_PAPER for one in group.members)
 
 
 def _where(group: Group) -> str:

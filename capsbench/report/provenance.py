@@ -55,9 +55,11 @@ def _digits(name: str) -> list[str]:
     """The option that names the digits of a result."""
     if name in FETCHED:
         return ["--digits", name]
-    if name in ("mnist", "none"):
+    if name in ("mnist", "none", "cifar10"):
         return []
-    return ["--digits", name] if name == "embedded" else ["--digits", "DIR", "--digits-as", name]
+    if name == "cifar10-like":
+        return ["--digits", "DIR"]
+    return ["--digits", "embedded"] if name in ("embedded", "made") else ["--digits", "DIR", "--digits-as", name]
 
 
 def _fetched(name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 CATALOG = {
     "affine": "capsbench.suites.affine:Affine",
+    "cifar10": "capsbench.suites.cifar10:CIFAR10",
     "clutter": "capsbench.suites.clutter:Clutter",
     "crowding": "capsbench.suites.crowding:Crowding",
     "mnist": "capsbench.suites.mnist:MNIST",

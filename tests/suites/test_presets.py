@@ -25,6 +25,7 @@ def test_networks_of_a_preset_can_be_built(name: str, preset: str) -> None:
                 model,
                 image_size=suite.image_size,
                 pairs=getattr(suite, "pairs", False),
+                channels_in=getattr(suite, "channels_in", 1),
                 **chosen.models.get(model, {}),
             )
         assert sum(one.numel() for one in network.parameters()) > 1000
