@@ -15,7 +15,6 @@ from capsbench.report.tables import Table
 from capsbench.results.result import ORIGINS, Result
 from capsbench.spec import MNIST, told_digits
 
-
 OF_PAPER = ("mnist", "cifar10")
 """The full sets that the paper measured on."""
 
