@@ -240,6 +240,7 @@ def test_the_settings_that_no_weight_depends_on_are_those_of_tests(suite: str) -
     expected = {
         "affine": {"variants", "test", "rotation", "shear", "scale", "translation"},
         "clutter": {"variants", "scraps"},
+        "cifar10": set(),
         "crowding": {"variants", "spacings"},
     }
     assert kept == expected.get(suite, {"variants"})
