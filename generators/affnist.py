@@ -39,7 +39,7 @@ class AffNIST:
     rotation: Range = (-20.0, 20.0)
     shear: Range = (-0.2, 0.2)
     scale: Range = (0.8, 1.2)
-    size: int = WARP_CANVAS
+    size: int = 40  # WARP_CANVAS, as a number: `capsbench list` reads it without importing this file
 
     version: ClassVar[int] = 1
     number: ClassVar[int] = 2

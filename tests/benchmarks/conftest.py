@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 ROUNDS = 15  # of each contestant, in turns; the minimum of so many is steady to a few percent
 FEWEST = 5  # where a round takes seconds: what disturbs a machine is shorter than that
-ENOUGH = 10.0  # seconds of rounds
+ENOUGH = 7.0  # seconds of rounds
 
 
 @dataclass(frozen=True)
