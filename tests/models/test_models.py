@@ -77,6 +77,31 @@ def test_image_need_not_be_square(name: str) -> None:
     assert model(torch.rand(2, 1, 29, 42)).scores.shape == (2, 7)
 
 
+NO_AUTOCAST = {"capsnet": {"channels": 4, "types": 2, "decoder": (8, 8)}, "stn": {"preset": "small"}}
+"""Networks that switch autocast off, which torch cannot do for shapes alone; as small as they come."""
+
+
+def learns_from(size: int, name: str, **parameters: Any) -> None:
+    model = build(name, image_size=size, **parameters)
+    batch: TensorBatch = Batch(images=torch.rand(2, 1, size, size), labels=torch.zeros(2, dtype=torch.int64))
+    output = model(batch.images)
+    assert output.scores.shape == (2, 10)
+    torch.autograd.backward(loss_of(model, output, batch))
+
+
+@pytest.mark.parametrize("preset", ["paper", "small"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NO_AUTOCAST])
+def test_networks_take_images_of_up_to_128_pixels(name: str, preset: str) -> None:
+    for size in (64, 96, 128):
+        with torch.device("meta"):  # shapes alone: the numbers would take a CPU half a minute
+            learns_from(size, name, preset=preset)
+
+
+@pytest.mark.parametrize("name", NO_AUTOCAST)
+def test_networks_without_autocast_take_images_of_128_pixels(name: str) -> None:
+    learns_from(128, name, **NO_AUTOCAST[name])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_prediction_does_not_depend_on_the_other_images(name: str) -> None:
     model, images = small(name).eval(), batch_of(5).images
