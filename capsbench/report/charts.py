@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import pairwise
+from textwrap import fill
 from typing import Any
 
 from capsbench.report.figures import COLORS, Figure
@@ -15,6 +16,7 @@ Ends = tuple[float, float] | None
 
 MARKERS = "os^DvPX"
 TICK_SPACE = 1 / 15  # of the axis
+TITLE_WIDTH, NOTE_WIDTH = 70, 140  # characters that the picture has room for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,14 +96,15 @@ def _picture(chart: Chart) -> bytes:
         axes.yaxis.set_minor_formatter(NullFormatter())
     elif chart.from_zero or bars:
         axes.set_ylim(bottom=0)
-    axes.set_title(chart.title)
+    axes.set_title(fill(chart.title, TITLE_WIDTH))
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
     if series:
         figure.legend(frameon=False, loc="outside right center")
     if chart.note:
-        figure.supxlabel(chart.note, fontsize="small")
+        note = "\n".join(fill(line, NOTE_WIDTH) for line in chart.note.splitlines())
+        figure.supxlabel(note, fontsize="small")
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
