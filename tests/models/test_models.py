@@ -77,7 +77,10 @@ def test_image_need_not_be_square(name: str) -> None:
     assert model(torch.rand(2, 1, 29, 42)).scores.shape == (2, 7)
 
 
-NO_AUTOCAST = {"capsnet": {"channels": 4, "types": 2, "decoder": (8, 8)}, "stn": {"preset": "small"}}
+NO_AUTOCAST: dict[str, dict[str, Any]] = {
+    "capsnet": {"channels": 4, "types": 2, "decoder": (8, 8)},
+    "stn": {"preset": "small"},
+}
 """Networks that switch autocast off, which torch cannot do for shapes alone; as small as they come."""
 
 
