@@ -155,7 +155,7 @@ def test_an_orphan_category_must_be_said() -> None:
         ("capsbench.models.routing:route", {"leaky": True, "implementation": "reference"}),
         ("capsbench.models.routing:route", {"leaky": True, "implementation": "blocked", "gradient": "detached"}),
     ],
-    ids=str,
+    ids=["function", "module", "partial", "route", "reference", "blocked"],
 )
 def test_couplings_of_a_layer_with_an_orphan_category_sum_to_less_than_1(right: Any, options: dict[str, Any]) -> None:
     findings = capsbench.check(right, **options)

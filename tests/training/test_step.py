@@ -314,3 +314,37 @@ def test_a_network_that_keeps_channels_last_itself_goes_on_to(precision: str, de
         with fast_convolutions(model, precision=precision, device=device):
             assert [parameter.stride() for parameter in model.parameters()] == strides
     assert [parameter.stride() for parameter in model.parameters()] == strides
+
+
+@pytest.mark.parametrize(
+    ("capability", "channels", "kernel", "stride", "last"),
+    [
+        ("AVX2", 2, 1, 2, False),
+        ("AVX2", 7, 1, 3, False),
+        ("AVX2", 8, 1, 2, True),
+        ("AVX512", 15, 1, 2, False),
+        ("AVX512", 16, 1, 2, True),
+        ("AVX2", 1, 1, 2, True),
+        ("AVX2", 4, 1, 1, True),
+        ("AVX2", 4, 3, 2, True),
+    ],
+)
+def test_no_channels_last_where_a_backward_pass_would_end_the_process(
+    capability: str, channels: int, kernel: int, stride: int, last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, channels, 3, padding=1), torch.nn.Conv2d(channels, 8, kernel, stride)
+    )
+    with fast_convolutions(model, precision="fp32", device="cpu"):
+        first = model.get_parameter("0.weight")
+        assert first.is_contiguous(memory_format=torch.channels_last) == last
+
+
+def test_a_network_with_narrow_strided_shortcuts_trains() -> None:
+    model = build("resnet-gap", image_size=24, channels=(4, 8, 16))  # channels last, this ended the process
+    step = TrainingStep(model, adam(model, 1e-3))
+    with fast_convolutions(model, precision="fp32", device="cpu"):
+        for _ in range(4):
+            images = torch.rand(50, 1, 24, 24).contiguous()
+            assert torch.isfinite(step(TensorBatch(images=images, labels=torch.arange(50) % 10)))
