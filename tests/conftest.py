@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 # Each of the processes that run tests has one thread. Threads that spin while they wait would make torch much slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # of processes that tests start: on a full disk Python keeps half a file
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from functools import cache

@@ -160,8 +160,8 @@ def test_count_is_of_one_type_however_it_is_written(options: Mapping[str, Any]) 
     ("name", "parameters", "words"),
     [
         ("padded", {"size": 41}, "size must be even, so that the digit can be centered, got 41"),
-        ("padded", {"size": 26}, "size must be in 28..64, got 26."),
-        ("padded", {"size": 66}, "size must be in 28..64, got 66."),
+        ("padded", {"size": 26}, "size must be in 28..128, got 26."),
+        ("padded", {"size": 130}, "size must be in 28..128, got 130."),
         ("padded", {"size": 40, "shift": 21}, "shift must be in 0..20, got 21."),
         ("padded", {"size": 28, "shift": 15}, "shift must be in 0..14, got 15."),
         ("padded", {"shift": -1}, "shift must be in 0..20, got -1."),

@@ -43,7 +43,7 @@ MOUNTS = can_mount()
 
 
 def test_a_run_whose_nth_call_fails_ends_in_one_line_and_the_next_completes(campaign: Campaign, scale: Scale) -> None:
-    counts = campaign("failures", scale(0.02, 1))
+    counts = campaign("failures", scale(0.03, 1))
     assert counts["failed calls"] >= scale(4, 250)
     assert counts.get("of these with blocks to keep", 0) >= scale(1, 100)
     assert counts["exit code 4"] + counts.get("harmless", 0) == counts["failed calls"]

@@ -33,7 +33,7 @@ SHAPES = {"mnist": [28, 28], "overlap": [36, 36], "affine": [40, 40], "crowding"
 def test_every_file_of_the_manifest_is_there_with_its_digest(suite: str, tmp_path: Path) -> None:
     write_tests(suite, out=tmp_path, preset="smoke", digits="embedded")
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    assert list(manifest) == ["suite", "preset", "files"]
+    assert list(manifest) == ["suite", "preset", "files", "digits"] and manifest["digits"] == "embedded"
     assert (manifest["suite"], manifest["preset"]) == (suite, "smoke")
     assert [one["name"] for one in manifest["files"]] == EVERY[suite]
     for one in manifest["files"]:
