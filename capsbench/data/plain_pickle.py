@@ -12,6 +12,7 @@ dictionary, values are shared and never copied, and nothing walks through what w
 import io
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,16 +78,18 @@ def read_plain(content: bytes, what: str) -> Any:
     """
     machine = _Machine()
     try:
-        # What it yields are instructions with their arguments, parsed and not obeyed.
-        for number, (code, argument, _) in enumerate(pickletools.genops(io.BytesIO(content))):
-            if number == LONGEST:
-                raise _RefusedError(f"it has more than {LONGEST:,} instructions")
-            if code.name == "STOP":
-                return machine.result(len(content))
-            machine.obey(code.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Python warns of an unknown escape in a text, and goes on
+            # What it yields are instructions with their arguments, parsed and not obeyed.
+            for number, (code, argument, _) in enumerate(pickletools.genops(io.BytesIO(content))):
+                if number == LONGEST:
+                    raise _RefusedError(f"it has more than {LONGEST:,} instructions")
+                if code.name == "STOP":
+                    return machine.result(len(content))
+                machine.obey(code.name, argument)
     except _RefusedError as refusal:
         why = str(refusal)
-    except (ValueError, OverflowError, EOFError) as error:
+    except (ValueError, OverflowError, EOFError, Warning) as error:
         why = f"it is damaged ({shown(error)})"
     else:
         why = "it has no end"

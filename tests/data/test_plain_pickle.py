@@ -176,6 +176,11 @@ def test_any_damage_is_refused_or_harmless(data: st.DataObject) -> None:
         assert len(str(error).splitlines()) == 1
 
 
+def test_an_unknown_escape_in_a_text_is_damage_and_no_warning() -> None:
+    with pytest.raises(DataFileError, match="it is damaged"):
+        read_plain(b"S'\\u'\n.", "batch")
+
+
 @pytest.mark.parametrize(
     ("shape", "pixels"), [((2, 2), b"abc"), ((3, 2), b"abcd"), ((-2, -2), b"abcd"), ((4,), b"abc"), ((), b"a")]
 )
