@@ -238,16 +238,19 @@ class Suite(Protocol):
 
     ``version`` changes whenever outcomes may. ``models`` are run by default; ``image_size`` is what they are built for,
     where the suite's work does not say otherwise. ``presets`` has at least ``smoke`` and ``small``, each a
-    `capsbench.bench.cells.Preset`. A suite that shows no digits says ``needs_digits = False``; one that shows other
-    images has a static method ``load(split, source, *, full=False)`` that gives them as `Digits`, and says of which
-    presets ``full`` is, and which ``sizes`` the splits of the full set have; one whose images show two says ``pairs =
-    True``; one of colours says how many ``channels_in`` its images have; one that needs networks that draw says
-    ``needs_reconstruction = True``; one that has figures to show has a method ``charts(results)`` that gives a list of
-    `capsbench.report.figures.Figure`: charts and pictures. One that states the work of a cell, as a list of
-    `capsbench.bench.cells.Work` from a static method ``work(settings)``, gets an estimate of its time from ``capsbench
-    run --dry-run``. One whose networks can be measured without being trained here has a method ``tests(bench)`` that
-    gives a mapping of names to functions that open what is tested on, and a method ``judge(bench, tests, subject)``
-    that gives the metrics of a `capsbench.evaluation.subjects.Subject`; both get a `capsbench.bench.data.CellData`.
+    `capsbench.bench.cells.Preset`. A suite may have more:
+
+    - ``needs_digits = False``: it shows no digits.
+    - ``load(split, source, *, full=False)``, static: the images, as `Digits`, of a suite that shows others than digits.
+      Then ``full`` names the presets that need the full set, and ``sizes`` has the number of images in each split.
+    - ``pairs = True``: its images show two digits. ``channels_in``: how many channels they have, by default 1.
+    - ``needs_reconstruction = True``: its networks must draw.
+    - ``charts(results)``: a list of `capsbench.report.figures.Figure`, charts and pictures.
+    - ``work(settings)``, static: the work of a cell, a list of `capsbench.bench.cells.Work`, by which ``capsbench run``
+      estimates its time.
+    - ``tests(bench)`` and ``judge(bench, tests, subject)``: its networks can be measured without training here. The
+      first gives a mapping of names to functions that open what is tested on, the second the metrics of a
+      `capsbench.evaluation.subjects.Subject`; both get a `capsbench.bench.data.CellData`.
     """
 
     version: ClassVar[int]

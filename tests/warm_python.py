@@ -1,8 +1,8 @@
 """A Python that has torch already: importing it takes most of the time of a short process.
 
-A server imports torch once. `start` also writes a program that is called as ``python`` is, and is a new process to
-whoever starts it: its arguments, environment, folder, streams and process group are those of a fork of the server,
-whose exit code or signal it ends with. The fork imports capsbench itself, and ends as any Python does.
+A server imports torch once. `start` also writes a program that is called as ``python`` is. A test sees a new process:
+arguments, environment, folder, streams and process group are those of a fork of the server, and it ends with the fork's
+exit code or signal. The fork imports capsbench itself, and ends as any Python does.
 """
 
 import contextlib

@@ -12,6 +12,8 @@ import torch
 
 from capsbench.bench.cells import WEIGHTS, Elsewhere
 from capsbench.bench.data import CellData
+from capsbench.bench.elsewhere import PRETRAINED
+from capsbench.bench.pretrained import FOLDER
 from capsbench.building import build
 from capsbench.contracts import CLASSES, ProgressBar, Say, no_bar
 from capsbench.data.samples import Samples
@@ -142,7 +144,9 @@ class Bench(CellData):
     def training(self) -> dict[str, Any]:
         """Where the cell's weights come from, as a result states it."""
         if self.cell.weights:
-            return {"file": str(self.cell.weights.path), "sha256": self.cell.weights.sha256}
+            path = self.cell.weights.path
+            ships = path.is_relative_to(FOLDER)  # which is elsewhere in each installation
+            return {"file": PRETRAINED if ships else str(path), "sha256": self.cell.weights.sha256}
         return {"id": self.cell.training, "weights": self.weights} if self.weights else {}
 
     def _given(self, weights: Elsewhere, model: torch.nn.Module, validation: Samples, name: str) -> Trained:

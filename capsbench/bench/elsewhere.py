@@ -49,15 +49,15 @@ def weights_of(
     texts = [str(given)] if isinstance(given, str | Path) else given
     if list(texts) == [PRETRAINED]:
         texts = {network.label: PRETRAINED for network in networks}
-    protocol = f"{suite}-{preset}"
-    if PRETRAINED in (given if isinstance(given, Sequence) else [given]) and protocol not in pretrained():
+    pairs, protocol = _named(texts, networks), f"{suite}-{preset}"
+    if any(path == PRETRAINED for _, path in pairs) and protocol not in pretrained():
         raise UsageError(
             f"No network ships with weights for the preset {preset!r} of the suite {suite!r}. There are some for: "
             f"{', '.join(pretrained())}; the part behind the dash is the preset."
         )
     named = {
-        label: pretrained_file(label, f"{suite}-{preset}") if path == PRETRAINED else user_path(path, "weights")
-        for label, path in _named(texts, networks)
+        label: pretrained_file(label, protocol) if path == PRETRAINED else user_path(path, "weights")
+        for label, path in pairs
     }
     if not named:
         return {}

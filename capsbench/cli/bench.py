@@ -175,7 +175,6 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     from capsbench.bench.apart import Apart
     from capsbench.bench.running import engine_of, run_plan
     from capsbench.cli.progress import progress_of_several
-    from capsbench.registry import catalog
     from capsbench.report.pages import render
 
     def say(line: str) -> None:
@@ -184,9 +183,7 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
     for line in _beginning(plan):
         say(line)
     apart = Apart(**how)
-    presets = {cell.preset.partition(" ")[0] for cell in plan.cells}
-    quick = "smoke" in presets and all(cell.model in catalog("model") for cell in plan.cells)
-    if how == IN_THIS_PROCESS and not quick and "paper" not in presets:  # smoke is over at once, paper takes days
+    if how == IN_THIS_PROCESS and _is_estimated(plan):
         _say_estimates(plan)
     # Each epoch also prints a line.
     with progress_of_several(every=60.0) as progress, engine_of(plan, apart, say) as engine:
@@ -240,6 +237,15 @@ def show_all(results: "Sequence[Result]", folder: Path) -> None:
         for chart in charts(together):
             click.echo(f"chart: {chart.save(folder)[0]}")
     click.echo(escaped(f"\n{render_boards(boards(together), 'simple')}"))
+
+
+def _is_estimated(plan: "Plan") -> bool:
+    """Whether a run begins with its time: smoke of networks that ship is over at once, and paper takes days here."""
+    from capsbench.registry import catalog
+
+    presets = {cell.preset.partition(" ")[0] for cell in plan.cells}
+    quick = "smoke" in presets and all(cell.model in catalog("model") for cell in plan.cells)
+    return not quick and "paper" not in presets
 
 
 def _made_of(plan: "Plan") -> Iterator[str]:

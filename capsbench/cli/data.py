@@ -51,7 +51,7 @@ def fetch(images: str) -> None:
 @data.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show which source digits are here, in the order in which `--digits auto` tries them.
+    """Show which source images are here; of MNIST in the order in which `--digits auto` tries them.
 
     \b
     Example:
@@ -59,9 +59,9 @@ def status(as_json: bool) -> None:
     """
     from tabulate import tabulate
 
-    from capsbench.data.places import status as digits_status
+    from capsbench.data import cifar10, places
 
-    rows = [vars(row) for row in digits_status()]
+    rows = [vars(row) for row in (*places.status(), cifar10.status())]
     if as_json:
         click.echo(json.dumps(rows, indent=2, default=str))
     else:

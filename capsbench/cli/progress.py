@@ -36,7 +36,7 @@ def progress_of_several(every: float = PLAIN_SECONDS) -> Iterator[ProgressBar]:
     """Yields what opens progress bars, one below the other in one display; each is there as long as its job.
 
     Args:
-        every: Seconds between plain lines, of whichever job: of many short ones one after the other, too.
+        every: Seconds between plain lines, also of many short jobs, one after the other.
     """
     if sys.stderr is None:
         yield no_bar

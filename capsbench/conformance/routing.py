@@ -28,7 +28,7 @@ SHORT = 1e-25
 """A length whose square is 0 in float32."""
 
 ITERATIONS = (1, 2, 3, 4)
-MOST = max(ITERATIONS) + 2  # that a layer may have done when it was asked for one of these
+MOST = max(ITERATIONS) + 2  # iterations that a wrong layer may have done in place of these
 IMAGES = 16  # at a time: a layer may route few images in another way than many
 USUAL_ITERATIONS = 3  # the paper's, for checks that need one number, and more than one iteration
 

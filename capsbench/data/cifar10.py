@@ -17,7 +17,7 @@ import numpy as np
 
 from capsbench.contracts import CLASSES, Digits, UInt8Array
 from capsbench.data.cifar10_made import COLOURS, SIDE, made_images
-from capsbench.data.places import cache_folder
+from capsbench.data.places import Place, cache_folder
 from capsbench.data.plain_pickle import read_plain
 from capsbench.errors import DataFileError, DigitsError
 from capsbench.parameters import check_choice
@@ -84,6 +84,22 @@ def load_images(split: str, source: str | Path = "auto", *, full: bool = False) 
 def places() -> list[Path]:
     """The folders that ``"auto"`` searches: the user's cache, and ``data``, where torchvision's examples put it."""
     return [cache_folder().parent / "cifar10", Path("data").absolute()]
+
+
+def status() -> Place:
+    """The first of `places` that has CIFAR-10, with its state; the cache, without, where none has it."""
+    for folder in places():
+        try:
+            found = locate(folder)
+        except DigitsError:
+            continue
+        try:
+            _read(found, ())
+        except DataFileError as error:
+            return Place(ORIGIN, folder, "damaged", str(error).partition("\n")[0])
+        return Place(ORIGIN, folder, "complete")
+    folder = places()[0]
+    return Place(ORIGIN, folder, "incomplete" if any(is_regular(folder / name) for name in MD5S) else "absent")
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ def _text(value: Any) -> str:
 
 
 def _bytes(argument: Any) -> bytes:
-    """What Python 2 called text, of which the parser makes a character for each byte."""
+    """Bytes of Python 2's text, which the parser returns as text of one character a byte."""
     return argument.encode("latin-1") if isinstance(argument, str) else bytes(argument)
 
 

@@ -74,8 +74,8 @@ def _caption(board: Board) -> str:
         over = [*(["test digits"] if board.has_digits else []), *(["seeds"] if seeds[-1] > 1 else [])]
         told += "; in brackets 95 % intervals" + (f" over {' and '.join(over)}" if over else "")
     told += "."
-    if any("target" in one.name for one in board.headlines):
-        told += f" The target is {board.rows[0].cells[0].settings['target']:.2%} clean accuracy."
+    settings = board.rows[0].cells[0].settings
+    told += "".join(f" {one.caption.format(**settings)}" for one in board.headlines if one.caption)
     if board.headlines:
         told += f" Networks are in the order of {board.headlines[0].name}."
     told += "".join(f" {note}" for note in smoke_note(board.rows[0].cells))

@@ -39,6 +39,7 @@ class Headline:
         paper: The paper's figure, by the label of the network.
         missing: What stands in place of a figure that a result does not have.
         missing_elsewhere: The same for a network that was not trained here, if it differs.
+        caption: A sentence for the caption, with the names of settings in braces, such as ``{target:.2%}``.
         elsewhere: What a board says of the figure of networks that were not trained here, if anything.
     """
 
@@ -51,6 +52,7 @@ class Headline:
     paper: Mapping[str, str] = field(default_factory=dict)
     missing: str = "not measured"
     missing_elsewhere: str = ""
+    caption: str = ""
     elsewhere: str = ""
 
     def over_seeds(self, cells: Sequence[Result]) -> Measured | None:

@@ -3,7 +3,6 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from capsbench.results.result import Result
@@ -32,7 +31,7 @@ def commands(result: Result) -> list[str]:
     threads = [f"OMP_NUM_THREADS={here['threads']}"] if on_cpu and type(here.get("threads")) is int else []
     line = " ".join([*threads, *map(shlex.quote, words)])
     if result.origin == "weights":
-        line += f" --weights {_weights(str(result.training.get('file', 'FILE')))}  # trained elsewhere"
+        line += f" --weights {shlex.quote(str(result.training.get('file', 'FILE')))}  # trained elsewhere"
     if result.origin == "scores":
         digits = _digits(result.digits)
         tests = shlex.join(["capsbench", "tests", *words[2 : words.index("--model")], *digits])
@@ -44,11 +43,6 @@ def commands(result: Result) -> list[str]:
             f"{judge} SCORES_DIR --label {label}  # scores from elsewhere",
         ]
     return [*_fetched(result.digits), line]
-
-
-def _weights(file: str) -> str:
-    """What ``--weights`` takes: a file, or the word for weights that ship, which lie elsewhere in each installation."""
-    return "pretrained" if "pretrained" in Path(file).parts[-3:-2] else shlex.quote(file)
 
 
 def _digits(name: str) -> list[str]:

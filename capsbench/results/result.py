@@ -39,7 +39,7 @@ class Result:
         settings: The suite's settings, all of them.
         parameters: What the model was built with.
         digits: The name of the source digits: ``"embedded"``, ``"mnist"``, that of others, or ``"none"`` where the
-            suite shows none. Others than MNIST's are told by ``identity``, too.
+            suite shows none. ``identity`` has the SHA-256 of those that are not MNIST's.
         data: For each data set used: its spec, and the root digest of its file where it was one.
         metrics: What the suite reports.
         seconds: Time spent, training in earlier and interrupted runs included.

@@ -35,6 +35,7 @@ HEADLINES = (
         paper={"capsnet": "79", "cnn-pool": "66"},
         missing=MISSING,
         missing_elsewhere=ELSEWHERE,
+        caption="The target is {target:.2%} clean accuracy.",
         elsewhere=(
             "A network that was not trained here has one checkpoint. Its figures stand here where its accuracy on "
             "clean test digits is within half the target's error of the target; others are not at equal clean accuracy."

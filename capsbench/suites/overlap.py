@@ -291,8 +291,8 @@ _SHOWN = ("true labels", "found labels")  # the columns; each layer alone is a r
 
 def _notes(results: Sequence[Result]) -> list[str]:
     notes = [
-        "The three errors count pairs whose digits do not have the two highest scores, digits that do not, and pairs "
-        "of which neither digit does.",
+        "A digit is found if it has one of the two highest scores. The pair error counts pairs with a digit that is "
+        "not found, the digit error counts these digits, and the third column counts pairs with no digit found.",
         "Owner, relative IoU and shared-ink F1 say how well reconstructions take a pair apart: those of the true "
         "labels, and in columns of their own those of the labels that were found. A dash: the network does not "
         "reconstruct. Rows in brackets are references.",

@@ -147,7 +147,7 @@ def _series(rows: Sequence[Row], x: str, y: Callable[[Row], float]) -> dict[str,
 
 
 def _milliseconds(row: Row) -> float:
-    """For all images that were asked for; where they did not fit, in several turns."""
+    """For all images of the batch; where they did not fit, in several turns."""
     return 1e3 * row.seconds * row.asked / row.batch
 
 

@@ -72,7 +72,7 @@ class Ranks:
 
 
 def begun() -> float | None:
-    """When ``torchrun`` was started, in seconds since 1970, from which on it may have restarted these processes.
+    """When ``torchrun`` was started, in seconds since 1970; it may have restarted these processes after that.
 
     None where this process is alone, or where the system does not say: only Linux does.
     """

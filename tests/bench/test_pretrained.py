@@ -1,12 +1,15 @@
 """Networks that ship with their weights: they are those of committed results, and give their figures again."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import capsbench
+from capsbench.bench.bench import Bench
 from capsbench.bench.planning import plan_run
 from capsbench.bench.pretrained import FOLDER, pretrained, pretrained_file
+from capsbench.contracts import silent
 from capsbench.data.digits import load_digits
 from capsbench.errors import DataFileError, DigitsError, UnknownNameError, UsageError
 from capsbench.evaluation.inference import predict
@@ -83,12 +86,18 @@ def test_a_run_takes_the_weights_that_ship() -> None:
         (cell,) = plan.cells
         assert cell.label == network and cell.weights is not None
         assert cell.weights.path == pretrained_file(network, protocol) and cell.id != result.cell
+        told = Bench(cell, plan.folder, plan.digits, silent).training  # as a result states it, on any machine
+        assert told == {"file": "pretrained", "sha256": cell.weights.sha256}
 
 
 def test_what_does_not_ship_is_said(tmp_path: Path) -> None:
     network, protocol = next(one for one in SHIPPED if one[1] == "affine-small")
-    with pytest.raises(UsageError, match=r"the preset 'smoke' of the suite 'affine'\. There are some for: affine-med"):
-        plan_run("affine", models=["stn"], preset="smoke", weights="pretrained", digits="embedded", device="cpu")
+    asked: dict[str, Any] = {"models": ["stn"], "preset": "smoke", "digits": "embedded", "device": "cpu"}
+    for weights in ("pretrained", ["stn=pretrained"], {"stn": "pretrained"}):
+        with pytest.raises(UsageError, match=r"the preset 'smoke' of the suite 'affine'\. There are some for: affine-"):
+            plan_run("affine", weights=weights, **asked)
+    with pytest.raises(DataFileError, match="There is no file"):  # one whose name has the word in it
+        plan_run("affine", weights=str(tmp_path / "pretrained" / "net.pt"), **asked)
     with pytest.raises(UnknownNameError, match=f"No pretrained network of {protocol} is called 'cnn'"):
         capsbench.load_network("cnn", pretrained=protocol)
     with pytest.raises(UsageError, match="trained elsewhere, so it has no checkpoint 'last'"):

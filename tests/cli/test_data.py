@@ -429,7 +429,7 @@ def test_data_status_tells_what_is_here(capsys: Capture) -> None:
     rows = json.loads(capsys.readouterr().out)
     states = {row["name"]: row["state"] for row in rows}
     assert states.pop("embedded") == "complete" and set(states.values()) == {"absent"}
-    assert {"cache", "fashion", "kmnist", "qmnist"} <= set(states)
+    assert {"cache", "fashion", "kmnist", "qmnist", "cifar10"} <= set(states)
 
 
 def test_data_status_tells_of_damaged_digits(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from capsbench.bench.planning import plan_run
 from capsbench.cli import cli, main
-from capsbench.cli.bench import _beginning
+from capsbench.cli.bench import _beginning, _is_estimated
 from capsbench.system.timing import Rates
 
 GUESS = f"{Path(__file__).parents[1]}/suites/known_networks.py:Guess"  # done in a second
@@ -54,6 +54,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert json.loads(path.read_text())["model"] == GUESS
     assert err.splitlines()[1] == f"affine, preset smoke: {GUESS}; seeds: 0. 1 cell, 1 to do, on cpu."
     assert "epoch 1/1" in err and "embedded digits" in err and "epoch" not in out.splitlines()[0]
+    assert f"{GUESS}: about " in err  # a network that does not ship can be of any size, so that smoke may take long
 
     assert run_cli(*arguments) == 0
     again, err = capsys.readouterr()
@@ -82,6 +83,15 @@ def test_a_run_begins_with_the_time_that_it_may_take(capsys: pytest.CaptureFixtu
     number = next(number for number, line in enumerate(lines) if line.startswith(f"{GUESS}: about "))
     assert lines[number].endswith(" a cell on this device (cpu)") and "in all. This is an estimate" in lines[number + 1]
     assert any("epoch 1/1" in line for line in lines[number + 2 :])
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "estimated"),
+    [("cnn", "smoke", False), (GUESS, "smoke", True), ("cnn", "small", True)],
+)
+def test_what_is_over_at_once_is_not_estimated(model: str, preset: str, estimated: bool) -> None:
+    plan = plan_run("mnist", models=[model], preset=preset, digits="embedded", device="cpu")
+    assert _is_estimated(plan) == estimated
 
 
 def test_run_draws_charts_and_report_draws_them_again(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from capsbench.data import cifar10_fetching
-from capsbench.data.cifar10 import load_images, read_batches
+from capsbench.data.cifar10 import load_images, read_batches, status
 from capsbench.data.cifar10_fetching import ARCHIVE, fetch_cifar10
 from capsbench.errors import DigitsError, StorageError
 
@@ -81,3 +81,15 @@ def test_a_full_disk_is_an_error_before_anything_is_downloaded(batches: Path, mo
     monkeypatch.setattr(cifar10_fetching, "free_bytes", lambda _: 1000)
     with pytest.raises(StorageError, match=r"needs .* is free"):
         fetch_cifar10()
+
+
+def test_the_status_is_of_what_is_in_the_cache(batches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (status().name, status().state) == ("cifar10", "absent")
+    delivered(monkeypatch, batches)
+    folder = fetch_cifar10()
+    assert (status().path, status().state, status().detail) == (folder, "complete", "")
+    content = (folder / NAMES[0]).read_bytes()
+    (folder / NAMES[0]).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert status().state == "damaged" and f"is not CIFAR-10's {NAMES[0]}" in status().detail
+    (folder / NAMES[0]).unlink()
+    assert status().state == "incomplete"

@@ -28,7 +28,7 @@ class Mirror:
     Attributes:
         address: Its files' addresses begin so.
         files: By name; None breaks the connection off.
-        asked: The names that were asked for.
+        asked: The names of the files that the client requested.
     """
 
     address: str = ""

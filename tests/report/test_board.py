@@ -227,7 +227,7 @@ def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
           "training": {"file": "a b.pt"}}, "--model Ours=n.py:N --set n.py:N.width=8 --seeds"),
         ({"model": "n.py:N", "label": "n.py:N", "origin": "weights", "training": {"file": "a b.pt"}},
          "--weights 'a b.pt'  # trained elsewhere"),
-        ({"origin": "weights", "training": {"file": "/venv/capsbench/pretrained/affine-small/net.pt"}},
+        ({"origin": "weights", "training": {"file": "pretrained"}},
          "--weights pretrained  # trained elsewhere"),
         ({"label": "my net", "origin": "scores", "seed": 2},
          "capsbench tests --suite mnist --preset small --digits embedded --out SCORES_DIR"),
