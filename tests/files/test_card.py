@@ -56,12 +56,17 @@ def test_cards_go_where_the_user_wants_and_a_file_that_is_none_gets_a_line(tmp_p
     assert CliRunner().invoke(cli, ["card", str(tmp_path / "no.h5")]).exception is not None
 
 
-def test_mlcroissant_reads_it(tmp_path: Path) -> None:
-    croissant = pytest.importorskip("mlcroissant", reason="needs mlcroissant, which is not of the project's extras")
-    (path,) = generate("affnist", out=tmp_path, split="test", count=5, digits="embedded")
-    assert CliRunner().invoke(cli, ["card", str(path)]).exit_code == 0
-    found = croissant.Dataset(jsonld=str(tmp_path / "affnist-test.croissant.json")).metadata
-    assert not found.ctx.issues.errors
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of rdflib, which mlcroissant reads with
+@pytest.mark.parametrize(("name", "url"), [("affnist", ""), ("multimnist", "https://example.org/data")])
+def test_mlcroissant_has_no_complaint(name: str, url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    croissant = pytest.importorskip("mlcroissant", reason="needs mlcroissant: pip install capsbench[dev]")
+    (path,) = generate(name, out=tmp_path, split="test", count=5, digits="embedded")
+    assert CliRunner().invoke(cli, ["card", str(path), *(["--url", url] if url else [])]).exit_code == 0
+    found = croissant.Dataset(jsonld=str(path.with_suffix(".croissant.json"))).metadata
+    assert not found.ctx.issues.errors and not found.ctx.issues.warnings
+    assert not caplog.records  # it logs what is not standard
+    (file,) = found.distribution
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest() and found.name == path.stem
 
 
 def test_the_citation_is_of_this_version() -> None:
