@@ -129,8 +129,9 @@ class Bench(CellData):
             if kept is not None and not together.first:
                 trainer.model.load_state_dict(kept.trained.selected["last"].state)
             if kept is None:
-                with self.progress(f"{' '.join([self.cell.label, *parts[1:]])}, steps") as progress:
-                    trained = trainer.run(self.report, progress)
+                label = " ".join([self.cell.label, *parts[1:]])
+                with self.progress(f"{label}, steps") as progress:
+                    trained = trainer.run(self.report, progress, lambda what: self.progress(f"{label}, {what}"))
                 about = {"date": now(), "environment": environment(self.cell.device)}
                 if together.first:
                     save_kept(path, Kept(trainer.identity, trained, about))

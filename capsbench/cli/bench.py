@@ -225,7 +225,7 @@ def show_all(results: "Sequence[Result]", folder: Path) -> None:
     """
     from capsbench.report.board import boards
     from capsbench.report.boardtables import render_boards
-    from capsbench.report.groups import alike, charts
+    from capsbench.report.groups import alike, figures_by_group
     from capsbench.results.result import load_results
 
     try:
@@ -234,8 +234,9 @@ def show_all(results: "Sequence[Result]", folder: Path) -> None:
         click.echo(plain(f"Warning: no chart is drawn, and the board lacks other results: {error}"), err=True)
         together = list(results)
     else:
-        for chart in charts(together):
-            click.echo(f"chart: {chart.save(folder)[0]}")
+        for group, figures in figures_by_group(together):
+            for figure in figures:
+                click.echo(f"chart: {figure.save(folder / group.folder)[0]}")
     click.echo(escaped(f"\n{render_boards(boards(together), 'simple')}"))
 
 

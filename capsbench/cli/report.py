@@ -104,8 +104,7 @@ def report(
 
 
 @click.command(cls=Command)
-@click.argument("first", metavar="A", type=PATH)
-@click.argument("second", metavar="[B]", type=PATH, required=False)
+@click.argument("places", nargs=-1, required=True, metavar="A [B]", type=PATH)
 @click.option(
     "--model",
     "models",
@@ -122,7 +121,7 @@ def report(
     help="simple, github, latex_booktabs, csv or json.",
 )
 @json_option
-def compare(first: Path, second: Path | None, models: tuple[str, ...], style: str, as_json: bool) -> None:
+def compare(places: Sequence[Path], models: tuple[str, ...], style: str, as_json: bool) -> None:
     """Compare results of one suite on the same images: how B differs from A, with paired tests.
 
     A and B are result files, or folders of them. In folders, results of the same suite, preset, digits and seed are
@@ -138,9 +137,14 @@ def compare(first: Path, second: Path | None, models: tuple[str, ...], style: st
     from capsbench.report.comparison import compare as compare_places
     from capsbench.report.comparison import compare_networks, render_comparisons
 
-    if second is not None and models:
+    if len(places) > 2:
+        raise UsageError(
+            f"Two places are compared, got {len(places)}. If a shell made them from a name with *, name their folder "
+            "and two of its networks with --model."
+        )
+    if len(places) == 2 and models:
         raise UsageError("Name two places, or one place and two networks with --model.")
-    found = compare_networks(first, models) if second is None else compare_places(first, second)
+    found = compare_networks(places[0], models) if len(places) == 1 else compare_places(*places)
     click.echo(escaped(render_comparisons(found, "json" if as_json else style)))
     for name in found.alone:
         click.echo(plain(f"Note: no partner for {name}"), err=True)

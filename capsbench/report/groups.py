@@ -60,6 +60,12 @@ class Group:
         )
 
     @property
+    def folder(self) -> str:
+        """The folder of their charts within that of a run's results, which holds those of other protocols, too."""
+        first = self.members[0]
+        return f"charts-{first.preset.partition(' ')[0]}-{first.protocol[:6]}"
+
+    @property
     def device(self) -> str:
         """What they were measured on; nothing of scores alone."""
         return next((device for one in self.members if (device := _device(one)) is not None), "")

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from capsbench.contracts import IndexArray, Progress, Say, TensorBatch, silent
+from capsbench.contracts import IndexArray, Progress, ProgressBar, Say, TensorBatch, no_bar, silent
 from capsbench.data.loading import batches
 from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
@@ -112,12 +112,13 @@ class Trainer:
         what += [{name: samples.spec.to_dict() for name, samples in watched.items()}]
         self.identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
-    def run(self, report: Say = silent, progress: Progress = silent) -> Trained:
+    def run(self, report: Say = silent, progress: Progress = silent, bar: ProgressBar = no_bar) -> Trained:
         """Trains what is left of the steps.
 
         Args:
             report: Gets a line at the end of each epoch, and after other validations if the last line is not recent.
             progress: Gets the number of steps done, and the number of all steps.
+            bar: Shows how far a validation is.
 
         Raises:
             TrainingError: The loss is not a number or grows without end, or one image alone needs too much memory.
@@ -150,7 +151,7 @@ class Trainer:
                     if self.trained.stepping > seconds:
                         rate = (self.trained.timed - images) / (self.trained.stepping - seconds)
                         self.trained.fastest = max(self.trained.fastest, rate)
-                    lines(self._validate(), images=self.trained.timed, seconds=self.trained.stepping)
+                    lines(self._validate(bar), images=self.trained.timed, seconds=self.trained.stepping)
             finally:
                 self._log.close()
         return self.trained
@@ -221,14 +222,15 @@ class Trainer:
         if self.trained.steps > self._timed_after:
             self.trained.stepping += time.perf_counter() - self._timed_from
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, bar: ProgressBar) -> dict[str, float]:
         """Measures the accuracies, selects and saves; returns the row of the history."""
         begun = time.perf_counter()
         step = self.trained.steps
         row = {"step": step, "epoch": step / self._epoch_steps, "loss": float(self._losses.mean())}
         for name, samples in self._validated_on.items():
             try:
-                row[name] = float(predict(self.model, samples, device=self._device).correct.mean())
+                with bar(f"validation ({name}), images") as shown:
+                    row[name] = float(predict(self.model, samples, device=self._device, report=shown).correct.mean())
             except NotNumbersError as error:  # the last step ruined the weights; no loss shows it yet
                 raise TrainingError(f"After {self._at(step)}: {error} {self._way_out}") from None
         last = step == self.steps

@@ -340,8 +340,12 @@ def test_training_leaves_a_log_and_tells_how_far_it_is(tmp_path: Path, linear: s
     assert [{key: row[key] for key in keys} for row in rows] == [
         {key: row[key] for key in keys} for row in metrics["history"]
     ]
-    assert seen[:50] == [(f"{linear}, steps", step, 50) for step in range(1, 51)]
-    affine = [shown for shown in seen[50:] if shown[0] == f"{linear}, test 'affine', images"]
+    assert [one for one in seen if one[0] == f"{linear}, steps"] == [
+        (f"{linear}, steps", step, 50) for step in range(1, 51)
+    ]
+    validation = [one for one in seen if one[0] == f"{linear}, validation (accuracy), images"]
+    assert validation[-1][1] == validation[-1][2] > 0
+    affine = [shown for shown in seen if shown[0] == f"{linear}, test 'affine', images"]
     assert affine == [(*affine[0][:1], done, 1000) for done in (250, 500, 750, 1000)]
 
 

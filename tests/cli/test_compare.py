@@ -96,6 +96,7 @@ def test_compare_has_the_formats_of_report(capsys: pytest.CaptureFixture[str]) -
         (["A", "--model", "cnn", "--model", "cnn"], 2, "Two networks are compared, got 1"),
         (["B", "--model", "cnn", "--model", "capsnet"], 2, "No network in B is called 'cnn'"),
         (["A", "B", "--model", "cnn"], 2, "Name two places, or one place and two networks"),
+        (["A", "B", "A", "B"], 2, "Two places are compared, got 4. If a shell made them from a name with *, name"),
         (["A", "nowhere"], 3, "no folder nowhere"),
         (["A/cnn.json", "other/old.json"], 3, "keep no answers"),
         (

@@ -1,6 +1,7 @@
 """The commands `tests` and `judge`: from the files of a suite to the table of scores."""
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -43,7 +44,8 @@ def test_scores_are_judged_from_beginning_to_end(capsys: pytest.CaptureFixture[s
     assert "mine (scores)" in out and "Scores: computed elsewhere and judged here." in out and not err
     (result,) = (line.removeprefix("result: ") for line in out.splitlines() if line.startswith("result: "))
     assert json.loads(Path(result).read_text())["origin"] == "scores"
-    assert "chart: runs/mnist/mnist-error.png" in out and Path("runs/mnist/mnist-error.png").exists()
+    (chart,) = (line.removeprefix("chart: ") for line in out.splitlines() if line.startswith("chart: "))
+    assert re.fullmatch(r"runs/mnist/charts-smoke-\w{6}/mnist-error.png", chart) and Path(chart).exists()
 
     assert run_cli("report", "runs", "--html", "page.html") == 0
     assert "mine (scores)" in Path("page.html").read_text()

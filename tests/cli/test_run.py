@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,7 +108,8 @@ def test_run_draws_charts_and_report_draws_them_again(
     lines = out.splitlines()
     result, first, second = lines[lines.index(next(one for one in lines if one.startswith("result: "))) :][:3]
     assert "Board: throughput" in out.partition(second)[2]
-    folder = Path("runs") / "throughput"
+    folder = Path(first.removeprefix("chart: ")).parent
+    assert folder.parent == Path("runs/throughput") and re.fullmatch(r"charts-smoke-\w{6}", folder.name)
     names = [f"routing-28px-batch8-{precision}" for precision in ("fp32", "bf16")]
     assert [first, second] == [f"chart: {folder / name}.png" for name in names]
     assert json.loads(Path(result.removeprefix("result: ")).read_text())["digits"] == "none"
