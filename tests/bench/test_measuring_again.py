@@ -17,6 +17,7 @@ from capsbench.bench import code
 from capsbench.bench.measuring import Engine, measure
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run_plan
+from capsbench.contracts import ProgressBar
 from capsbench.files.generation import generate
 from capsbench.results.result import Result
 from capsbench.suites.affine import Affine
@@ -254,8 +255,8 @@ def test_a_training_that_was_stopped_goes_on_for_another_test(folder: Path) -> N
 
     original = Trainer._validate
 
-    def stop(self: Trainer) -> Any:
-        row = original(self)
+    def stop(self: Trainer, bar: ProgressBar) -> Any:
+        row = original(self, bar)
         if self.trained.steps == 40:
             raise StoppedError
         return row
