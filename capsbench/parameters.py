@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
+from functools import cache
 from numbers import Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -53,12 +54,18 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
         UnknownNameError: There is no such field.
         ParameterError: A value cannot be read as its field's type, or the class refuses it.
     """
-    types = get_type_hints(cls)
+    types = _types(cls)
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # no type says "a dataclass"
     for key in values:
         if key not in names:
             raise UnknownNameError(f"parameter of {owner}", key, names)
     return cls(**{key: convert(key, value, types[key]) for key, value in values.items()})
+
+
+@cache
+def _types(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields: a table of results asks for the same hundreds of times."""
+    return get_type_hints(cls)
 
 
 def defaults(kind: Any) -> dict[str, Any]:

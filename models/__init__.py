@@ -1,6 +1,9 @@
 """The networks that ship; `build` makes any network by name."""
 
-from capsbench.building import build
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from capsbench.building import build
 
 __all__ = ["CATALOG", "build"]
 
@@ -14,3 +17,11 @@ CATALOG = {
     "resnet-gap": "capsbench.models.resnet_gap:ResNetGAP",
     "stn": "capsbench.models.stn:STN",
 }
+
+
+def __getattr__(name: str) -> Any:
+    if name == "build":  # needs NumPy, which takes longer to import than `capsbench list` takes without it
+        from capsbench.building import build
+
+        return build
+    raise AttributeError(f"module 'capsbench.models' has no attribute {name!r}")

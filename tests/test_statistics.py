@@ -8,6 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from capsbench import statistics
 from capsbench.statistics import (
     FLIPPED,
     digit_sums,
@@ -22,6 +23,7 @@ from capsbench.statistics import (
     paired_interval,
     paired_p,
     resampled_interval,
+    resampled_sums,
     share_interval,
     sign_flip_p,
     unpaired_interval,
@@ -37,6 +39,31 @@ def test_variants_of_one_digit_are_added_up() -> None:
     source = np.array([7, 7, 3, 3, 9], np.int32)
     right, images = digit_sums(correct, source)  # digits 3, 7, 9
     assert right.tolist() == [2, 1, 0] and images.tolist() == [2, 2, 1]
+
+
+def test_numbers_of_digits_may_be_any() -> None:
+    right, images = digit_sums(np.array([1, 0, 1]), np.array([-5, 2_000_000_000, -5], np.int32))
+    assert right.tolist() == [2, 0] and images.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept draws", "draws that are not kept"])
+@pytest.mark.parametrize(
+    "choices",
+    [[0], [0, 1], [-1, 0, 32], [0.1, 0.7, 1e-9], [0, 2**22 + 1]],
+    ids=["none differ", "answers", "whole", "any", "too large for float32"],
+)
+def test_resampled_sums_are_those_of_digits_drawn_one_by_one(
+    choices: list[float], kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "KEPT_DIGITS", 30 if kept else 29)
+    values = np.random.default_rng(4).choice(choices, (2, 30))
+    random = np.random.default_rng(0)
+    drawn = np.concatenate([random.integers(0, 30, (10, 30)) for _ in range(200)])
+    sums = resampled_sums(values.astype(np.float64))
+    if np.all(values == np.rint(values)):
+        assert np.array_equal(sums, values[:, drawn].sum(2).T)
+    else:
+        assert sums == pytest.approx(values[:, drawn].sum(2).T, rel=1e-14)
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40))

@@ -43,8 +43,9 @@ def list_command(library: str | None, as_json: bool) -> None:
         click.echo(json.dumps(measured, indent=2) if as_json else library_text(library, measured))
         return
 
+    forms = pretrained_forms()
     entries = {
-        family: [_entry(family, name, place) for name, place in sorted(registry.catalog(family).items())]
+        family: [_entry(family, name, place, forms) for name, place in sorted(registry.catalog(family).items())]
         for family in registry.FAMILIES
     }
     if as_json:
@@ -85,8 +86,8 @@ def library_rows(measured: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _entry(family: str, name: str, reference: str) -> dict[str, Any]:
-    """An entry of the list: name, summary, presets, and of a data set or a network its parameters."""
+def _entry(family: str, name: str, reference: str, forms: Mapping[str, list[dict[str, str]]]) -> dict[str, Any]:
+    """An entry of the list: name, summary, presets; of a data set or a network its parameters, and pretrained forms."""
     from capsbench import registry
     from capsbench.parameters import defaults
 
@@ -103,21 +104,20 @@ def _entry(family: str, name: str, reference: str) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": name, "summary": summary, "presets": presets}
     if family == "suite":
         return entry
-    if family == "model" and (trained := pretrained_of(name)):
-        entry["pretrained"] = trained
+    if family == "model" and name in forms:
+        entry["pretrained"] = forms[name]
     return entry | {"parameters": {key: value for key, value in parameters.items() if key not in FITTED}}
 
 
-def pretrained_of(name: str) -> list[dict[str, str]]:
-    """The forms of a network that ship with their weights, as `capsbench.load_network` takes them."""
+def pretrained_forms() -> dict[str, list[dict[str, str]]]:
+    """By a network's name its forms that ship with their weights, as `capsbench.load_network` takes them."""
     from capsbench.bench.pretrained import pretrained
 
-    return [
-        {"network": label, "pretrained": protocol}
-        for protocol, labels in pretrained().items()
-        for label in labels
-        if label.partition(" (")[0] == name
-    ]
+    forms: dict[str, list[dict[str, str]]] = {}
+    for protocol, labels in pretrained().items():
+        for label in labels:
+            forms.setdefault(label.partition(" (")[0], []).append({"network": label, "pretrained": protocol})
+    return forms
 
 
 def first_line(docstring: str | None) -> str:

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import FloatArray, IndexArray
 from capsbench.data.samples import Subset
-from capsbench.data.streaming import Stream
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from capsbench.data.streaming import Stream
 
 EDGES: Mapping[str, Sequence[float]] = {
     "rotation": (-20, -15, -10, -5, 0, 5, 10, 15, 20),
@@ -74,7 +76,7 @@ def binned(predictions: Predictions, values: FloatArray, edges: Sequence[float])
     return points
 
 
-def near(stream: Stream, reach: float) -> Subset:
+def near(stream: "Stream", reach: float) -> Subset:
     """Of each digit the first variant that is moved by no more than ``reach`` pixels; digits without one are left out.
 
     affnist moves a digit anywhere on the canvas, which hurts more than any other factor. A test of another factor must
@@ -89,7 +91,7 @@ def near(stream: Stream, reach: float) -> Subset:
     return Subset(stream, rows[rows >= 0])
 
 
-def _transforms(stream: Stream, indices: IndexArray) -> npt.NDArray[np.float32]:
+def _transforms(stream: "Stream", indices: IndexArray) -> npt.NDArray[np.float32]:
     """How samples are warped, ``[n, 6]``; their images are drawn only where the sampler offers no other way."""
     offered: Any = getattr(stream.recipe.sampler, "transforms", None)
     transform: npt.NDArray[np.float32] | None = offered(indices) if offered else stream.batch(indices).transform

@@ -225,7 +225,7 @@ def difference_at(
         second=float(after.mean()),
         interval=interval,
         p=p,
-        digits=len(np.unique(ours.base[some])),
+        digits=int(np.count_nonzero(np.bincount(ours.base[some]))),
         images=len(before),
         pairs=pairs is not None,
     )

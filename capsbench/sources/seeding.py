@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
-
 WORD = 2**32 - 1
 WORDS = 624  # of the state of the Mersenne twister, beside the position in it
 
@@ -22,6 +20,8 @@ def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
         seed: 0..2**64-1.
         device: ``"cuda"`` also seeds the present GPU, not the others.
     """
+    import numpy as np  # takes a tenth of a second, and `capsbench list` draws nothing
+
     before = state(device)
     try:
         random.seed(seed)
@@ -39,6 +39,8 @@ def seeded(seed: int, device: str = "cpu") -> Iterator[None]:
 
 def state(device: str = "cpu") -> State:
     """Where the global generators are, as tensors and plain values."""
+    import numpy as np
+
     name, words, *rest = np.random.get_state()
     found: State = {"python": random.getstate(), "numpy": [name, [int(word) for word in words], *rest]}
     torch = sys.modules.get("torch")
@@ -55,6 +57,8 @@ def restore(state: State) -> None:
     Raises:
         ValueError: It is no state of theirs. NumPy 1.26 would end the process, and with zeros alone draw for ever.
     """
+    import numpy as np
+
     name, words, position, has_gauss, gauss = state["numpy"]
     fits = len(words) == WORDS and any(words) and all(0 <= word <= WORD for word in words)
     if name != "MT19937" or not fits or not 0 <= position <= WORDS:

@@ -39,13 +39,13 @@ def within_reach(result: Result) -> npt.NDArray[np.bool_] | None:
     return np.asarray(bits[:total].astype(np.bool_))
 
 
-def reach_points(cells: Sequence[Result], name: str) -> list[dict[str, Any]]:
+def reach_points(cells: Sequence[Result], name: str, *, intervals: bool = True) -> list[dict[str, Any]]:
     """For each cell the accuracies within reach at a checkpoint; nothing where one of them does not hold what it takes.
 
     Returns:
         ``"within reach"``: affine accuracy there. ``"gap within reach"``: clean accuracy minus that. ``"further out"``:
-        the share of the whole gap that the other images make. Intervals are of a single cell alone, for of several the
-        table shows the deviation over seeds.
+        the share of the whole gap that the other images make. ``intervals`` are of a single cell alone, for of several
+        the table shows the deviation over seeds.
     """
     found = []
     for cell in cells:
@@ -53,7 +53,7 @@ def reach_points(cells: Sequence[Result], name: str) -> list[dict[str, Any]]:
         if inside is None or not all("answers" in point.get(role, {}) for role in ("clean", "affine")):
             return []
         clean, affine = (Answers.from_dict(point[role]) for role in ("clean", "affine"))
-        found.append(_measured(clean, affine, inside, intervals=len(cells) == 1))
+        found.append(_measured(clean, affine, inside, intervals=intervals and len(cells) == 1))
     return found
 
 
@@ -62,7 +62,7 @@ def reach_note(networks: Mapping[str, Sequence[Result]], name: str) -> str:
     shares = []
     outside = 0.0
     for model, cells in networks.items():
-        points = reach_points(cells, name)
+        points = reach_points(cells, name, intervals=False)
         if points:
             outside = float(np.mean([100 * point["outside"] for point in points]))
             further = spread([100 * point["further out"] for point in points], digits=0)

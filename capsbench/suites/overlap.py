@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
-from capsbench.bench.data import sampler_of
 from capsbench.contracts import INK_OVERLAP, FloatArray
 from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accuracies, references
 from capsbench.parameters import check_choice
@@ -244,6 +243,8 @@ def _pairs(tests: "Tests") -> "DataFile | Stream":
 
 def _overlaps(test: "DataFile | Stream") -> FloatArray:
     """``[N]`` percent: how much of the ink of each pair overlaps."""
+    from capsbench.bench.data import sampler_of  # needs h5py and all that makes data, which a report does without
+
     sampler = sampler_of(test)
     parts = [
         sampler.measures(test.batch(np.arange(start, min(start + PART, len(test)))))[INK_OVERLAP]

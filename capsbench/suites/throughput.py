@@ -202,7 +202,7 @@ def _line(model: str, row: Row, measured: Sequence[Row]) -> list[Any]:
     if not row.batch:
         return [*line, f"0 of {row.asked}", row.precision, "out of memory", "", "", "", "", ""]
     each = row.seconds / row.batch
-    beside = [one for one in measured if _same(one, row) and one.implementation == "reference" and one.batch]
+    beside = [one for one in measured if one.implementation == "reference" and one.batch and _same(one, row)]
     ratio = f"{beside[0].seconds / beside[0].batch / each:.2f}" if beside else ""
     return [
         *line,
