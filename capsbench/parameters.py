@@ -2,12 +2,12 @@
 
 import inspect
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from capsbench.errors import ParameterError, UnknownNameError, shown
 
@@ -54,7 +54,7 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
         UnknownNameError: There is no such field.
         ParameterError: A value cannot be read as its field's type, or the class refuses it.
     """
-    types = _types(cls)
+    types = _types(cast(Hashable, cls))
     names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # no type says "a dataclass"
     for key in values:
         if key not in names:
@@ -63,7 +63,7 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
 
 
 @cache
-def _types(cls: type) -> dict[str, Any]:
+def _types(cls: Hashable) -> dict[str, Any]:
     """The types of a dataclass's fields: a table of results asks for the same hundreds of times."""
     return get_type_hints(cls)
 
