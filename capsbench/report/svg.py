@@ -1,7 +1,8 @@
 """Charts as SVG for a page: its styles give colours for light and dark, every network has one, and text is text.
 
 Colour and marker show the network, dashes the condition, so that a chart reads in grey, too. Where there
-would be more lines than an eye can follow, there are several panels.
+would be more lines than an eye can follow, there are several panels. Matplotlib, which draws the charts as PNG, writes
+style attributes, which the page's policy forbids, and colours that do not follow the page's.
 """
 
 import math
