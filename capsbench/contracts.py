@@ -54,12 +54,14 @@ class Digits:
         labels: ``[n]`` uint8, 0..9.
         split: One of `capsbench.spec.SPLITS`.
         origin: ``"embedded"`` or ``"mnist"`` (the full set); of other images their own name.
+        writers: ``[n]`` int32, who wrote each digit, a number for each writer from 0 on; None where it is not known.
     """
 
     images: UInt8Array
     labels: UInt8Array
     split: str
     origin: str
+    writers: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

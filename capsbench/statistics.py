@@ -1,4 +1,7 @@
-"""Means over seeds, and intervals that know that variants of one digit are not independent."""
+"""Means over seeds, and intervals that know that variants of one digit are not independent, nor digits of one writer.
+
+What is resampled, and called a digit here, is a writer where `capsbench.results.writers.resampled_units` says so.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,7 +25,7 @@ EXACT = 2**24  # sums of whole numbers up to there are exact in float32, which t
 KEPT_DIGITS = 20_000  # of so many digits the draws are kept, 40 MB: a table asks for the same ones a hundred times
 
 
-def digit_sums(values: npt.NDArray[Any], source: npt.NDArray[np.int32]) -> tuple[FloatArray, FloatArray]:
+def digit_sums(values: npt.NDArray[Any], source: npt.NDArray[np.integer[Any]]) -> tuple[FloatArray, FloatArray]:
     """Two ``[digits]`` float64, for the digits that occur: the sum of the values of each digit's images, and how many.
 
     Args:
@@ -36,7 +39,7 @@ def digit_sums(values: npt.NDArray[Any], source: npt.NDArray[np.int32]) -> tuple
     return np.asarray(np.bincount(source, weights=values)[occurs]), images[occurs].astype(np.float64)
 
 
-def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> Interval:
+def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.integer[Any]]) -> Interval:
     """The 95 % interval of a share of right answers, over base digits.
 
     Where a digit's variants are all right or all wrong, as where each has one, digits are independent draws of yes or
@@ -138,7 +141,7 @@ def _kept_draws(digits: int) -> npt.NDArray[np.uint8]:
 
 
 def paired_interval(
-    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.integer[Any]]
 ) -> Interval:
     """The 95 % interval of how much more often the second of two models is right, over resampled base digits.
 
@@ -152,7 +155,9 @@ def paired_interval(
     return resampled_interval(*digit_sums(_more(first, second), source))
 
 
-def paired_p(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.int32]) -> float:
+def paired_p(
+    first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_], source: npt.NDArray[np.integer[Any]]
+) -> float:
     """The two-sided p of the sign-flip test over base digits, of the answers that `paired_interval` resamples.
 
     If neither model is better, the difference that a digit makes, summed over its variants, has either sign with the
@@ -236,20 +241,23 @@ def pair_error(values: FloatArray, pairs: npt.NDArray[np.integer]) -> float:
     """The standard error of a mean over pairs of digits, where pairs that share a digit, in either place, may depend.
 
     The products of the residuals of all such pairs, added up (Fafchamps and Gubert 2007): the square of the sum of each
-    digit counts them all, those of one and the same two digits twice. It is never taken to be less than what these
-    alone give.
+    digit counts them all, those of one and the same two digits twice. It is never taken to be less than what those of
+    the same digits alone give.
 
     Args:
         values: ``[N]``.
-        pairs: ``[N, 2]`` the digits of each.
+        pairs: ``[N, 2]`` the digits of each, or their writers: one person may have written both.
     """
     residuals = np.asarray(values, np.float64) - np.mean(values)
     _, digit = np.unique(pairs.ravel(), return_inverse=True)  # a file from elsewhere may have any number
-    digits = np.square(np.bincount(digit, weights=np.repeat(residuals, 2))).sum()
+    two = pairs[:, 0] != pairs[:, 1]
+    each = np.column_stack([residuals, np.where(two, residuals, 0)])  # one writer of both is one
+    digits = np.square(np.bincount(digit, weights=each.ravel())).sum()
     ordered = np.sort(pairs.astype(np.int64), axis=1)
     _, same = np.unique(ordered[:, 0] * (int(pairs.max()) + 1) + ordered[:, 1], return_inverse=True)
-    twice = np.square(np.bincount(same, weights=residuals)).sum()
-    return math.sqrt(max(digits - twice, twice)) / len(values)
+    twice = np.square(np.bincount(same, weights=np.where(two, residuals, 0))).sum()
+    together = np.square(np.bincount(same, weights=residuals)).sum()
+    return math.sqrt(max(digits - twice, together)) / len(values)
 
 
 def paired_by_pair(

@@ -416,3 +416,65 @@ def test_holm_worked_by_hand() -> None:
     assert holm([0.3, 0.01, 0.04, 0.015]) == pytest.approx([0.3, 0.04, 0.08, 0.045])
     assert holm([0.6, 0.01, 0.02]) == pytest.approx([0.6, 0.03, 0.04])
     assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_of_writers_with_an_image_each_all_is_as_of_images() -> None:
+    first, second = correlated(400)
+    images = np.arange(400, dtype=np.int32)
+    writers = 3 * images + 1
+    assert share_interval(first, writers) == share_interval(first, images)
+    assert paired_interval(first, second, writers) == paired_interval(first, second, images)
+    assert paired_p(first, second, writers) == paired_p(first, second, images)
+
+
+def test_writers_whose_images_all_agree_count_once() -> None:
+    # 25 equal answers tell no more than one: the design effect is 25, so that intervals are 5 times as wide.
+    first, second = correlated(400)
+    once = np.arange(400, dtype=np.int32)
+    writers = np.repeat(once, 25)
+    ours, theirs, images = np.repeat(first, 25), np.repeat(second, 25), np.arange(10_000, dtype=np.int32)
+    assert share_interval(ours, writers) == pytest.approx(share_interval(first, once))
+    assert paired_interval(ours, theirs, writers) == pytest.approx(paired_interval(first, second, once))
+    assert paired_p(ours, theirs, writers) == pytest.approx(paired_p(first, second, once))
+    for by_writer, by_image in (
+        (share_interval(ours, writers), share_interval(ours, images)),
+        (paired_interval(ours, theirs, writers), paired_interval(ours, theirs, images)),
+    ):
+        assert np.diff(by_writer) / np.diff(by_image) == pytest.approx(5, rel=0.05)
+
+
+def written(random: np.random.Generator, writers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Answers, and the writer of each image: 20 to 60 images of each, of whom some are hard to read."""
+    source = np.repeat(np.arange(writers), random.integers(20, 61, writers)).astype(np.int32)
+    return random.random(len(source)) < random.beta(9, 1, writers)[source], source
+
+
+def test_the_interval_over_writers_is_as_wide_as_the_error_that_is_robust_to_clusters() -> None:
+    correct, source = written(np.random.default_rng(5), 500)
+    residuals = correct - correct.mean()
+    error = np.sqrt(np.square(np.bincount(source, weights=residuals)).sum()) / len(correct)  # Liang and Zeger 1986
+    assert np.diff(share_interval(correct, source)) == pytest.approx(2 * stats.norm.ppf(0.975) * error, rel=0.05)
+    assert error > 1.5 * np.sqrt(correct.var() / len(correct))
+
+
+def test_intervals_over_writers_hold_the_truth_and_over_their_images_do_not(scale: Callable[[int, int], int]) -> None:
+    tests, truth = scale(100, 1000), 0.9
+    random = np.random.default_rng(6)
+    held = np.zeros(2)
+    for _ in range(tests):
+        correct, source = written(random, 80)
+        for number, units in enumerate((source, np.arange(len(source)))):
+            low, high = share_interval(correct, units.astype(np.int32))
+            held[number] += low <= truth <= high
+    assert held[0] / tests >= stats.binom(tests, 0.94).ppf(0.001) / tests
+    assert held[1] / tests < 0.8
+
+
+def test_the_error_of_pairs_takes_one_writer_of_both_digits_once() -> None:
+    random = np.random.default_rng(7)
+    writers = np.arange(60) // 4
+    pairs = random.integers(0, 60, (50, 2))
+    pairs[:8, 1] = pairs[:8, 0] // 4 * 4 + (pairs[:8, 0] + 1) % 4  # of the same writer
+    values = (random.normal(0, 1, 15)[writers[pairs]].sum(1) > 0).astype(float)
+    assert (writers[pairs[:, 0]] == writers[pairs[:, 1]]).sum() >= 8
+    assert pair_error(values, writers[pairs]) == pytest.approx(loop_error(values, writers[pairs]))

@@ -8,11 +8,12 @@ from capsbench.bench.cells import Cell, file_name
 from capsbench.contracts import Digits, Sampler
 from capsbench.data.digits import load_digits
 from capsbench.data.recipes import Recipe, make_recipe
-from capsbench.data.samples import Samples
+from capsbench.data.samples import Samples, writers_of
 from capsbench.data.streaming import Stream
 from capsbench.errors import DataFileError
 from capsbench.files.datafile import DataFile, open_dataset
 from capsbench.files.generation import generate_file
+from capsbench.results.writers import key_of_writers, packed_writers
 
 
 @dataclass
@@ -24,17 +25,19 @@ class CellData:
         folder: The run writes into this folder only.
         digits: The source digits: ``auto``, ``embedded`` or a folder.
         data: The data sets that were used, by role, for the result.
+        writers: Who wrote the test digits of those, as `capsbench.results.result.Result.writers`.
     """
 
     cell: Cell
     folder: Path
     digits: str
     data: dict[str, Any] = field(init=False, default_factory=dict)
+    writers: dict[str, Any] = field(init=False, default_factory=dict)
 
     def stream(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
         """Samples without a file, noted under the role that they play."""
         stream = Stream(make_recipe(generator, split=split, digits=self.digits, **recipe))
-        self.data[role] = {"spec": stream.spec.to_dict()}
+        self.note(role, stream)
         return stream
 
     def file(self, role: str, generator: str, split: str, **recipe: Any) -> DataFile | Stream:
@@ -54,12 +57,15 @@ class CellData:
             DataFileError: It is damaged or not ours.
         """
         file = open_dataset(path, digits=self.digits)
-        self.data[role] = {"spec": file.spec.to_dict(), "digest": file.digest}
+        self.note(role, file, digest=file.digest)
         return file
 
-    def note(self, role: str, samples: Samples) -> None:
-        """Notes samples of the suite's own making under the role that they play."""
-        self.data[role] = {"spec": samples.spec.to_dict()}
+    def note(self, role: str, samples: Samples, **stated: Any) -> None:
+        """Notes samples, such as those of the suite's own making, under the role that they play."""
+        self.data[role] = {"spec": samples.spec.to_dict(), **stated}
+        written = writers_of(samples) if samples.spec.split == "test" else None
+        if written is not None:
+            self.writers.setdefault(key_of_writers(written), packed_writers(written))
 
     def digits_of(self, split: str) -> Digits:
         """The source digits of a split."""

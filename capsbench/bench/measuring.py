@@ -113,6 +113,7 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
         remarks=bench.remarks,
         origin="weights" if cell.weights else "trained",
         training=bench.training,
+        writers=bench.writers,
     )
     if not ranks().first:
         return result

@@ -28,6 +28,7 @@ from capsbench.data.places import auto_source, places
 from capsbench.data.sets import SETS
 from capsbench.errors import DigitsError
 from capsbench.parameters import check_choice
+from capsbench.results.writers import key_of_writers
 from capsbench.spec import SPLITS, DataSpec
 from capsbench.system.disk import kind_of
 
@@ -191,12 +192,16 @@ def origin_of(spec: DataSpec) -> str | None:
 def sums_of(source: str | Path) -> dict[str, str]:
     """The SHA-256 of the digits to train and to test with, where they are not MNIST's; a name alone could be any.
 
+    Where it is known who wrote those to test with, that of the writers, too: intervals depend on them.
+
     Raises:
         DigitsError: They are missing or damaged.
     """
     if not source_of(source).other:
         return {}
-    return {split: load_digits(split, source).sha256 for split in ("trainval", "test")}
+    test = load_digits("test", source)
+    written = {} if test.writers is None else {"writers": key_of_writers(test.writers)}
+    return {"trainval": load_digits("trainval", source).sha256, "test": test.sha256, **written}
 
 
 def _from_file(split: str, path: Path) -> Digits:

@@ -23,6 +23,7 @@ from capsbench.data.npz import READ, array_header, array_values, opened_archive,
 from capsbench.data.places import set_places
 from capsbench.data.sets import SETS, KnownSet, packed_file
 from capsbench.errors import DataFileError, DigitsError, shown
+from capsbench.results.writers import FEWEST_WRITERS
 from capsbench.system.disk import kind_of
 
 SIDE = 28
@@ -44,10 +45,12 @@ class Part:
     Attributes:
         images: ``[n, 28, 28]`` uint8.
         labels: ``[n]`` uint8, 0..9.
+        writers: ``[n]`` int32, numbered from 0 on; None where the labels do not say who wrote the digits.
     """
 
     images: UInt8Array
     labels: UInt8Array
+    writers: npt.NDArray[np.int32] | None = None
 
 
 def load_others(split: str, source: Source) -> Digits:
@@ -57,14 +60,20 @@ def load_others(split: str, source: Source) -> Digits:
         DigitsError: They are missing, damaged, of another size, or have other classes than 0..9.
     """
     part = _read(source, "test" if split == "test" else "train")
-    for array in (part.images, part.labels):
-        array.setflags(write=False)
+    _close(part)
     if split in ("train", "validation"):
         chosen = _rows(part.labels, split)
-        part = Part(part.images[chosen], part.labels[chosen])
-        for array in (part.images, part.labels):
+        written = None if part.writers is None else part.writers[chosen]
+        part = Part(part.images[chosen], part.labels[chosen], written)
+        _close(part)
+    return Digits(part.images, part.labels, split, source.name, part.writers)
+
+
+def _close(part: Part) -> None:
+    """Makes the arrays read-only: all callers share them."""
+    for array in (part.images, part.labels, part.writers):
+        if array is not None:
             array.setflags(write=False)
-    return Digits(part.images, part.labels, split, source.name)
 
 
 def _rows(labels: UInt8Array, split: str) -> IndexArray | slice:
@@ -226,14 +235,26 @@ def _checked(place: Path, part: str, images: npt.NDArray[np.generic], labels: np
         raise DigitsError(
             f"The images to {part} with in {place} are {list(images.shape)} of {images.dtype}.\n{WAY_OUT}"
         )
+    writers = None
     if labels.ndim == 2:
-        labels = labels[:, LABEL]
+        labels, writers = labels[:, LABEL], _writers(place, part, labels[:, WRITER])
     if labels.ndim != 1 or len(labels) != len(images):
         raise DigitsError(
             f"{place} has {len(images):,} images to {part} with, and labels {list(labels.shape)}.\n{WAY_OUT}"
         )
     _check_classes(place, part, labels)
-    return Part(np.ascontiguousarray(images), labels.astype(np.uint8))
+    return Part(np.ascontiguousarray(images), labels.astype(np.uint8), writers)
+
+
+def _writers(place: Path, part: str, written: npt.NDArray[np.generic]) -> npt.NDArray[np.int32] | None:
+    """The writers' numbers, from 0 on; None of so few that they are no sample of writers, or that none is stated."""
+    if int(written.min()) < 0:
+        raise DigitsError(
+            f"{place} names a writer {int(written.min())} of images to {part} with; those of QMNIST's labels, in their "
+            "third column, are 0 and more. Where the writers are not known, give labels [n]."
+        )
+    found, numbers = np.unique(written, return_inverse=True)
+    return numbers.astype(np.int32) if len(found) >= FEWEST_WRITERS else None
 
 
 def _check_classes(place: Path, part: str, labels: npt.NDArray[np.generic]) -> None:

@@ -110,6 +110,20 @@ class Subset:
         """``[n, k, H, W]`` uint8: each digit alone."""
         return self.data.layers(self.rows[indices])
 
+    @property
+    def writers(self) -> npt.NDArray[np.int32] | None:
+        """Those of the whole."""
+        return writers_of(self.data)
+
+
+def writers_of(samples: Samples) -> npt.NDArray[np.int32] | None:
+    """``[digits]`` int32: who wrote each digit of the samples' split, by the numbers in `Batch.source`.
+
+    None where it is not known, as of samples of a user's own making, which need not say it.
+    """
+    written: npt.NDArray[np.int32] | None = getattr(samples, "writers", None)
+    return written
+
 
 def checked_indices(indices: Sequence[int] | IndexArray | slice, count: int) -> IndexArray:
     """Indices of samples as an array ``[n]``, checked alike for files and streams.

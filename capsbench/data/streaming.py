@@ -32,6 +32,11 @@ class Stream(SampleColumns):
         """Everything that determines the samples."""
         return self.recipe.spec
 
+    @property
+    def writers(self) -> npt.NDArray[np.int32] | None:
+        """``[digits]`` int32: who wrote each digit of the split; None where it is not known."""
+        return self.recipe.digits.writers
+
     def fresh(self) -> "Stream":
         """The same samples, without what this stream keeps of them and without the tables of its sampler."""
         return Stream(replace(self.recipe))

@@ -7,6 +7,7 @@ import numpy as np
 
 from capsbench.evaluation.predictions import Predictions
 from capsbench.results.answers import Answers
+from capsbench.results.writers import resampled_units
 from capsbench.statistics import (
     Interval,
     digit_sums,
@@ -24,7 +25,7 @@ class Accuracy:
     Attributes:
         correct: Number of right answers.
         total: Number of samples.
-        interval: 95 % interval of the share, over resampled base digits.
+        interval: 95 % interval of the share, over resampled base digits, or their writers where they are known.
         answers: Which samples it was right on, where those come in the order of a data set.
         mistakes: What it said instead, see `Predictions.mistakes`.
     """
@@ -50,16 +51,14 @@ class Accuracy:
 
 def accuracy(predictions: Predictions) -> Accuracy:
     """How often all digits of an image are named right; of pairs the interval takes both digits for units."""
-    correct, base = predictions.correct, predictions.base
-    of_pairs = predictions.source.ndim == 2
-    interval = (
-        pair_interval(correct.astype(np.float64), predictions.source) if of_pairs else share_interval(correct, base)
-    )
-    return Accuracy(int(correct.sum()), len(correct), interval, Answers.in_order(correct, base), predictions.mistakes)
+    correct, unit = predictions.correct, predictions.unit
+    interval = pair_interval(correct.astype(np.float64), unit) if unit.ndim == 2 else share_interval(correct, unit)
+    answers = Answers.in_order(correct, predictions.base, predictions.writers)
+    return Accuracy(int(correct.sum()), len(correct), interval, answers, predictions.mistakes)
 
 
 def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
-    """Clean minus transformed accuracy, with its interval over resampled base digits, which both sets share.
+    """Clean minus transformed accuracy, with its interval over resampled base digits or writers, which both share.
 
     Where the transformed set shows a part of the digits only, nothing is paired.
     """
@@ -67,7 +66,7 @@ def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:
         return unpaired_gap(clean, transformed)
     share = float(clean.correct.mean() - transformed.correct.mean())
     (right, shown), (still_right, transformed_shown) = (
-        digit_sums(one.correct, one.base) for one in (clean, transformed)
+        digit_sums(one.correct, resampled_units(one.base, clean.writers)) for one in (clean, transformed)
     )
     interval = resampled_interval(np.stack([right, -still_right]), np.stack([shown, transformed_shown]))
     return {"share": share, "interval": list(interval)}

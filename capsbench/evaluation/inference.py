@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from capsbench.contracts import CLASSES, IndexArray, Progress, UInt8Array, checked_output, silent
 from capsbench.data.loading import to_tensors
-from capsbench.data.samples import Samples, Subset
+from capsbench.data.samples import Samples, Subset, writers_of
 from capsbench.errors import ModelError, NotNumbersError, first_line
 from capsbench.evaluation.predictions import Predictions
 from capsbench.system import memory
@@ -63,7 +63,7 @@ def predict(model: nn.Module, data: Samples, *, device: str = "cpu", report: Pro
     )
     if not np.isfinite(scores).all():
         raise NotNumbersError("The model gave scores that are not numbers.")
-    return Predictions(scores, labels, source)
+    return Predictions(scores, labels, source, writers_of(data))
 
 
 def reconstruct(

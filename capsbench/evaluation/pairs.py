@@ -35,21 +35,21 @@ class Draw(Protocol):
 def pair_accuracies(predictions: Predictions) -> dict[str, Accuracy]:
     """Of pairs: how often both digits are found (``exact pair``, the paper's), each (``per digit``), at least one.
 
-    Their intervals know that a digit is in several pairs, as the first or as the second.
+    Their intervals know that a digit, or one of its writer's, is in several pairs, as the first or as the second.
     """
-    hits, source = predictions.hits, predictions.source
+    hits, unit = predictions.hits, predictions.unit
     counts = {"exact pair": np.asarray(hits.all(1)), "at least one": np.asarray(hits.any(1))}
     found = {
         name: Accuracy(
             int(right.sum()),
             len(right),
-            pair_interval(right.astype(np.float64), source),
-            Answers.in_order(right, predictions.base),
+            pair_interval(right.astype(np.float64), unit),
+            Answers.in_order(right, predictions.base, predictions.writers),
             predictions.mistakes if name == "exact pair" else None,
         )
         for name, right in counts.items()
     }
-    return {**found, "per digit": Accuracy(int(hits.sum()), hits.size, pair_interval(np.asarray(hits.mean(1)), source))}
+    return {**found, "per digit": Accuracy(int(hits.sum()), hits.size, pair_interval(np.asarray(hits.mean(1)), unit))}
 
 
 def measure_reconstructions(

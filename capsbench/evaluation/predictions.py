@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import IndexArray, UInt8Array
+from capsbench.results.writers import resampled_units
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Predictions:
         scores: ``[N, classes]`` float32 or float64.
         labels: ``[N]`` or ``[N, 2]`` uint8.
         source: ``[N]`` or ``[N, 2]`` int32, the digits that each sample shows.
+        writers: ``[digits]`` int32, who wrote each digit of the split; None where it is not known.
     """
 
     scores: npt.NDArray[np.floating[Any]]
     labels: UInt8Array
     source: npt.NDArray[np.int32]
+    writers: npt.NDArray[np.int32] | None = None
 
     def highest(self, k: int) -> IndexArray:
         """``[N, k]`` int64: the classes of the k highest scores, the highest first; of equal ones the lower class."""
@@ -53,6 +56,11 @@ class Predictions:
         """``[N]`` the digit that an image was made for, which its variants share; of a pair, the first."""
         return self.source.reshape(len(self.source), -1)[:, 0]
 
+    @property
+    def unit(self) -> npt.NDArray[np.integer[Any]]:
+        """``[N]`` or ``[N, 2]``: what intervals resample, see `capsbench.results.writers.resampled_units`."""
+        return resampled_units(self.source, self.writers)
+
     def among(self, rows: npt.NDArray[np.bool_]) -> "Predictions":
         """The answers to some of the samples, ``[N]`` bool."""
-        return Predictions(self.scores[rows], self.labels[rows], self.source[rows])
+        return Predictions(self.scores[rows], self.labels[rows], self.source[rows], self.writers)

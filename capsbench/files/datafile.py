@@ -6,7 +6,8 @@ loader share no handle. A packed file is read into memory instead when its sampl
 
 import shlex
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from capsbench.data.columns import (
     columns_of,
     root_digest,
 )
+from capsbench.data.digits import digits_of_spec
 from capsbench.data.recipes import Recipe, recipe_of
 from capsbench.data.samples import SampleColumns, checked_indices
-from capsbench.errors import DataFileError, UsageError
+from capsbench.errors import DataFileError, DigitsError, UsageError
 from capsbench.files.header import read_header
 from capsbench.files.layout import Extent
 from capsbench.files.packed import NO_REPAIR, PackedSamples
@@ -134,6 +136,15 @@ class DataFile(SampleColumns):
             stored: UInt8Array = self._arrays()["layers"][chosen]
             return stored if stored.ndim == 4 else stored[:, None]
         return self.recipe().sampler.layers(chosen + self.span.start)
+
+    @cached_property
+    def writers(self) -> npt.NDArray[np.int32] | None:
+        """``[digits]`` int32: who wrote each digit of the split; None where it is not known, or digits are not here."""
+        if not self.spec.digits_name:  # MNIST's labels do not say it
+            return None
+        with suppress(DigitsError):
+            return digits_of_spec(self.spec, self.digits).writers
+        return None
 
     def recipe(self) -> Recipe:
         """The recipe that draws the samples of this file.

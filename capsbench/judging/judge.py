@@ -14,6 +14,7 @@ import numpy as np
 from capsbench.bench.protocols import check_seeds
 from capsbench.contracts import IndexArray, ProgressBar, no_bar
 from capsbench.data.naming import named_digits
+from capsbench.data.samples import writers_of
 from capsbench.errors import DataFileError, ParameterError, UsageError, plain, shown
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import Images
@@ -131,6 +132,7 @@ def judge_scores(
         date=now(),
         origin="scores",
         remarks=subject.warnings,
+        writers=opened.data.writers,
     )
     path = results / cell.folder / f"{cell.name}.json"
     make_folder(path.parent)
@@ -180,7 +182,8 @@ class ScoresSubject:
                 f"whose images are {list(samples.image_shape)}. Write it again: capsbench tests ... --force"
             )
         scores = read_scores(path, len(samples), entry.digest)
-        found = Predictions(scores, samples.facts.labels, samples.facts.source)
+        facts = samples.facts
+        found = Predictions(scores, facts.labels, facts.source, writers_of(samples.samples))
         noticed = other_order(found)
         if noticed:
             self.warnings.append(plain(f"{entry.name}: {noticed}"))

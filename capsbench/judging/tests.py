@@ -34,7 +34,7 @@ class DrawnData(CellData):
     def file(self, role: str, generator: str, split: str, **recipe: Any) -> Stream:
         """The samples of the file that a run generates, noted as there."""
         stream = Stream(make_recipe(generator, split=split, digits=self.digits, **recipe))
-        self.data[role] = {"spec": stream.spec.to_dict(), "digest": stream.digest}
+        self.note(role, stream, digest=stream.digest)
         return stream
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from capsbench import registry
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
-from capsbench.report.groups import at_paper_size, by_network, newest, older_note, readable, smoke_note
+from capsbench.report.groups import at_paper_size, by_network, newest, older_note, readable, smoke_note, writers_note
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
@@ -320,6 +320,7 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     if headlines:
         better = "largest" if headlines[0].larger_is_better else "smallest"
         notes.append(f"Networks are in the order of {headlines[0].name}; the {better} is the best.")
+    notes += writers_note(members)
     if any(one.origin != "trained" for one in members):
         notes += [one.elsewhere for one in headlines if one.elsewhere]
     if any(row.beside for row in rows):

@@ -22,7 +22,7 @@ from capsbench.report.differences import (
     points_of,
     pooled_difference,
 )
-from capsbench.report.groups import readable
+from capsbench.report.groups import readable, writers_note
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
@@ -224,6 +224,7 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
             "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
             f"which with one image a digit is McNemar's{tested}.",
             *([PAIRS_NOTE] if any(one.pairs for one in differences) else []),
+            *(writers_note([first.first]) if any(one.writers for one in differences) else []),
             "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",
             *_threads(first),
         ],

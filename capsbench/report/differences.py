@@ -18,6 +18,7 @@ from capsbench.report.groups import by_network
 from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result
+from capsbench.results.writers import resampled_units
 from capsbench.spec import MNIST
 from capsbench.statistics import (
     Interval,
@@ -48,6 +49,7 @@ class Difference:
         images: How many images.
         pairs: Whether each shows two digits; then interval and p take both for units.
         seeds: How many seeds it is over.
+        writers: How many people wrote the digits, which then are the units; 0 where that is not known.
     """
 
     place: Place
@@ -59,6 +61,7 @@ class Difference:
     images: int
     pairs: bool = False
     seeds: int = 1
+    writers: int = 0
 
     @property
     def difference(self) -> float:
@@ -66,8 +69,9 @@ class Difference:
         return self.second - self.first
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types."""
-        return {**vars(self), "place": list(self.place), "interval": list(self.interval), "difference": self.difference}
+        """As plain JSON types; without writers where they are not known."""
+        stated = {key: value for key, value in vars(self).items() if key != "writers" or value}
+        return {**stated, "place": list(self.place), "interval": list(self.interval), "difference": self.difference}
 
 
 @dataclass(frozen=True)
@@ -212,13 +216,16 @@ def difference_at(
             f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
             f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
         )
+    writers = _same_writers(ours, theirs, place)
     some = np.ones(len(ours.correct), np.bool_) if among is None else among
     before, after = ours.correct[some], theirs.correct[some]
     pairs = _pairs(first, place, ours)
+    shown = (ours.base if pairs is None else pairs)[some]
+    unit = resampled_units(shown, writers)
     if pairs is not None:
-        interval, p = paired_by_pair(before, after, pairs[some])
+        interval, p = paired_by_pair(before, after, unit)
     else:
-        interval, p = paired_interval(before, after, ours.base[some]), paired_p(before, after, ours.base[some])
+        interval, p = paired_interval(before, after, unit), paired_p(before, after, unit)
     return Difference(
         place=place,
         first=float(before.mean()),
@@ -228,6 +235,7 @@ def difference_at(
         digits=int(np.count_nonzero(np.bincount(ours.base[some]))),
         images=len(before),
         pairs=pairs is not None,
+        writers=0 if unit is shown else len(np.unique(unit)),
     )
 
 
@@ -268,6 +276,11 @@ def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
     if kept is None:
         return None
     partners = unpacked_partners(kept)
+    if answers.writers is not None and int(partners.max(initial=0)) >= len(answers.writers):
+        raise DataFileError(
+            f"{name_of(result)}, at {', '.join(place)}: a partner is digit {int(partners.max()):,}, and the result "
+            f"keeps the writers of {len(answers.writers):,}."
+        )
     if len(partners) != len(answers.correct):
         raise DataFileError(
             f"{name_of(result)}, at {', '.join(place)}: {len(answers.correct):,} answers to {len(partners):,} pairs."
@@ -275,9 +288,18 @@ def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
     return np.column_stack([answers.base.astype(np.int64), partners])
 
 
+def _same_writers(ours: Answers, theirs: Answers, place: Place) -> npt.NDArray[np.integer[Any]] | None:
+    """Who wrote the digits of two results; None unless both say it."""
+    if ours.writers is None or theirs.writers is None:
+        return None
+    if not np.array_equal(ours.writers, theirs.writers):
+        raise DataFileError(f"At {', '.join(place)} the results name different writers of the same digits.")
+    return ours.writers
+
+
 def _answers(result: Result, place: Place) -> Answers:
     try:
-        return Answers.from_dict(found_at(result, place) or {})
+        return Answers.from_dict(found_at(result, place) or {}, result.writers)
     except DataFileError as error:
         raise DataFileError(f"{name_of(result)}, at {', '.join(place)}: {error}") from None
 

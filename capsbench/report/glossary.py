@@ -90,6 +90,11 @@ GLOSSARY = (
     ),
     Word("validation", "A measurement on validation digits during training, every so many steps."),
     Word(
+        "writer",
+        "Who wrote a test digit. Where labels say it, as QMNIST's do, intervals and tests resample writers, not base "
+        "digits.",
+    ),
+    Word(
         "within reach", "Affine images whose digit lies no further off the centre than in training.", "offset < 6.5 px"
     ),
 )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from capsbench import registry
 from capsbench.errors import DataFileError
 from capsbench.report.figures import Figure
@@ -13,6 +15,7 @@ from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
 from capsbench.results.result import ORIGINS, Result
+from capsbench.results.writers import unpacked_writers
 from capsbench.spec import MNIST, told_digits
 
 OF_PAPER = ("mnist", "cifar10")
@@ -89,6 +92,7 @@ class Group:
             notes=[
                 *_legend(table, "images" if hasattr(registry.load("suite", self.suite), "load") else "digits"),
                 *table.notes,
+                *writers_note(self.members),
                 *_origins(self.members),
                 *_remarks(self.members),
                 *_threads(self.members),
@@ -145,6 +149,23 @@ def _legend(table: Table, shown: str) -> list[str]:
     }
     told = " ".join(meaning for sign, meaning in signs.items() if sign in text)
     return [told] if told else []
+
+
+def writers_note(members: Sequence[Result]) -> list[str]:
+    """The sentence about what is resampled where the digits' labels say who wrote them; else nothing.
+
+    Raises:
+        DataFileError: What a result keeps of them is damaged.
+    """
+    kept = {key: one.writers for one in members for key in one.writers}
+    numbers = sorted({len(np.unique(unpacked_writers(writers, key))) for key, writers in kept.items()})
+    if not numbers:
+        return []
+    return [
+        "The labels say who wrote the test digits: intervals and tests over digits are over their "
+        f"{' or '.join(f'{number:,}' for number in numbers)} writers, all digits of a writer together; of pairs of "
+        "digits, over the writers of both."
+    ]
 
 
 def _remarks(members: Sequence[Result]) -> list[str]:

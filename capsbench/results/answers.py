@@ -12,6 +12,7 @@ import numpy.typing as npt
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError
 from capsbench.results.pixels import packed, unpacked
+from capsbench.results.writers import key_of_writers, resampled_units, unpacked_writers
 
 PAIR_ANSWERS = ("exact pair", "at least one")
 """The accuracies of pairs of digits that keep their answers; a paired test of them needs both digits of each pair."""
@@ -24,29 +25,47 @@ class Answers:
     Attributes:
         correct: ``[N]`` bool; sample i shows base digit ``i % digits``, as every generator has it.
         digits: How many base digits there are, 1..N.
+        writers: ``[digits or more]`` who wrote each of them; None where it is not known.
     """
 
     correct: npt.NDArray[np.bool_]
     digits: int
+    writers: npt.NDArray[np.integer[Any]] | None = None
 
     @classmethod
-    def in_order(cls, correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32]) -> "Answers | None":
+    def in_order(
+        cls,
+        correct: npt.NDArray[np.bool_],
+        base: npt.NDArray[np.int32],
+        writers: npt.NDArray[np.int32] | None = None,
+    ) -> "Answers | None":
         """The answers to samples of the digits ``base`` ``[N]``; None if those are not in the order of a data set."""
         digits = int(base.max()) + 1
-        return cls(correct, digits) if np.array_equal(base, np.arange(len(base)) % digits) else None
+        return cls(correct, digits, writers) if np.array_equal(base, np.arange(len(base)) % digits) else None
 
     @property
     def base(self) -> npt.NDArray[np.int32]:
         """``[N]`` int32: the digit that a sample shows."""
         return (np.arange(len(self.correct)) % self.digits).astype(np.int32)
 
+    @property
+    def unit(self) -> npt.NDArray[np.integer[Any]]:
+        """``[N]``: what intervals resample and tests flip, see `capsbench.results.writers.resampled_units`."""
+        return resampled_units(self.base, self.writers)
+
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types: the answers are bits, most significant first, in base64."""
-        return {"digits": self.digits, "answers": base64.b64encode(np.packbits(self.correct).tobytes()).decode()}
+        """As plain JSON types: the answers are bits, most significant first, in base64; of writers their key."""
+        written = {} if self.writers is None else {"writers": key_of_writers(self.writers.astype(np.int32))}
+        bits = base64.b64encode(np.packbits(self.correct).tobytes()).decode()
+        return {"digits": self.digits, **written, "answers": bits}
 
     @classmethod
-    def from_dict(cls, point: Mapping[str, Any]) -> "Answers":
+    def from_dict(cls, point: Mapping[str, Any], writers: Mapping[str, Any] | None = None) -> "Answers":
         """What `Accuracy.to_dict` wrote: the answers and, to check them, ``correct`` and ``total``.
+
+        Args:
+            point: An accuracy as a result keeps it.
+            writers: `capsbench.results.result.Result.writers`; without it they stay unknown.
 
         Raises:
             DataFileError: The numbers do not fit one another, or the text is damaged.
@@ -65,7 +84,12 @@ class Answers:
             raise DataFileError(
                 f"The answers to {total:,} images are damaged: they are not {total:,} bits with {correct:,} right ones."
             )
-        return cls(bits[:total].astype(np.bool_), digits)
+        written = None
+        if writers is not None and "writers" in point:
+            written = unpacked_writers(writers, point["writers"])
+            if len(written) < digits:
+                raise DataFileError(f"A result keeps answers to {digits:,} digits and writers of {len(written):,}.")
+        return cls(bits[:total].astype(np.bool_), digits, written)
 
 
 def mistakes_of(point: Mapping[str, Any]) -> IndexArray | None:

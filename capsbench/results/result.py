@@ -53,6 +53,8 @@ class Result:
         training: The ``id`` of what determined the weights, and under ``weights`` the file of each training's, in the
             folder ``weights`` of the run; where an earlier run had trained, also the date and the environment of that.
             Of weights trained elsewhere their ``file`` and its ``sha256``.
+        writers: Who wrote the test digits, where it is known, by the key that an accuracy states; see
+            `capsbench.results.writers`.
         path: The file that it was read from.
     """
 
@@ -76,6 +78,7 @@ class Result:
     origin: str = "trained"
     remarks: list[Any] = field(default_factory=list)
     training: dict[str, Any] = field(default_factory=dict)
+    writers: dict[str, Any] = field(default_factory=dict)
     path: Path | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -124,8 +127,8 @@ def now() -> str:
 
 
 def content_of(result: Result) -> dict[str, Any]:
-    """A result in plain JSON types, as its file has it."""
-    return {key: value for key, value in asdict(result).items() if key != "path"}
+    """A result in plain JSON types, as its file has it; without writers where they are not known."""
+    return {key: value for key, value in asdict(result).items() if key != "path" and (value or key != "writers")}
 
 
 def save_result(result: Result, path: Path) -> None:

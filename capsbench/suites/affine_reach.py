@@ -52,7 +52,7 @@ def reach_points(cells: Sequence[Result], name: str, *, intervals: bool = True) 
         point, inside = cell.metrics["checkpoints"].get(name, {}), within_reach(cell)
         if inside is None or not all("answers" in point.get(role, {}) for role in ("clean", "affine")):
             return []
-        clean, affine = (Answers.from_dict(point[role]) for role in ("clean", "affine"))
+        clean, affine = (Answers.from_dict(point[role], cell.writers) for role in ("clean", "affine"))
         found.append(_measured(clean, affine, inside, intervals=intervals and len(cells) == 1))
     return found
 
@@ -91,18 +91,19 @@ def _measured(clean: Answers, affine: Answers, inside: npt.NDArray[np.bool_], *,
         "outside": outside,
     }
     if intervals:
-        measured["within reach"]["interval"] = list(share_interval(near, affine.base[inside]))
-        digits = max(clean.digits, affine.digits)
-        right, shown = _by_digit(clean.correct, clean.base, digits)
-        still, seen = _by_digit(near, affine.base[inside], digits)
+        clean_unit, unit = clean.unit, affine.unit
+        measured["within reach"]["interval"] = list(share_interval(near, unit[inside]))
+        units = int(max(clean_unit.max(), unit.max())) + 1
+        right, shown = _by_unit(clean.correct, clean_unit, units)
+        still, seen = _by_unit(near, unit[inside], units)
         interval = resampled_interval(np.stack([right, -still]), np.stack([shown, seen]))
         measured["gap within reach"]["interval"] = list(interval)
     return measured
 
 
-def _by_digit(
-    correct: npt.NDArray[np.bool_], base: npt.NDArray[np.int32], digits: int
+def _by_unit(
+    correct: npt.NDArray[np.bool_], unit: npt.NDArray[np.integer[Any]], units: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The right answers and the images of each of all digits, also of those without any."""
-    right = np.bincount(base, weights=correct, minlength=digits)
-    return np.asarray(right), np.bincount(base, minlength=digits).astype(np.float64)
+    """The right answers and the images of each of all digits, or of their writers, also of those without any."""
+    right = np.bincount(unit, weights=correct, minlength=units)
+    return np.asarray(right), np.bincount(unit, minlength=units).astype(np.float64)

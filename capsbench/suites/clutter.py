@@ -121,7 +121,7 @@ class Clutter:
         Headline(
             name="critical clutter",
             unit="scraps",
-            measure=lambda cell: measured_clutter(cell.metrics["checkpoints"]["best"]),
+            measure=lambda cell: measured_clutter(cell.metrics["checkpoints"]["best"], cell.writers),
         ),
         Headline(
             name=f"{USUAL} scraps",
@@ -192,7 +192,8 @@ class Clutter:
             rows.append(
                 [
                     model, cells[0].metrics["parameters"], len(cells), percent([one["clean"] for one in best]), *shares,
-                    percent([one["gap"][str(usual)] for one in best]), " / ".join(map(told_clutter, best)),
+                    percent([one["gap"][str(usual)] for one in best]),
+                    " / ".join(told_clutter(one, cell.writers) for one, cell in zip(best, cells, strict=True)),
                 ]
             )  # fmt: skip
         at = ("checkpoints", "best")

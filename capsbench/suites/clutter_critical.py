@@ -26,25 +26,27 @@ def critical_clutter(clean: Answers, found: Mapping[int, Answers]) -> tuple[floa
     return -at, (-high, -low)
 
 
-def measured_clutter(best: Mapping[str, Any]) -> Measured | None:
+def measured_clutter(best: Mapping[str, Any], writers: Mapping[str, Any] | None = None) -> Measured | None:
     """The critical clutter of a checkpoint; None where it keeps no answers.
 
     Args:
         best: What the suite measured at the checkpoint.
+        writers: `capsbench.results.result.Result.writers`.
     """
     if not all("answers" in one for one in (best["clean"], *best["scraps"].values())):
         return None
-    found = {int(scraps): Answers.from_dict(one) for scraps, one in best["scraps"].items()}
-    return Measured(*critical_clutter(Answers.from_dict(best["clean"]), found))
+    found = {int(scraps): Answers.from_dict(one, writers) for scraps, one in best["scraps"].items()}
+    return Measured(*critical_clutter(Answers.from_dict(best["clean"], writers), found))
 
 
-def told_clutter(best: Mapping[str, Any]) -> str:
+def told_clutter(best: Mapping[str, Any], writers: Mapping[str, Any] | None = None) -> str:
     """The critical clutter of a checkpoint with its interval, ``2.4 (2.2..2.7)``; one past those tested as such.
 
     Args:
         best: What the suite measured at the checkpoint.
+        writers: `capsbench.results.result.Result.writers`.
     """
-    measured = measured_clutter(best)
+    measured = measured_clutter(best, writers)
     if measured is None or measured.interval is None:
         return "not measured"
     most = max(map(int, best["scraps"]))

@@ -95,7 +95,7 @@ class Crowding:
         Headline(
             name="critical spacing",
             unit="px",
-            measure=lambda cell: measured_spacing(cell.metrics["checkpoints"]["best"], "digits"),
+            measure=lambda cell: measured_spacing(cell.metrics["checkpoints"]["best"], "digits", cell.writers),
             larger_is_better=False,
         ),
         Headline(
@@ -167,7 +167,9 @@ class Crowding:
             best = [cell.metrics["checkpoints"]["best"] for cell in cells]
             for kind in KINDS:
                 shares = [_spread_percent([one[kind][spacing]["share"] for one in best]) for spacing in spacings]
-                critical = " / ".join(told_spacing(one, kind) for one in best)
+                critical = " / ".join(
+                    told_spacing(one, kind, cell.writers) for one, cell in zip(best, cells, strict=True)
+                )
                 named = [one["flanker named"][kind][nearest] for one in best]
                 rows.append(
                     [

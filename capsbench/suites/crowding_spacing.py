@@ -29,36 +29,39 @@ def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[floa
     """
     spacings = np.array(sorted(found), np.float64)
     conditions = [alone, *(found[int(spacing)] for spacing in spacings)]
-    sums = [digit_sums(one.correct, one.base) for one in conditions]
-    right = np.stack([hits for hits, _ in sums])
-    totals = np.array([images.sum() for _, images in sums])
-    (at,) = _crossings(spacings, right.sum(1)[None] / totals)
-    drawn = _crossings(spacings, resampled_sums(right) / totals)  # a condition has as many images of every digit
+    sums = [digit_sums(one.correct, one.unit) for one in conditions]
+    right, images = np.stack([hits for hits, _ in sums]), np.stack([shown for _, shown in sums])
+    (at,) = _crossings(spacings, right.sum(1)[None] / images.sum(1))
+    even = (images == images[:, :1]).all()  # so are those of digits; writers have more or fewer
+    shown = images.sum(1) if even else resampled_sums(images)
+    drawn = _crossings(spacings, resampled_sums(right) / shown)
     low, high = np.percentile(drawn, [2.5, 97.5], method="nearest")  # which infinite ones allow
     return float(at), (float(low), float(high))
 
 
-def measured_spacing(best: Mapping[str, Any], kind: str) -> Measured | None:
+def measured_spacing(best: Mapping[str, Any], kind: str, writers: Mapping[str, Any] | None = None) -> Measured | None:
     """The critical spacing of a checkpoint; None where it keeps no answers.
 
     Args:
         best: What the suite measured at the checkpoint.
         kind: The kind of flankers.
+        writers: `capsbench.results.result.Result.writers`.
     """
     if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
         return None
-    found = {int(spacing): Answers.from_dict(one) for spacing, one in best[kind].items()}
-    return Measured(*critical_spacing(Answers.from_dict(best["alone"]), found))
+    found = {int(spacing): Answers.from_dict(one, writers) for spacing, one in best[kind].items()}
+    return Measured(*critical_spacing(Answers.from_dict(best["alone"], writers), found))
 
 
-def told_spacing(best: Mapping[str, Any], kind: str) -> str:
+def told_spacing(best: Mapping[str, Any], kind: str, writers: Mapping[str, Any] | None = None) -> str:
     """The critical spacing of a checkpoint with its interval, ``20.9 (19.8..22.4)``; one past those tested as such.
 
     Args:
         best: What the suite measured at the checkpoint.
         kind: The kind of flankers.
+        writers: `capsbench.results.result.Result.writers`.
     """
-    measured = measured_spacing(best, kind)
+    measured = measured_spacing(best, kind, writers)
     if measured is None or measured.interval is None:
         return "not measured"
     tested = sorted(map(int, best[kind]))

@@ -226,7 +226,7 @@ def _measured(tests: "Tests", subject: "Subject") -> dict[str, Any]:
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
     with subject.progress("reconstructions, pairs") as report:
         reconstructions = measure_reconstructions(partial(subject.draw, "test"), test, answers, report)
-    bins = _by_overlap(~answers.correct, answers.source, _overlaps(test))
+    bins = _by_overlap(~answers.correct, answers.unit, _overlaps(test))
     return {**accuracies, "by overlap": bins, **reconstructions}
 
 
@@ -253,7 +253,9 @@ def _overlaps(test: "DataFile | Stream") -> FloatArray:
     return np.concatenate(parts)
 
 
-def _by_overlap(wrong: npt.NDArray[np.bool_], source: npt.NDArray[np.int32], overlap: FloatArray) -> dict[str, Any]:
+def _by_overlap(
+    wrong: npt.NDArray[np.bool_], unit: npt.NDArray[np.integer[Any]], overlap: FloatArray
+) -> dict[str, Any]:
     """The error of pairs whose ink overlaps by so many percent, with its interval."""
     found: dict[str, Any] = {}
     for low, high in pairwise(OVERLAPS):
@@ -261,7 +263,7 @@ def _by_overlap(wrong: npt.NDArray[np.bool_], source: npt.NDArray[np.int32], ove
         point: dict[str, Any] = {"pairs": int(inside.sum()), "error": 0.0}
         if inside.any():
             missed = wrong[inside].astype(np.float64)
-            point |= {"error": float(missed.mean()), "interval": list(pair_interval(missed, source[inside]))}
+            point |= {"error": float(missed.mean()), "interval": list(pair_interval(missed, unit[inside]))}
         found[f"{low}-{high}"] = point
     return found
 

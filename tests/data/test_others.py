@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import capsbench
 from capsbench.contracts import UInt8Array
 from capsbench.data import others
 from capsbench.data.digits import KNOWN, digits_by_hash, load_digits, sums_of
@@ -127,14 +128,75 @@ def test_two_sets_in_one_folder_are_not_mixed(tmp_path: Path, arrays: Arrays) ->
         load_digits("test", f"mine={tmp_path / 'gzip'}")
 
 
+def as_qmnist(folder: Path, writers: Any, part: str = "test") -> str:
+    """The folder, its labels of a part in eight columns, the third of which names the writers."""
+    count = TEST if part == "test" else TRAIN
+    facts = np.zeros((count, 8), ">i4")
+    facts[:, 0], facts[:, 2] = np.arange(count) % 10, writers
+    (folder / NAMES[f"y_{part}"]).unlink(missing_ok=True)
+    header = bytes([0, 0, 0x0C, 2, 0, 0, 0, count, 0, 0, 0, 8])
+    (folder / f"qmnist-{part}-labels-idx2-int").write_bytes(header + facts.tobytes())
+    return f"mine={folder}"
+
+
 def test_labels_as_qmnist_has_them(folder: Path) -> None:
-    facts = np.zeros((TEST, 8), ">i4")
-    facts[:, 0], facts[:, 2] = np.arange(TEST) % 10, 7
-    (folder / NAMES["y_test"]).unlink()
-    (folder / "qmnist-test-labels-idx2-int").write_bytes(
-        bytes([0, 0, 0x0C, 2, 0, 0, 0, TEST, 0, 0, 0, 8]) + facts.tobytes()
-    )
-    assert load_digits("test", f"mine={folder}").labels.tolist() == [number % 10 for number in range(TEST)]
+    found = load_digits("test", as_qmnist(folder, 7))
+    assert found.labels.tolist() == [number % 10 for number in range(TEST)]
+    assert found.writers is None  # one for all says nothing
+
+
+def test_the_writers_of_qmnists_labels_are_numbered_from_0_on(folder: Path) -> None:
+    as_qmnist(folder, np.arange(TRAIN) // 5 + 100, part="train")
+    source = as_qmnist(folder, 2599 - np.arange(TEST) // 2)
+    found = {split: load_digits(split, source).writers for split in ("test", "trainval", "train", "validation")}
+    assert {split: one.tolist() for split, one in found.items() if one is not None} == {
+        "test": [9 - number // 2 for number in range(TEST)],
+        "trainval": [number // 5 for number in range(60)],
+        "train": [number // 5 for number in range(50)],
+        "validation": [10] * 5 + [11] * 5,
+    }
+    stream = capsbench.stream("padded", split="test", digits=folder, digits_as="mine")
+    assert stream.writers is not None and stream.writers.tolist() == [9 - number // 2 for number in range(TEST)]
+
+
+def test_labels_without_writers_have_none(folder: Path) -> None:
+    assert load_digits("test", f"mine={folder}").writers is None
+    assert load_digits("test", "embedded").writers is None
+    nine = load_digits("test", as_qmnist(folder, np.arange(TEST) % 9))  # too few to be drawn from
+    assert nine.writers is None
+
+
+def test_writers_are_part_of_what_identifies_digits_and_not_of_the_digits(folder: Path) -> None:
+    plain = sums_of(f"mine={folder}")
+    ours, theirs = (sums_of(as_qmnist(folder, np.arange(TEST) // size)) for size in (1, 2))
+    assert {**plain, "writers": ours["writers"]} == ours
+    assert ours["writers"] != theirs["writers"]
+
+
+def test_a_file_of_such_digits_finds_their_writers_where_the_digits_are(folder: Path, tmp_path: Path) -> None:
+    as_qmnist(folder, np.arange(TEST) // 2)
+    (path,) = capsbench.generate("padded", split="test", out=tmp_path, digits=folder, digits_as="mine")
+    found = capsbench.open_dataset(path, digits=f"mine={folder}").writers
+    assert found is not None and found.tolist() == [number // 2 for number in range(TEST)]
+    assert capsbench.open_dataset(path).writers is None
+
+
+def test_a_writer_below_0_is_refused(folder: Path) -> None:
+    source = as_qmnist(folder, np.arange(TEST) - 3)
+    with pytest.raises(DigitsError, match=r"names a writer -3 of images to test with; .* give labels \[n\]"):
+        load_digits("test", source)
+
+
+def test_labels_of_qmnist_that_are_cut_or_have_other_columns_are_refused(folder: Path) -> None:
+    source = as_qmnist(folder, np.arange(TEST))
+    path = folder / "qmnist-test-labels-idx2-int"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(DigitsError, match=r"shape \[20, 8\]: 640 bytes should follow, found 639"):
+        load_digits("test", source)
+    path.write_bytes(whole[:11] + bytes([7]) + whole[12:])
+    with pytest.raises(DigitsError, match=r"labels \[20, 7\]; expected \[n\], or QMNIST's \[n, 8\]"):
+        load_digits("test", source)
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

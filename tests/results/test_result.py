@@ -41,8 +41,11 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.json").read_text()) == {
         "schema_version": 1,
         "protocol": result().protocol,
-        **{key: value for key, value in asdict(result()).items() if key != "path"},
+        **{key: value for key, value in asdict(result()).items() if key not in ("path", "writers")},
     }
+    written = result(writers={"0f": {"shape": [4, 1], "zlib": ""}})
+    save_result(written, tmp_path / "a.json")
+    assert load_result(tmp_path / "a.json") == written
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 

@@ -73,3 +73,23 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(scale: Callable[[int, 
         _, (low, high) = critical_spacing(answers[-1], dict(zip(tested.tolist(), answers[:-1], strict=True)))
         held += low <= truth <= high
     assert stats.binom(tests, 0.95).cdf(held) > 0.001
+
+
+def test_writers_of_more_or_fewer_digits_are_resampled_whole() -> None:
+    random = np.random.default_rng(8)
+    sizes = random.integers(1, 9, 200)
+    writers = np.repeat(np.arange(200), sizes)
+    easy = random.normal(0, 1, 200)
+    answers = {at: np.repeat(easy + shift > -1, sizes) for at, shift in {0: 2.0, 14: -0.5, 20: 0.5, 28: 2.0}.items()}
+    alone, *between = (Answers(one, len(writers), writers) for one in answers.values())
+    _, ends = critical_spacing(alone, dict(zip([14, 20, 28], between, strict=True)))
+    by_writer = {distance: np.bincount(writers, weights=one) for distance, one in answers.items()}
+    found = []
+    for _ in range(1000):  # an independent bootstrap: 14 to 20 or 20 to 28 is where nine tenths are crossed
+        drawn = random.integers(0, 200, 200)
+        shares = {distance: one[drawn].sum() / sizes[drawn].sum() for distance, one in by_writer.items()}
+        found.append(np.interp(0.9 * shares[0], [shares[14], shares[20], shares[28]], [14, 20, 28]))
+    assert ends == pytest.approx(np.percentile(found, [2.5, 97.5]), abs=0.3)
+    plain = {distance: Answers(one, len(writers)) for distance, one in answers.items()}
+    _, of_digits = critical_spacing(plain.pop(0), plain)
+    assert ends[1] - ends[0] > 1.5 * (of_digits[1] - of_digits[0])

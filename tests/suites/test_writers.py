@@ -1,0 +1,204 @@
+"""Digits whose labels say who wrote them, from a folder like QMNIST's to results: writers are what is resampled."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import capsbench
+from capsbench.cli import cli
+from capsbench.errors import DataFileError
+from capsbench.report.board import boards
+from capsbench.report.comparison import compare_results
+from capsbench.report.groups import tables
+from capsbench.results.answers import Answers
+from capsbench.results.result import Result, load_results
+from capsbench.statistics import pair_interval, paired_by_pair, paired_interval, paired_p, share_interval
+from capsbench.suites.affine_reach import reach_points, within_reach
+
+TEST = 60
+WRITERS = np.arange(TEST) * 7 % 12  # who wrote each test digit
+NOTE = "intervals and tests over digits are over their 12 writers"
+MNIST_TEST = ("checkpoints", "best", "test")
+
+
+def written(folder: Path, *, named: bool) -> Path:
+    """Digits of ten kinds, 240 to train and 60 to test with; with ``named`` their labels are like QMNIST's."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for part, count in (("train", 240), ("test", TEST)):
+        labels = np.arange(count) % 10
+        images = np.zeros((count, 28, 28), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 + label : 24, 6 : 12 + label] = random.integers(60, 256)
+        facts = np.zeros((count, 8), ">i4")
+        facts[:, 0], facts[:, 2] = labels, 2100 + (WRITERS if part == "test" else np.arange(count) // 8)
+        files = {
+            "images-idx3-ubyte": (8, images),
+            **({"labels-idx2-int": (12, facts)} if named else {"labels-idx1-ubyte": (8, labels.astype(np.uint8))}),
+        }
+        for name, (kind, array) in files.items():
+            header = bytes([0, 0, kind, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+            (folder / f"qmnist-{part}-{name}.gz").write_bytes(gzip.compress(header + array.tobytes(), 1))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("digits") / "named", named=True)
+
+
+def judged(suite: str, place: Path, digits: Path, *labels: str) -> list[Result]:
+    """Results of made scores: each network misses the digits of some writers more often than those of others."""
+    given = {"digits": digits, "digits_as": "Written"}
+    manifest = capsbench.tests(suite, out=place / suite, preset="smoke", **given)
+    found = []
+    for number, label in enumerate(labels):
+        for entry in manifest.files:
+            data = capsbench.open_dataset(place / suite / entry.file)
+            labels_of = data.labels.reshape(len(data), -1)
+            random = np.random.default_rng(number)
+            hard = WRITERS[data.source.reshape(len(data), -1)[:, 0]] % (number + 3) == 0
+            missed = random.random(len(data)) < np.where(hard, 0.7, 0.1)
+            scores = np.zeros((len(data), 10), np.float32)
+            np.put_along_axis(scores, (labels_of + 3 * missed[:, None]).astype(np.int64) % 10, 1, axis=1)
+            np.savez(place / suite / f"{entry.name}.npz", scores=scores, digest=np.array(data.digest))
+        found += capsbench.judge(suite, place / suite, label=label, out=place / "runs", **given)
+    return found
+
+
+def said(*words: str) -> str:
+    """What a command prints."""
+    found = CliRunner().invoke(cli, words)
+    assert found.exit_code == 0, found.output
+    return " ".join(found.output.split())
+
+
+def at(result: Result, *place: str) -> Any:
+    found: Any = result.metrics
+    for key in place:
+        found = found[key]
+    return found
+
+
+def right(point: Any) -> np.ndarray:
+    return Answers.from_dict(point).correct
+
+
+def compared(first: Result, second: Result) -> list[Any]:
+    """The differences that ``compare --format json`` prints."""
+    found = CliRunner().invoke(cli, ["compare", str(first.path), str(second.path), "--format", "json"])
+    (pair,) = json.loads(found.stdout)["pairs"]
+    differences: list[Any] = pair["differences"]
+    return differences
+
+
+@pytest.fixture(scope="module")
+def plain_digits(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Result]]:
+    place = tmp_path_factory.mktemp("mnist")
+    return place / "runs", judged("mnist", place, folder, "one", "other")
+
+
+def test_an_accuracy_and_a_paired_test_are_over_writers(plain_digits: tuple[Path, list[Result]]) -> None:
+    results = plain_digits[1]
+    one, other = (right(at(result, *MNIST_TEST)) for result in results)
+    writers = WRITERS.astype(np.int32)
+    assert tuple(at(results[0], *MNIST_TEST)["interval"]) == share_interval(one, writers)
+    assert share_interval(one, writers) != share_interval(one, np.arange(TEST, dtype=np.int32))
+    (found,) = compared(*results)
+    assert (found["writers"], found["digits"], found["images"]) == (12, TEST, TEST)
+    assert tuple(found["interval"]) == paired_interval(one, other, writers)
+    assert found["p"] == paired_p(one, other, writers)
+
+
+def test_tables_boards_pages_and_comparisons_say_so(plain_digits: tuple[Path, list[Result]], tmp_path: Path) -> None:
+    runs, results = plain_digits
+    assert NOTE in said("report", str(runs), "--html", str(tmp_path / "page.html"))
+    assert NOTE in " ".join((tmp_path / "page.html").read_text().split())
+    assert NOTE in said("compare", *(str(result.path) for result in results))
+
+
+def test_the_same_digits_without_writers_are_another_protocol_and_cell(
+    plain_digits: tuple[Path, list[Result]], tmp_path: Path
+) -> None:
+    ours = plain_digits[1][0]
+    (theirs,) = judged("mnist", tmp_path, written(tmp_path / "plain", named=False), "one")
+    assert theirs.data == ours.data
+    assert theirs.cell != ours.cell and theirs.protocol != ours.protocol
+    assert theirs.path is not None and "writers" not in theirs.path.read_text()
+    assert right(at(theirs, *MNIST_TEST)).tolist() == right(at(ours, *MNIST_TEST)).tolist()
+    assert NOTE not in said("report", str(tmp_path / "runs"))
+    for one, other in ((ours, theirs), (theirs, ours)):
+        assert "writers" not in compared(one, other)[0]
+
+
+def test_damaged_writers_end_in_one_error(plain_digits: tuple[Path, list[Result]], tmp_path: Path) -> None:
+    for number, result in enumerate(plain_digits[1]):
+        assert result.path is not None
+        content = json.loads(result.path.read_text())
+        (key,) = content["writers"]
+        content["writers"][key]["shape"] = [4, TEST - 1]
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+    results = load_results(tmp_path)
+    for make in (lambda: tables(results), lambda: boards(results), lambda: compare_results(*results)):
+        with pytest.raises(DataFileError, match="damaged"):
+            make()
+
+
+def test_of_pairs_the_writers_of_both_digits_count(folder: Path, tmp_path: Path) -> None:
+    results = judged("overlap", tmp_path, folder, "one", "other")
+    source = capsbench.open_dataset(next((tmp_path / "overlap").glob("*.h5"))).source
+    place = ("checkpoints", "best", "exact pair")
+    one, other = (right(at(result, *place)) for result in results)
+    assert tuple(at(results[0], *place)["interval"]) == pair_interval(one.astype(float), WRITERS[source])
+    found = next(found for found in compared(*results) if tuple(found["place"]) == place)
+    assert (tuple(found["interval"]), found["p"]) == paired_by_pair(one, other, WRITERS[source])
+    assert "of pairs of digits, over the writers of both" in said("report", str(tmp_path / "runs"))
+
+
+@pytest.mark.parametrize("suite", ["affine", "crowding", "clutter"])
+def test_the_other_suites_resample_writers_too(folder: Path, tmp_path: Path, suite: str) -> None:
+    (result,) = judged(suite, tmp_path, folder, "one")
+    points = [point for point in each_point(result.metrics) if "answers" in point]
+    assert points and {point["writers"] for point in points} == set(result.writers)
+    for point in points:
+        unit = WRITERS[np.arange(point["total"]) % TEST].astype(np.int32)
+        assert tuple(point["interval"]) == share_interval(right(point), unit)
+    assert NOTE in said("report", str(tmp_path / "runs"))
+    if suite == "affine":
+        (near,), inside = reach_points([result], "best"), within_reach(result)
+        affine = right(at(result, "checkpoints", "best", "affine"))
+        unit = WRITERS[np.arange(len(affine)) % TEST].astype(np.int32)
+        assert tuple(near["within reach"]["interval"]) == share_interval(affine[inside], unit[inside])
+
+
+def each_point(metrics: Any) -> list[Any]:
+    if not isinstance(metrics, dict):
+        return []
+    return [metrics, *(point for one in metrics.values() for point in each_point(one))]
+
+
+class Linear(torch.nn.Module):
+    """The least that learns."""
+
+    def __init__(self, *, image_size: int) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(image_size**2, 10))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return cast("torch.Tensor", self.layers(images))
+
+
+def test_a_network_that_is_trained_here_is_measured_over_writers(folder: Path, tmp_path: Path) -> None:
+    (result,) = capsbench.run(
+        "mnist", models=[Linear], preset="smoke", digits=folder, digits_as="Written", device="cpu", out=tmp_path
+    )
+    point = at(result, *MNIST_TEST)
+    assert tuple(point["interval"]) == share_interval(right(point), WRITERS.astype(np.int32))
+    assert list(result.writers) == [point["writers"]] == [result.identity["digits"]["Written, writers"]]
+    assert NOTE in said("report", str(tmp_path))
