@@ -434,6 +434,26 @@ def test_known_set(fashion: Path, tmp_path: Path, place: str | None) -> None:
     assert (len(found), found.origin) == (50, "fashion")
 
 
+def test_qmnist_and_a_file_made_from_it_have_its_writers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("train", "test"):
+        as_qmnist(folder, np.arange(TEST if part == "test" else TRAIN) // 2 + 2100, part=part)
+    place, sums = cache_folder("qmnist"), {}
+    place.mkdir(parents=True)
+    for name in SETS["qmnist"].files:
+        raw = folder / name.removesuffix(".gz")
+        if "images" in name:
+            raw = folder / NAMES["x_train" if "train" in name else "x_test"]
+        packed = gzip.compress(raw.read_bytes(), 1)
+        (place / name).write_bytes(packed)
+        sums[name] = hashlib.md5(packed, usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(SETS, "qmnist", replace(SETS["qmnist"], files=sums))
+    (path,) = capsbench.generate("multimnist", out=tmp_path, split="test", digits="qmnist")
+    for found in (load_digits("test", "qmnist").writers, capsbench.open_dataset(path).writers):
+        assert found is not None and found.tolist() == [number // 2 for number in range(TEST)]
+
+
 @pytest.mark.parametrize("name", SETS["fashion"].files)
 def test_known_set_with_one_byte_changed(fashion: Path, name: str) -> None:
     content = bytearray((fashion / name).read_bytes())
