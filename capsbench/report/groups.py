@@ -91,8 +91,8 @@ class Group:
             title=self.title,
             notes=[
                 *_legend(table, "images" if hasattr(registry.load("suite", self.suite), "load") else "digits"),
-                *table.notes,
                 *writers_note(self.members),
+                *table.notes,
                 *_origins(self.members),
                 *_remarks(self.members),
                 *_threads(self.members),
