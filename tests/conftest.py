@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 # Each of the processes that run tests has one thread. Threads that spin while they wait would make torch much slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # of processes that tests start: on a full disk Python keeps half a file
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from functools import cache
@@ -93,6 +92,9 @@ def no_waiting(request: pytest.FixtureRequest) -> Iterator[None]:
         patch.setattr(embedded, "read_embedded", lambda: embedded_digits(embedded.FILE, embedded.SHA256))
         if not request.config.getoption("--benchmark-enable"):
             patch.setattr(os, "fsync", lambda handle: None)
+        # Processes that tests start keep none, for on a full disk Python keeps half a file. They read what this one
+        # keeps, and so must the next: without, each process compiles the tests again for ten seconds.
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         yield
 
 

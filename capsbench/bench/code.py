@@ -85,15 +85,20 @@ def _is_module(package: str, name: str) -> bool:
     return _path(package).name == "__init__.py" and ((folder / f"{name}.py").exists() or (folder / name).is_dir())
 
 
-@cache
-def _digest(modules: tuple[str, ...]) -> str:
+def _digest(modules: Iterable[str]) -> str:
     content = hashlib.sha256()
     for module in modules:
-        tree = _parsed(module)
-        for node in _documented(tree):
-            node.body = node.body[1:] or [ast.Pass()]
-        content.update(f"{module}\n{ast.unparse(tree)}\n".encode())
+        content.update(f"{module}\n{_code(module)}\n".encode())
     return content.hexdigest()
+
+
+@cache
+def _code(module: str) -> str:
+    """A module without comments and documentation; networks have most of their modules in common."""
+    tree = _parsed(module)
+    for node in _documented(tree):
+        node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def _documented(tree: ast.Module) -> Iterator[Any]:

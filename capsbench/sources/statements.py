@@ -2,12 +2,16 @@
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from capsbench.sources.places import is_own
+
+Statement = tuple[int, str, tuple[str, ...]]
+"""Of an import: how many folders it goes up, the module that it names (empty for none), and what it takes from that."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Named:
 
 def is_relative(path: Path) -> int:
     """How many folders the relative imports of a file go up; 0 if there are none."""
-    return max((node.level for node in ast.walk(_parsed(path)) if isinstance(node, ast.ImportFrom)), default=0)
+    return max((level for level, _, _ in _statements(path)), default=0)
 
 
 def modules_named_in(files: Iterable[Named]) -> dict[str, Named]:
@@ -51,25 +55,34 @@ def spec_of(name: str) -> ModuleSpec | None:
     return _spec(name, {})
 
 
-def _parsed(path: Path) -> ast.Module:
+def _statements(path: Path) -> Sequence[Statement]:
     try:
-        return ast.parse(path.read_bytes())
+        return _statements_in(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):  # importing it says what is wrong
-        return ast.Module([], [])
+        return ()
+
+
+@lru_cache(maxsize=256)
+def _statements_in(content: bytes) -> Sequence[Statement]:
+    """The import statements of a file: a run goes through the same ones for each of its cells."""
+    found: list[Statement] = []
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+    return tuple(found)
 
 
 def _names(here: Named) -> Iterator[str]:
-    for node in ast.walk(_parsed(here.path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            package = here.package.split(".") if here.package else []
-            if node.level > len(package):
-                continue
-            base = package[: len(package) - node.level + 1] if node.level else []
-            start = ".".join([*base, *([node.module] if node.module else [])])
-            yield start
-            yield from (f"{start}.{alias.name}" for alias in node.names if alias.name != "*")
+    package = here.package.split(".") if here.package else []
+    for level, module, members in _statements(here.path):
+        if level > len(package):
+            continue
+        base = package[: len(package) - level + 1] if level else []
+        start = ".".join([*base, *([module] if module else [])])
+        yield start
+        yield from (f"{start}.{member}" for member in members if member != "*")
 
 
 def _with_parents(name: str) -> list[str]:

@@ -295,12 +295,12 @@ def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable
         copy = tmp_path / "edited.py"
         copy.write_text(text.replace(old, new, 1))
         monkeypatch.setattr(code, "_path", lambda name: copy if name == module else original(name))
-        code._digest.cache_clear()
+        code._code.cache_clear()
         code._imports.cache_clear()
 
     yield edit
     monkeypatch.undo()
-    code._digest.cache_clear()
+    code._code.cache_clear()
     code._imports.cache_clear()
 
 

@@ -10,6 +10,8 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -84,20 +86,44 @@ def serve() -> None:
 
 
 def patch_once() -> None:
-    """Triton goes through its whole language at each call of a function; now not where that is patched already."""
+    """Leaves out two thirds of what the interpreter does, none of which these tests need.
+
+    Triton goes through its whole language at each call of a function; now not where that is patched already. It does
+    each sum of integers once more in 64 bits, to see whether it overflows, which no size here can and no GPU does. And
+    it lists all types of numbers whenever it needs that of one, and goes through each side of a shape several times.
+    """
     import triton.runtime.interpreter as interpreter
     from triton import language
     from triton.language.core import is_builtin
 
     patch_language = interpreter._patch_lang
 
-    def patch_unless_done(function: Any) -> Any:
-        seen = [
+    @cache
+    def seen_by(function: Any) -> list[Any]:
+        return [
             one for one in (language, language.core) if any(one is value for value in function.__globals__.values())
         ]
-        return patch_language(function) if any(is_builtin(one.load) for one in seen) else interpreter._LangPatchScope()
+
+    def patch_unless_done(function: Any) -> Any:
+        done = not any(is_builtin(one.load) for one in seen_by(function))
+        return interpreter._LangPatchScope() if done else patch_language(function)
 
     interpreter._patch_lang = patch_unless_done
+    builder = interpreter.interpreter_builder
+    builder.options = replace(builder.options, sanitize_overflow=False)
+    numpy_type, known = interpreter._get_np_dtype, {}
+
+    def known_type(kind: Any) -> Any:
+        if (name := str(kind)) not in known:
+            known[name] = numpy_type(kind)
+        return known[name]
+
+    def unwrapped(shape: Any) -> list[int]:
+        sides = shape.value if isinstance(shape, language.constexpr) else shape
+        return [one.value if isinstance(one, language.constexpr) else one for one in sides]
+
+    interpreter._get_np_dtype = known_type
+    language.core._unwrap_shape = unwrapped
 
 
 @pytest.fixture(scope="module")
