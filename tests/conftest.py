@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from capsbench.contracts import UInt8Array
 from capsbench.data import embedded
+from capsbench.report.figures import Figure
 
 from .warm_python import start
 
@@ -71,6 +72,12 @@ def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """In place of `sys.executable`: starts in a tenth of a second what imports torch. See warm_python.py."""
     with start(tmp_path_factory.mktemp("warm")) as program:
         yield program
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are empty: drawing them would take most of the time of a run that is small."""
+    monkeypatch.setattr(Figure, "png", lambda figure: b"")
 
 
 @pytest.fixture

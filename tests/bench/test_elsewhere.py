@@ -256,6 +256,7 @@ class Runs:
         return Path.touch, (Path("it ran"),)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_from_the_command_line_and_back(
     cells: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

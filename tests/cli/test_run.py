@@ -46,6 +46,7 @@ def test_every_command_has_help_an_example_and_its_place_in_the_documents(name: 
     assert f"## capsbench {name}" in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "--suite", "affine", "--preset", "smoke", "--model", GUESS, "--out", "runs"]
     assert run_cli(*arguments) == 0
@@ -77,6 +78,7 @@ def test_run_prints_the_table_and_where_the_results_lie(capsys: pytest.CaptureFi
     assert f"{GUESS}: about " in err and " a cell on this device (cpu)\n" in err and "This is an estimate" in err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_begins_with_the_time_that_it_may_take(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["run", "--suite", "mnist", "--model", GUESS, "--preset", "small", "--set", "epochs=1"]
     assert run_cli(*arguments, "--digits", "embedded") == 0
