@@ -10,6 +10,9 @@ from typing import Any
 SPLITS = ("train", "validation", "trainval", "test")
 """``train`` and ``validation`` cut the training digits in two, ``trainval`` is both, ``test`` the test digits."""
 
+WRITERS = "writers"
+"""What `capsbench.data.digits.sums_of` calls the part of digits that no weight depends on: who wrote them."""
+
 IMPORTED = "imported-affnist"
 """The generator of a file that was made from a file of the real affNIST."""
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from capsbench.parameters import check_number, check_seed
 from capsbench.sources.identity import Identity
+from capsbench.spec import WRITERS
 from capsbench.training.config import TrainConfig
 
 WEIGHTS = "weights"
@@ -127,7 +128,8 @@ class Cell:
         settings: An instance of the suite's settings.
         digits: The name of the source digits: ``"embedded"``, ``"mnist"``, that of others, or ``"none"`` where the
             suite shows none.
-        digits_sums: Of digits that are not MNIST's, by which a name alone is no identity, the SHA-256 of each part.
+        digits_sums: Of digits that are not MNIST's, by which a name alone is no identity, the SHA-256 of each part, and
+            of their writers; see `capsbench.data.digits.sums_of`.
         device: ``"cpu"`` or ``"cuda"``.
         suite_identity: What the suite is made of.
         files: For each setting that names a file, the SHA-256 of its content; empty text where it cannot be read.
@@ -163,20 +165,23 @@ class Cell:
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits, a hash of the cell, by which a finished cell is found again."""
-        return _hashed({**self._content(asdict(self.settings), self.files), "version": self.version})
+        content = self._content(asdict(self.settings), self.files, self.digits_sums)
+        return _hashed({**content, "version": self.version})
 
     @property
     def training(self) -> str:
         """Twelve hexadecimal digits, a hash of what determines the cell's weights, by which kept ones are found again.
 
-        It leaves out what only tests and metrics depend on: the suite's version and the settings of tests.
+        It leaves out what only tests and metrics depend on: the suite's version, the settings of tests, and who wrote
+        the test digits.
         """
         of_tests = getattr(self.settings, "of_tests", ())
         settings = {key: value for key, value in asdict(self.settings).items() if key not in of_tests}
         files = {key: value for key, value in self.files.items() if key not in of_tests}
-        return _hashed({**self._content(settings, files), "code": self.code})
+        sums = {part: sha256 for part, sha256 in self.digits_sums.items() if part != WRITERS}
+        return _hashed({**self._content(settings, files, sums), "code": self.code})
 
-    def _content(self, settings: dict[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
+    def _content(self, settings: dict[str, Any], files: Mapping[str, str], sums: Mapping[str, str]) -> dict[str, Any]:
         content = {
             "suite": self.suite_identity.name,
             "model": self.identity.name,
@@ -191,8 +196,8 @@ class Cell:
             content["suite source"] = self.suite_identity.hash
         if files:
             content["files"] = dict(files)
-        if self.digits_sums:
-            content["digits sums"] = dict(self.digits_sums)
+        if sums:
+            content["digits sums"] = dict(sums)
         if self.weights:
             content["weights"] = self.weights.sha256
         return content

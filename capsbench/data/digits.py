@@ -29,7 +29,7 @@ from capsbench.data.sets import SETS
 from capsbench.errors import DigitsError
 from capsbench.parameters import check_choice
 from capsbench.results.writers import key_of_writers
-from capsbench.spec import SPLITS, DataSpec
+from capsbench.spec import SPLITS, WRITERS, DataSpec
 from capsbench.system.disk import kind_of
 
 
@@ -200,7 +200,7 @@ def sums_of(source: str | Path) -> dict[str, str]:
     if not source_of(source).other:
         return {}
     test = load_digits("test", source)
-    written = {} if test.writers is None else {"writers": key_of_writers(test.writers)}
+    written = {} if test.writers is None else {WRITERS: key_of_writers(test.writers)}
     return {"trainval": load_digits("trainval", source).sha256, "test": test.sha256, **written}
 
 

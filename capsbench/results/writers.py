@@ -25,9 +25,10 @@ def resampled_units(
         writers: ``[digits]`` who wrote each; None where it is not known.
 
     Returns:
-        The writers of those digits; the digits where no writers are known, or fewer than `FEWEST_WRITERS` are shown.
+        The writers of those digits; the digits where one of them has no writer, or fewer than `FEWEST_WRITERS` are
+        shown.
     """
-    if writers is None:
+    if writers is None or not 0 <= int(source.min()) <= int(source.max()) < len(writers):  # of a file from elsewhere
         return source
     written = writers[source]
     return written if len(np.unique(written)) >= FEWEST_WRITERS else source

@@ -330,6 +330,8 @@ def test_another_loss_of_plain_modules_trains_again(folder: Path, edited: Callab
 NO_WEIGHTS = {
     "capsbench.errors": "words of errors",
     "capsbench.parameters": "checks; the values themselves are part of a training",
+    "capsbench.results.pixels": "how a result keeps arrays",
+    "capsbench.results.writers": "what intervals resample",
     "capsbench.spec": "what data are stands in their spec, which is part of a training",
     "capsbench.system.disk": "writes files whole",
     "capsbench.system.machine": "describes the machine",

@@ -70,5 +70,8 @@ def test_writers_are_what_is_resampled_where_enough_are_shown() -> None:
     assert resampled_units(np.array([5, 0, 39] * 10), None).tolist() == [5, 0, 39] * 10
     assert resampled_units(np.arange(40), writers).tolist() == writers.tolist()
     assert resampled_units(np.arange(18), writers).tolist() == list(range(18))  # of nine writers
+    for unknown in (-1, 40):
+        strange = np.array([*range(39), unknown])
+        assert resampled_units(strange, writers).tolist() == strange.tolist()
     pairs = np.column_stack([np.arange(20), np.arange(20, 40)])
     assert resampled_units(pairs, writers).tolist() == writers[pairs].tolist()

@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 
 import capsbench
+from capsbench.bench.planning import plan_run
 from capsbench.cli import cli
 from capsbench.errors import DataFileError
 from capsbench.report.board import boards
@@ -135,6 +136,18 @@ def test_the_same_digits_without_writers_are_another_protocol_and_cell(
     assert NOTE not in said("report", str(tmp_path / "runs"))
     for one, other in ((ours, theirs), (theirs, ours)):
         assert "writers" not in compared(one, other)[0]
+
+
+def test_weights_do_not_depend_on_writers(folder: Path, tmp_path: Path) -> None:
+    plain = written(tmp_path / "plain", named=False)
+    ours, theirs = (
+        plan_run("mnist", models=["cnn"], preset="smoke", digits=f"Written={place}", device="cpu", out=tmp_path).cells[
+            0
+        ]
+        for place in (folder, plain)
+    )
+    assert ours.training == theirs.training
+    assert ours.id != theirs.id
 
 
 def test_damaged_writers_end_in_one_error(plain_digits: tuple[Path, list[Result]], tmp_path: Path) -> None:
