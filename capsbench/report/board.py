@@ -12,7 +12,16 @@ from typing import Any
 from capsbench import registry
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
-from capsbench.report.groups import at_paper_size, by_network, newest, older_note, readable, smoke_note, writers_note
+from capsbench.report.groups import (
+    at_paper_size,
+    by_network,
+    newest,
+    older_note,
+    readable,
+    shown_by,
+    smoke_note,
+    writers_note,
+)
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
@@ -324,11 +333,13 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     if any(one.origin != "trained" for one in members):
         notes += [one.elsewhere for one in headlines if one.elsewhere]
     if any(row.beside for row in rows):
+        shown = shown_by(members[0].suite)
+        flips = "that of the exact sign-flip test over base digits, with one image a digit "
         notes.append(
-            "A difference to the best is paired image by image, with its 95 % interval over test digits and, of "
-            "several seeds, over both. p is that of the exact sign-flip test over base digits, with one image a digit "
-            "McNemar's; of several seeds it is over seeds and digits, as the interval is. A dagger (†) marks a tie: "
-            "the interval holds 0, or p is 0.05 or more."
+            f"A difference to the best is paired image by image, with its 95 % interval over test {shown} and, of "
+            f"several seeds, over both. p is {flips if shown == 'digits' else ''}McNemar's; of several seeds "
+            f"it is over seeds and {shown}, as the interval is. A dagger (†) marks a tie: the interval holds 0, or p "
+            "is 0.05 or more."
         )
     apart = [row.network for row in rows if row.other_seeds]
     if apart:

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from capsbench.errors import one_line
 from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
-from capsbench.report.groups import smoke_note
+from capsbench.report.groups import shown_by, smoke_note
 from capsbench.report.headlines import Headline
 
 WIDEST, CELL, HEADER = 34, 18, 11  # letters of a line in a terminal: of a network, a figure, a header
@@ -71,7 +71,7 @@ def _caption(board: Board) -> str:
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     told = f"{board.title}; protocol {board.protocol}. {number} seed{'s' * (seeds[-1] > 1)} a network"
     if any(found and found.interval for row in board.rows for found in row.figures.values()):
-        over = [*(["test digits"] if board.has_digits else []), *(["seeds"] if seeds[-1] > 1 else [])]
+        over = [*([f"test {shown_by(board.suite)}"] if board.has_digits else []), *(["seeds"] if seeds[-1] > 1 else [])]
         told += "; in brackets 95 % intervals" + (f" over {' and '.join(over)}" if over else "")
     told += "."
     settings = board.rows[0].cells[0].settings

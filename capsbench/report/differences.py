@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.groups import by_network
+from capsbench.report.groups import by_network, shown_by
 from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result
@@ -118,7 +118,9 @@ def paired_notes(
     notes = []
     for beginning, told in found.items():
         parts = [_told_seed(seed, answer, corrected, len(tested) > 1) for seed, answer in told]
-        notes.append(beginning + "; ".join(parts + _over_seeds([answer for _, answer in told])) + ".")
+        notes.append(
+            beginning + "; ".join(parts + _over_seeds([answer for _, answer in told], shown_by(results[0].suite))) + "."
+        )
     if any(one.pairs for one in tested):
         notes.append(PAIRS_NOTE)
     if len(tested) > 1:
@@ -138,16 +140,16 @@ def _told_seed(seed: int, answer: "Difference | str", corrected: Iterator[float]
     return f"seed {seed} {points_of(answer)} points, p {told_p(answer.p)}{after}"
 
 
-def _over_seeds(answers: Sequence["Difference | str"]) -> list[str]:
-    """The mean over seeds with its interval and p over seeds and test digits; nothing of a single seed."""
+def _over_seeds(answers: Sequence["Difference | str"], shown: str) -> list[str]:
+    """The mean over seeds with its interval and p over seeds and what is shown; nothing of a single seed."""
     found = [one for one in answers if isinstance(one, Difference)]
     if len(found) < 2:
         return []
     differences = [one.difference for one in found]
     intervals = [one.interval for one in found]
     low, high = interval_over_seeds(differences, intervals)
-    shown = told_points(float(np.mean(differences)), (max(-1.0, low), min(1.0, high)), decimals_of(found[0]))
-    return [f"over seeds and digits {shown} points, p {told_p(p_over_seeds(differences, intervals))}"]
+    points = told_points(float(np.mean(differences)), (max(-1.0, low), min(1.0, high)), decimals_of(found[0]))
+    return [f"over seeds and {shown} {points} points, p {told_p(p_over_seeds(differences, intervals))}"]
 
 
 def _asked(first: Result, second: Result, question: Question) -> "Difference | str":

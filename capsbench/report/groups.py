@@ -90,7 +90,7 @@ class Group:
             table,
             title=self.title,
             notes=[
-                *_legend(table, "images" if hasattr(registry.load("suite", self.suite), "load") else "digits"),
+                *_legend(table, shown_by(self.suite)),
                 *writers_note(self.members),
                 *table.notes,
                 *_origins(self.members),
@@ -138,6 +138,11 @@ def readable(suite: str, make: Callable[..., Any], *arguments: Any) -> Any:
             f"The suite {suite!r} cannot read a result: {error!r} at {Path(frame.filename).name}:"
             f"{frame.lineno}. Either the file is damaged or not the suite's, or the suite itself has a fault there."
         ) from error
+
+
+def shown_by(suite: str) -> str:
+    """What a suite shows to networks: digits, or images if it has its own."""
+    return "images" if hasattr(registry.load("suite", suite), "load") else "digits"
 
 
 def _legend(table: Table, shown: str) -> list[str]:

@@ -19,6 +19,8 @@ from capsbench.errors import DataFileError, DigitsError, UsageError
 from capsbench.evaluation.inference import predict
 from capsbench.judging.tests import Examination
 from capsbench.models import build
+from capsbench.report.board import boards
+from capsbench.report.boardtables import render_boards
 from capsbench.report.charts import Chart
 from capsbench.report.groups import charts
 from capsbench.report.pages import paper_table, render
@@ -128,6 +130,10 @@ def test_the_table_says_what_was_measured_on_what(results: dict[str, list[Result
     text = render(several)
     assert text.startswith("cifar10, preset smoke (epochs=1), a made set in CIFAR-10's shapes, no photographs")
     assert "ensemble %" in text and "paper %" not in text and "same test images" in text
+    assert "over seeds and images" in text and "digits" not in text
+    board = boards(several)
+    assert "intervals over test images and seeds" in render_boards(board, "simple").replace("\n", " ")
+    assert any("p is McNemar's" in note and "digits" not in note for note in board[0].notes)
     (alone,) = CIFAR10().table(results["capsnet"][:1]).rows
     assert alone[0] == "capsnet" and alone[-1] == "one network"
     drawn = {chart.name: chart for chart in charts(several)}
