@@ -188,6 +188,23 @@ def test_without_dask_the_way_to_it_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
 
+@pytest.mark.parametrize("collect", [False, True])
+def test_a_cell_has_the_same_outcome_alone_and_on_a_worker(
+    dask: Dask, collect: bool, scale: Callable[[int, int], int]
+) -> None:
+    if not scale(0, 1):
+        pytest.skip("takes half a minute: part of make faults; test_apart.py has the same of a process of its own")
+    made = plan(1, out="alone")
+    (alone,) = run_plan(made).results
+    made = plan(1, out="cluster")
+    with engine_of(made, Apart(scheduler=dask.address, collect=collect)) as engine:
+        (there,) = run_plan(made, engine=engine).results
+    assert alone.cell == there.cell and alone.environment["threads"] == there.environment["threads"]
+    times = ("training_seconds", "images_per_second")
+    metrics = [{key: one.metrics[key] for key in one.metrics if key not in times} for one in (alone, there)]
+    assert json.dumps(metrics[0]) == json.dumps(metrics[1])
+
+
 def test_a_killed_worker_costs_a_cell_and_a_killed_scheduler_ends_the_run(
     dask: Dask, monkeypatch: pytest.MonkeyPatch, survived: Callable[[str, int], None]
 ) -> None:
