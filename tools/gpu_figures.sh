@@ -95,7 +95,7 @@ checks() { # nothing is timed here, so that all run at once
 cell() { # cell SUITE SEED ARGUMENT...: cells of a suite, in the time that is left
   local log=$RUNS/$1-$2-$BASHPID.txt
   OMP_NUM_THREADS=${THREADS:-2} limited 9999 "$PY" -m capsbench run --suite "$1" --seeds "$2" --preset "$PRESET" \
-    --digits "$DIGITS" --device "$DEVICE" --out "$RUNS" "${@:3}" >"$log" 2>&1
+    --digits "$DIGITS" --device "$DEVICE" --out "$RUNS" "${@:3}" --json >/dev/null 2>"$log" # which draws no charts
   local rc=$?
   echo "    $1, seed $2, ${*:3}: exit code $rc with $(left) s left"
   grep "images/s" "$log" | tail -n 1 | cut -c1-200
