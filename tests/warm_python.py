@@ -7,6 +7,7 @@ exit code or signal. The fork imports capsbench itself, and ends as any Python d
 
 import contextlib
 import faulthandler
+import gc
 import json
 import os
 import runpy
@@ -58,6 +59,7 @@ def serve(place: str) -> None:
     """Forks for each client, until stdin closes."""
     import torch._dynamo  # noqa: F401 - which torch imports for the first optimizer
 
+    gc.freeze()  # as a fork ends, its collector would go through all of torch, for more than a second
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(place)
         listening.listen()
