@@ -23,7 +23,11 @@ from .warm_python import start
 
 READ_EMBEDDED = embedded.read_embedded
 
-LONGEST = ("routing/test_fused.py", "tools/test_gpu_figures.py", "routing/test_kernels.py", "test_trainer.py")
+LONGEST = (
+    "faults/test_failures.py", "generators/test_family.py", "routing/test_fused.py", "routing/test_kernels.py",
+    "suites/test_leakage.py", "suites/test_overlap.py", "suites/test_reconstruction.py", "suites/test_throughput.py",
+    "tools/test_documents.py", "tools/test_gpu_figures.py", "training/test_together.py", "training/test_trainer.py",
+)  # fmt: skip
 
 FAULT = "fault"  # the property of a test's report that holds a fault and the number of tries
 

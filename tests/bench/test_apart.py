@@ -104,8 +104,8 @@ def test_a_cell_has_the_same_outcome_alone_and_apart() -> None:
     Path("linear.py").write_text(LINEAR)
     options: dict[str, Any] = {"models": ["linear.py:Linear"], "preset": "smoke", "digits": "embedded", "device": "cpu"}
     options |= {"changes": {"learning_rate": "0.002"}, "seeds": [1]}
-    (alone,) = run("affine", **options, out="alone")
-    (apart,) = run("affine", **options, out="apart", jobs=2)
+    (alone,) = run("mnist", **options, out="alone")
+    (apart,) = run("mnist", **options, out="apart", jobs=2)
     assert alone.cell == apart.cell and alone.environment == apart.environment
     times = ("training_seconds", "images_per_second")
     metrics = [{key: one.metrics[key] for key in one.metrics if key not in times} for one in (alone, apart)]
