@@ -86,6 +86,8 @@ def as_text(value: Any) -> str:
 
 def convert(name: str, value: Any, kind: Any) -> Any:
     """A value, or its text, as bool, int, float, str, a tuple of one of them, or None where that is allowed."""
+    if type(value) is kind and kind in (bool, int):
+        return value
     if get_origin(kind) in (Union, UnionType):
         if value is None or value == "none":
             return None

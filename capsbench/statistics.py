@@ -117,7 +117,8 @@ def _weighted(values: npt.NDArray[Any], draws: npt.NDArray[np.uint8], some: Inde
     together = CACHED // draws.shape[1]
     for start in range(0, len(some), together):
         rows = slice(start, start + together)
-        found += values[:, rows] @ draws[some[rows]].astype(values.dtype)
+        # A product of matrices would start threads that spin while they wait, in all ten times the work.
+        found += np.einsum("td,dr->tr", values[:, rows], draws[some[rows]].astype(values.dtype))
     return found
 
 
