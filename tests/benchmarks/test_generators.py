@@ -200,7 +200,15 @@ GATES: Mapping[str, Mapping[str, float]] = {
 
 
 @pytest.mark.parametrize("group", CONTESTS)
-def test_ratio(benchmark: Any, alternate: Callable[..., dict[str, float]], digits: Digits, group: str) -> None:
+def test_ratio(
+    benchmark: Any,
+    alternate: Callable[..., dict[str, float]],
+    digits: Digits,
+    group: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not benchmark.enabled:
+        monkeypatch.setitem(globals(), "BATCH", PAIRS)
     contestants = {}
     for name, make in CONTESTS[group].items():
         with suppress(pytest.skip.Exception):  # what is not installed does not take part
