@@ -28,7 +28,9 @@ def resampled_units(
         The writers of those digits; the digits where one of them has no writer, or fewer than `FEWEST_WRITERS` are
         shown.
     """
-    if writers is None or not 0 <= int(source.min()) <= int(source.max()) < len(writers):  # of a file from elsewhere
+    if writers is None or not source.size:
+        return source
+    if not 0 <= int(source.min()) <= int(source.max()) < len(writers):  # of a file from elsewhere
         return source
     written = writers[source]
     return written if len(np.unique(written)) >= FEWEST_WRITERS else source

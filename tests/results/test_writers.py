@@ -68,6 +68,7 @@ def test_answers_to_more_digits_than_have_writers_are_refused() -> None:
 def test_writers_are_what_is_resampled_where_enough_are_shown() -> None:
     writers = np.arange(40) // 2
     assert resampled_units(np.array([5, 0, 39] * 10), None).tolist() == [5, 0, 39] * 10
+    assert resampled_units(np.array([], np.int32), writers).size == 0  # nothing is within reach
     assert resampled_units(np.arange(40), writers).tolist() == writers.tolist()
     assert resampled_units(np.arange(18), writers).tolist() == list(range(18))  # of nine writers
     for unknown in (-1, 40):
