@@ -64,6 +64,7 @@ LIST = [
     *of("crowding", "medium", ["cnn-pool", "capsnet", "resnet-gap"], SEEDS),
     *of("overlap", "medium", PAIRS, SEEDS),
     *of("clutter", "small", CLUTTERED, SEEDS),
+    *of("clutter", "trained", CLUTTERED, SEEDS),
     *of("clutter", "medium", CLUTTERED, SEEDS),
 ]
 
@@ -82,7 +83,7 @@ def missing(wanted: Sequence[Wanted], *, results: Path, runs: Path, digits: str)
             preset=one.preset,
             changes=one.changes,
             seeds=[one.seed],
-            digits="embedded" if one.preset in ("smoke", "small") else digits,
+            digits="embedded" if one.preset in ("smoke", "small", "trained") else digits,
             device="cpu",
             out=runs,
         )

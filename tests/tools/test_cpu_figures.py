@@ -61,11 +61,11 @@ def test_a_result_in_any_folder_counts_and_a_finished_run_is_copied(tmp_path: Pa
 def test_the_list_is_that_of_the_figures_in_their_order() -> None:
     assert list(dict.fromkeys((one.suite, one.preset) for one in LIST)) == [
         ("affine", "medium"), ("affine", "small"), ("mnist", "medium"), ("crowding", "medium"), ("overlap", "medium"),
-        ("clutter", "small"), ("clutter", "medium"),
+        ("clutter", "small"), ("clutter", "trained"), ("clutter", "medium"),
     ]  # fmt: skip
     assert len(LIST) == len({(one.suite, one.preset, one.model, one.seed, *one.changes) for one in LIST})
     seeds = Counter(one.seed for one in LIST)
-    assert seeds[1] == seeds[2] == 7 + 7 + 4 + 3 + 4 + 3 + 3 and seeds[0] == seeds[1] + 2
+    assert seeds[1] == seeds[2] == 7 + 7 + 4 + 3 + 4 + 3 + 3 + 3 and seeds[0] == seeds[1] + 2
     assert [one.seed for one in LIST if one.suite == "overlap"] == sorted([0, 1, 2] * 4)
 
 
