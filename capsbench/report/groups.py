@@ -1,5 +1,6 @@
 """Which results may stand together, and what their suites make of them."""
 
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -64,9 +65,10 @@ class Group:
 
     @property
     def folder(self) -> str:
-        """The folder of their charts within that of a run's results, which holds those of other protocols, too."""
+        """The folder of their charts in that of a run's results, which holds those of other protocols and devices."""
         first = self.members[0]
-        return f"charts-{first.preset.partition(' ')[0]}-{first.protocol[:6]}"
+        words = f"charts {first.preset.partition(' ')[0]} {self.device} {first.protocol[:6]}"
+        return re.sub("[^a-z0-9]+", "-", words.lower())
 
     @property
     def device(self) -> str:

@@ -100,12 +100,13 @@ def test_a_cell_that_ends_its_process_costs_itself_alone(
     survived("A cell of a sweep ends its process", 3)
 
 
-def test_a_cell_has_the_same_outcome_alone_and_apart() -> None:
+def test_a_cell_has_the_same_outcome_alone_and_apart(scale: Callable[[int, int], int]) -> None:
+    suite = ("mnist", "affine")[scale(0, 1)]  # which also watches a second validation set, and tests each factor
     Path("linear.py").write_text(LINEAR)
     options: dict[str, Any] = {"models": ["linear.py:Linear"], "preset": "smoke", "digits": "embedded", "device": "cpu"}
     options |= {"changes": {"learning_rate": "0.002"}, "seeds": [1]}
-    (alone,) = run("mnist", **options, out="alone")
-    (apart,) = run("mnist", **options, out="apart", jobs=2)
+    (alone,) = run(suite, **options, out="alone")
+    (apart,) = run(suite, **options, out="apart", jobs=2)
     assert alone.cell == apart.cell and alone.environment == apart.environment
     times = ("training_seconds", "images_per_second")
     metrics = [{key: one.metrics[key] for key in one.metrics if key not in times} for one in (alone, apart)]

@@ -45,7 +45,7 @@ def test_scores_are_judged_from_beginning_to_end(capsys: pytest.CaptureFixture[s
     (result,) = (line.removeprefix("result: ") for line in out.splitlines() if line.startswith("result: "))
     assert json.loads(Path(result).read_text())["origin"] == "scores"
     (chart,) = (line.removeprefix("chart: ") for line in out.splitlines() if line.startswith("chart: "))
-    assert re.fullmatch(r"runs/mnist/charts-smoke-\w{6}/mnist-error.png", chart) and Path(chart).exists()
+    assert re.fullmatch(r"runs/mnist/charts-smoke-[0-9a-f]{6}/mnist-error.png", chart) and Path(chart).exists()
 
     assert run_cli("report", "runs", "--html", "page.html") == 0
     assert "mine (scores)" in Path("page.html").read_text()

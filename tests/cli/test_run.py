@@ -111,7 +111,7 @@ def test_run_draws_charts_and_report_draws_them_again(
     result, first, second = lines[lines.index(next(one for one in lines if one.startswith("result: "))) :][:3]
     assert "Board: throughput" in out.partition(second)[2]
     folder = Path(first.removeprefix("chart: ")).parent
-    assert folder.parent == Path("runs/throughput") and re.fullmatch(r"charts-smoke-\w{6}", folder.name)
+    assert folder.parent == Path("runs/throughput") and re.fullmatch("charts-smoke-cpu-[0-9a-f]{6}", folder.name)
     names = [f"routing-28px-batch8-{precision}" for precision in ("fp32", "bf16")]
     assert [first, second] == [f"chart: {folder / name}.png" for name in names]
     assert json.loads(Path(result.removeprefix("result: ")).read_text())["digits"] == "none"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from capsbench.errors import DataFileError
-from capsbench.report.groups import alike, by_network, charts, current, tables
+from capsbench.report.groups import alike, by_network, charts, current, groups, tables
 from capsbench.report.numbers import percent, spread
 from capsbench.report.pages import render
 from capsbench.results.result import Result
@@ -82,6 +83,20 @@ def test_what_cannot_be_compared_stands_in_tables_of_its_own() -> None:
     found = tables([result("capsnet", 0, 0.8), result("capsnet", 0, 0.8, digits="mnist")])
     assert ["embedded" in table.title for table in found] == [True, False]
     assert "full MNIST" in found[1].title
+
+
+def test_charts_of_each_protocol_and_device_lie_in_a_folder_of_their_own() -> None:
+    first = result("capsnet", 0, 0.8)
+    others = [
+        replace(first, settings=first.settings | {"rotation": 60}, preset="small (rotation=60)"),
+        replace(first, environment=first.environment | {"device": "NVIDIA H200"}),
+        replace(first, preset="../large"),
+    ]
+    folders = [groups([one])[0].folder for one in (first, *others)]
+    assert len(set(folders)) == len(folders) and all(re.fullmatch("charts-[a-z0-9-]+", one) for one in folders)
+    assert folders[0] == f"charts-small-cpu-{first.protocol[:6]}"
+    assert folders[2] == f"charts-small-nvidia-h200-{first.protocol[:6]}"
+    assert groups([first, replace(first, seed=1)])[0].folder == folders[0]
 
 
 def test_the_paper_stands_beside_ours() -> None:

@@ -45,7 +45,7 @@ class Net(torch.nn.Module):
         return self.layers(images)
 """
 OPTIONS: dict[str, Any] = {"models": ["net.py:Net"], "preset": "smoke", "digits": "embedded", "device": "cpu"}
-COMMAND = ["-m", "capsbench", "run", "--suite", "mnist", "--model", "net.py:Net", "--preset", "smoke"]
+COMMAND = ["-m", "capsbench", "run", "--model", "net.py:Net", "--preset", "smoke"]
 COMMAND += ["--digits", "embedded", "--device", "cpu", "--set", "eval_every=20", "--out", "together"]
 TIMES = ("training_seconds", "images_per_second")
 
@@ -65,16 +65,17 @@ def weights(folder: str) -> dict[str, torch.Tensor]:
     return kept.trained.selected["last"].state
 
 
-def test_two_processes_train_as_one_does(warm_python: str) -> None:
+def test_two_processes_train_as_one_does(warm_python: str, scale: Callable[[int, int], int]) -> None:
+    suite = ("mnist", "affine")[scale(0, 1)]  # which also watches a second validation set, and tests each factor
     Path("net.py").write_text(NETWORK)
-    (alone,) = capsbench.run("mnist", **OPTIONS, changes={"eval_every": "20"}, out="alone")
+    (alone,) = capsbench.run(suite, **OPTIONS, changes={"eval_every": "20"}, out="alone")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     place = {"TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     processes = [
         subprocess.Popen(
-            [warm_python, *COMMAND, "--json"],  # without pictures
+            [warm_python, *COMMAND, "--suite", suite, "--json"],  # without pictures
             env=environment(**place, RANK=str(rank), LOCAL_RANK=str(rank)),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -93,7 +94,7 @@ def test_two_processes_train_as_one_does(warm_python: str) -> None:
     assert together.cell == alone.cell and together.environment["processes"] == 2
     for name, weight in weights("alone").items():
         torch.testing.assert_close(weights("together")[name], weight, rtol=0, atol=1e-5)
-    (log,) = Path("together/mnist").glob("*.jsonl")
+    (log,) = Path("together", suite).glob("*.jsonl")
     assert len(log.read_text().splitlines()) == 3
 
 
@@ -104,7 +105,7 @@ def test_a_process_that_dies_is_started_again_and_goes_on(
         pytest.skip("takes half a minute: part of make faults")
     Path("net.py").write_text(NETWORK)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    torchrun += ["--max-restarts", "1", *COMMAND]
+    torchrun += ["--max-restarts", "1", *COMMAND, "--suite", "affine"]
     subprocess.run(torchrun, env=environment(), capture_output=True, check=True)
     (whole,) = load_results("together")
     shutil.copytree("together", "whole")

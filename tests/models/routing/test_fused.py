@@ -41,13 +41,20 @@ Run = Callable[..., Any]
 
 
 class Interpreter:
-    """A process in which functions of this file run under TRITON_INTERPRET=1."""
+    """A process in which functions of this file run under TRITON_INTERPRET=1.
 
-    def __init__(self) -> None:
+    Args:
+        whole: Whether the interpreter stays as it is, see `patch_once`.
+    """
+
+    def __init__(self, whole: bool) -> None:
         root = str(Path(__file__).parents[3])  # else what is installed would run
         environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": root}
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            [sys.executable, __file__, *(["whole"] if whole else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
         )
 
     def __call__(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -71,7 +78,8 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what something prints must not come between
     torch.set_num_threads(1)
-    patch_once()
+    if sys.argv[1:] != ["whole"]:
+        patch_once()
     while True:
         try:
             name, arguments, options = pickle.load(sys.stdin.buffer)
@@ -127,14 +135,14 @@ def patch_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """Calls a function of this file where Triton's kernels run."""
     if ABSENT:
         pytest.skip("Triton is not installed")
     if DEVICE == "cuda":
         yield lambda function, *arguments, **options: function(*arguments, **options)
         return
-    interpreter = Interpreter()
+    interpreter = Interpreter(whole=request.config.getoption("--campaign"))
     yield interpreter
     interpreter.close()
 
