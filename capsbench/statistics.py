@@ -58,6 +58,31 @@ def share_interval(correct: npt.NDArray[np.bool_], source: npt.NDArray[np.intege
     return exact_interval(draws * float(correct.mean()), draws)
 
 
+def writers_interval(correct: npt.NDArray[np.bool_], writer: npt.NDArray[np.integer[Any]]) -> Interval:
+    """The 95 % interval of a share of right answers to images of ten writers or more, of whom some are hard to read.
+
+    Korn and Graubard's (1998): Clopper and Pearson's for as many independent draws as have the variance that is robust
+    to clusters, fewer by the square of the normal against Student's quantile, and never more than images. A bootstrap
+    of few errors is too narrow here, too. Where all answers are right, or all wrong, no variance is seen; then writers
+    are the draws, as in `share_interval`.
+
+    Args:
+        correct: ``[N]`` whether each answer was right.
+        writer: ``[N]`` who wrote the digit that each image shows.
+    """
+    from scipy import special
+
+    right, images = digit_sums(correct, writer)
+    share, writers = float(correct.mean()), len(right)
+    if share in (0, 1):
+        return share_interval(correct, writer)
+    variance = writers / (writers - 1) * float(np.square(right - share * images).sum()) / len(correct) ** 2
+    student = float(special.stdtrit(writers - 1, (1 + LEVEL) / 2))
+    spread = variance * (student / NORMAL) ** 2
+    draws = share * (1 - share) / max(spread, share * (1 - share) / len(correct))
+    return exact_interval(share * draws, draws)
+
+
 def exact_interval(number: float, total: float) -> Interval:
     """Clopper and Pearson's (1934) 95 % interval of a share, from ``number`` of ``total`` independent trials."""
     from scipy import special  # takes a quarter of a second to import

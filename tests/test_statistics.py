@@ -27,6 +27,7 @@ from capsbench.statistics import (
     share_interval,
     sign_flip_p,
     unpaired_interval,
+    writers_interval,
 )
 
 
@@ -422,7 +423,9 @@ def test_of_writers_with_an_image_each_all_is_as_of_images() -> None:
     first, second = correlated(400)
     images = np.arange(400, dtype=np.int32)
     writers = 3 * images + 1
-    assert share_interval(first, writers) == share_interval(first, images)
+    # 399 draws, for the variance is estimated, and these fewer by the square of 1.966, of Student's t, over 1.960.
+    draws = 399 * (stats.norm.ppf(0.975) / stats.t(399).ppf(0.975)) ** 2
+    assert writers_interval(first, writers) == pytest.approx(exact_interval(draws * first.mean(), draws), abs=1e-6)
     assert paired_interval(first, second, writers) == paired_interval(first, second, images)
     assert paired_p(first, second, writers) == paired_p(first, second, images)
 
@@ -433,41 +436,62 @@ def test_writers_whose_images_all_agree_count_once() -> None:
     once = np.arange(400, dtype=np.int32)
     writers = np.repeat(once, 25)
     ours, theirs, images = np.repeat(first, 25), np.repeat(second, 25), np.arange(10_000, dtype=np.int32)
-    assert share_interval(ours, writers) == pytest.approx(share_interval(first, once))
+    assert writers_interval(ours, writers) == pytest.approx(writers_interval(first, once))
     assert paired_interval(ours, theirs, writers) == pytest.approx(paired_interval(first, second, once))
     assert paired_p(ours, theirs, writers) == pytest.approx(paired_p(first, second, once))
     for by_writer, by_image in (
-        (share_interval(ours, writers), share_interval(ours, images)),
+        (writers_interval(ours, writers), share_interval(ours, images)),
         (paired_interval(ours, theirs, writers), paired_interval(ours, theirs, images)),
     ):
         assert np.diff(by_writer) / np.diff(by_image) == pytest.approx(5, rel=0.05)
 
 
-def written(random: np.random.Generator, writers: int) -> tuple[np.ndarray, np.ndarray]:
+def test_an_interval_over_writers_without_an_error_counts_writers_and_with_one_images() -> None:
+    source = np.repeat(np.arange(20), 50)
+    right = np.ones(1000, np.bool_)
+    assert writers_interval(right, source) == pytest.approx((0.025 ** (1 / 20), 1))
+    assert writers_interval(~right, source) == pytest.approx((0, 1 - 0.025 ** (1 / 20)))
+    right[7] = False  # a bootstrap would end at 0.997
+    low, high = writers_interval(right, source)
+    assert low < exact_interval(999, 1000)[0] and 0.9999 < high < 1
+    half = np.arange(1000) % 2 > 0  # of every writer: fewer draws than images are never seen to be more
+    assert writers_interval(half, source) == pytest.approx(exact_interval(500, 1000))
+
+
+USUAL, RARE = (9, 1), (32, 0.032)  # of ten images one is misread, or of a thousand, more of some writers than of others
+
+
+def written(
+    random: np.random.Generator, writers: int, hands: tuple[float, float] = USUAL
+) -> tuple[np.ndarray, np.ndarray]:
     """Answers, and the writer of each image: 20 to 60 images of each, of whom some are hard to read."""
     source = np.repeat(np.arange(writers), random.integers(20, 61, writers)).astype(np.int32)
-    return random.random(len(source)) < random.beta(9, 1, writers)[source], source
+    return random.random(len(source)) < random.beta(*hands, writers)[source], source
 
 
 def test_the_interval_over_writers_is_as_wide_as_the_error_that_is_robust_to_clusters() -> None:
     correct, source = written(np.random.default_rng(5), 500)
     residuals = correct - correct.mean()
     error = np.sqrt(np.square(np.bincount(source, weights=residuals)).sum()) / len(correct)  # Liang and Zeger 1986
-    assert np.diff(share_interval(correct, source)) == pytest.approx(2 * stats.norm.ppf(0.975) * error, rel=0.05)
+    assert np.diff(writers_interval(correct, source)) == pytest.approx(2 * stats.norm.ppf(0.975) * error, rel=0.05)
     assert error > 1.5 * np.sqrt(correct.var() / len(correct))
 
 
-def test_intervals_over_writers_hold_the_truth_and_over_their_images_do_not(scale: Callable[[int, int], int]) -> None:
-    tests, truth = scale(100, 1000), 0.9
+@pytest.mark.parametrize("hands", [USUAL, RARE])
+def test_intervals_over_writers_hold_the_truth(hands: tuple[float, float], scale: Callable[[int, int], int]) -> None:
+    tests, truth = scale(200, 2000), hands[0] / sum(hands)
     random = np.random.default_rng(6)
-    held = np.zeros(2)
+    held = np.zeros(3)
     for _ in range(tests):
-        correct, source = written(random, 80)
-        for number, units in enumerate((source, np.arange(len(source)))):
-            low, high = share_interval(correct, units.astype(np.int32))
-            held[number] += low <= truth <= high
-    assert held[0] / tests >= stats.binom(tests, 0.94).ppf(0.001) / tests
-    assert held[1] / tests < 0.8
+        correct, source = written(random, 80, hands)
+        found = (
+            writers_interval(correct, source),
+            share_interval(correct, source),
+            share_interval(correct, np.arange(len(source), dtype=np.int32)),
+        )
+        held += [low <= truth <= high for low, high in found]
+    assert stats.binom(tests, 0.95).cdf(held[0]) > 0.001
+    assert held[1:].min() / tests < 0.93  # images taken for independent, or of few errors a bootstrap
 
 
 def test_the_error_of_pairs_takes_one_writer_of_both_digits_once() -> None:

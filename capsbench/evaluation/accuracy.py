@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from capsbench.evaluation.predictions import Predictions
 from capsbench.results.answers import Answers
@@ -15,6 +16,7 @@ from capsbench.statistics import (
     resampled_interval,
     share_interval,
     unpaired_interval,
+    writers_interval,
 )
 
 
@@ -51,10 +53,28 @@ class Accuracy:
 
 def accuracy(predictions: Predictions) -> Accuracy:
     """How often all digits of an image are named right; of pairs the interval takes both digits for units."""
-    correct, unit = predictions.correct, predictions.unit
-    interval = pair_interval(correct.astype(np.float64), unit) if unit.ndim == 2 else share_interval(correct, unit)
+    correct = predictions.correct
+    interval = interval_of(correct, predictions.source, predictions.writers)
     answers = Answers.in_order(correct, predictions.base, predictions.writers)
     return Accuracy(int(correct.sum()), len(correct), interval, answers, predictions.mistakes)
+
+
+def interval_of(
+    correct: npt.NDArray[np.bool_],
+    source: npt.NDArray[np.integer[Any]],
+    writers: npt.NDArray[np.integer[Any]] | None,
+) -> Interval:
+    """The 95 % interval of a share of right answers, over the digits of images, or over their writers.
+
+    Args:
+        correct: ``[N]`` whether each answer was right.
+        source: ``[N]`` or ``[N, 2]`` the digits that each image shows.
+        writers: ``[digits]`` who wrote each; None where it is not known.
+    """
+    unit = resampled_units(source, writers)
+    if unit.ndim == 2:
+        return pair_interval(correct.astype(np.float64), unit)
+    return share_interval(correct, unit) if unit is source else writers_interval(correct, unit)
 
 
 def gap(clean: Predictions, transformed: Predictions) -> dict[str, Any]:

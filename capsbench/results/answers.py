@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,19 @@ class Answers:
             if len(written) < digits:
                 raise DataFileError(f"A result keeps answers to {digits:,} digits and writers of {len(written):,}.")
         return cls(bits[:total].astype(np.bool_), digits, written)
+
+    @classmethod
+    def of_same_digits(
+        cls, points: Sequence[Mapping[str, Any]], writers: Mapping[str, Any] | None = None
+    ) -> "list[Answers]":
+        """Of each point what `from_dict` reads, of conditions that show the same digits.
+
+        Raises:
+            DataFileError: As `from_dict`, or they name different writers.
+        """
+        if any(point.get("writers") != points[0].get("writers") for point in points):
+            raise DataFileError("A result is damaged: it names different writers of the same digits.")
+        return [cls.from_dict(point, writers) for point in points]
 
 
 def mistakes_of(point: Mapping[str, Any]) -> IndexArray | None:

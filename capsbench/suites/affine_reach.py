@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.errors import DataFileError
+from capsbench.evaluation.accuracy import interval_of
 from capsbench.evaluation.factors import displacement
 from capsbench.report.numbers import spread
 from capsbench.results.answers import Answers
 from capsbench.results.pixels import packed, unpacked
 from capsbench.results.result import Result
-from capsbench.statistics import resampled_interval, share_interval
+from capsbench.results.writers import resampled_units
+from capsbench.statistics import resampled_interval
 
 REACH = 6  # pixels: how far off the centre digits lie in training, each way
 WITHIN = REACH + 0.5  # training moves by whole pixels, affnist by any part of one
@@ -52,7 +54,7 @@ def reach_points(cells: Sequence[Result], name: str, *, intervals: bool = True) 
         point, inside = cell.metrics["checkpoints"].get(name, {}), within_reach(cell)
         if inside is None or not all("answers" in point.get(role, {}) for role in ("clean", "affine")):
             return []
-        clean, affine = (Answers.from_dict(point[role], cell.writers) for role in ("clean", "affine"))
+        clean, affine = Answers.of_same_digits([point[role] for role in ("clean", "affine")], cell.writers)
         found.append(_measured(clean, affine, inside, intervals=intervals and len(cells) == 1))
     return found
 
@@ -91,11 +93,13 @@ def _measured(clean: Answers, affine: Answers, inside: npt.NDArray[np.bool_], *,
         "outside": outside,
     }
     if intervals:
-        clean_unit, unit = clean.unit, affine.unit
-        measured["within reach"]["interval"] = list(share_interval(near, unit[inside]))
-        units = int(max(clean_unit.max(), unit.max())) + 1
+        base = affine.base[inside]
+        measured["within reach"]["interval"] = list(interval_of(near, base, affine.writers))
+        unit = resampled_units(base, affine.writers)
+        clean_unit = clean.base if unit is base else resampled_units(clean.base, clean.writers)
+        units = int(max(clean_unit.max(), unit.max(initial=0))) + 1
         right, shown = _by_unit(clean.correct, clean_unit, units)
-        still, seen = _by_unit(near, unit[inside], units)
+        still, seen = _by_unit(near, unit, units)
         interval = resampled_interval(np.stack([right, -still]), np.stack([shown, seen]))
         measured["gap within reach"]["interval"] = list(interval)
     return measured

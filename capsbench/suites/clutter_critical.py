@@ -35,8 +35,8 @@ def measured_clutter(best: Mapping[str, Any], writers: Mapping[str, Any] | None 
     """
     if not all("answers" in one for one in (best["clean"], *best["scraps"].values())):
         return None
-    found = {int(scraps): Answers.from_dict(one, writers) for scraps, one in best["scraps"].items()}
-    return Measured(*critical_clutter(Answers.from_dict(best["clean"], writers), found))
+    clean, *found = Answers.of_same_digits([best["clean"], *best["scraps"].values()], writers)
+    return Measured(*critical_clutter(clean, dict(zip(map(int, best["scraps"]), found, strict=True))))
 
 
 def told_clutter(best: Mapping[str, Any], writers: Mapping[str, Any] | None = None) -> str:

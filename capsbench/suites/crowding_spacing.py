@@ -32,9 +32,7 @@ def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[floa
     sums = [digit_sums(one.correct, one.unit) for one in conditions]
     right, images = np.stack([hits for hits, _ in sums]), np.stack([shown for _, shown in sums])
     (at,) = _crossings(spacings, right.sum(1)[None] / images.sum(1))
-    even = (images == images[:, :1]).all()  # so are those of digits; writers have more or fewer
-    shown = images.sum(1) if even else resampled_sums(images)
-    drawn = _crossings(spacings, resampled_sums(right) / shown)
+    drawn = _crossings(spacings, resampled_sums(right) / resampled_sums(images))
     low, high = np.percentile(drawn, [2.5, 97.5], method="nearest")  # which infinite ones allow
     return float(at), (float(low), float(high))
 
@@ -49,8 +47,8 @@ def measured_spacing(best: Mapping[str, Any], kind: str, writers: Mapping[str, A
     """
     if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
         return None
-    found = {int(spacing): Answers.from_dict(one, writers) for spacing, one in best[kind].items()}
-    return Measured(*critical_spacing(Answers.from_dict(best["alone"], writers), found))
+    alone, *found = Answers.of_same_digits([best["alone"], *best[kind].values()], writers)
+    return Measured(*critical_spacing(alone, dict(zip(map(int, best[kind]), found, strict=True))))
 
 
 def told_spacing(best: Mapping[str, Any], kind: str, writers: Mapping[str, Any] | None = None) -> str:

@@ -7,7 +7,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.contracts import INK_OVERLAP, FloatArray
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
     from capsbench.bench.data import CellData
     from capsbench.data.streaming import Stream
+    from capsbench.evaluation.predictions import Predictions
     from capsbench.evaluation.subjects import Subject, Tests
     from capsbench.files.datafile import DataFile
 
@@ -226,7 +226,7 @@ def _measured(tests: "Tests", subject: "Subject") -> dict[str, Any]:
     accuracies = {name: one.to_dict() for name, one in pair_accuracies(answers).items()}
     with subject.progress("reconstructions, pairs") as report:
         reconstructions = measure_reconstructions(partial(subject.draw, "test"), test, answers, report)
-    bins = _by_overlap(~answers.correct, answers.unit, _overlaps(test))
+    bins = _by_overlap(answers, _overlaps(test))
     return {**accuracies, "by overlap": bins, **reconstructions}
 
 
@@ -253,17 +253,16 @@ def _overlaps(test: "DataFile | Stream") -> FloatArray:
     return np.concatenate(parts)
 
 
-def _by_overlap(
-    wrong: npt.NDArray[np.bool_], unit: npt.NDArray[np.integer[Any]], overlap: FloatArray
-) -> dict[str, Any]:
+def _by_overlap(answers: "Predictions", overlap: FloatArray) -> dict[str, Any]:
     """The error of pairs whose ink overlaps by so many percent, with its interval."""
     found: dict[str, Any] = {}
     for low, high in pairwise(OVERLAPS):
         inside = (overlap >= low) & ((overlap < high) | (high == OVERLAPS[-1]))
         point: dict[str, Any] = {"pairs": int(inside.sum()), "error": 0.0}
         if inside.any():
-            missed = wrong[inside].astype(np.float64)
-            point |= {"error": float(missed.mean()), "interval": list(pair_interval(missed, unit[inside]))}
+            some = answers.among(inside)
+            missed = (~some.correct).astype(np.float64)
+            point |= {"error": float(missed.mean()), "interval": list(pair_interval(missed, some.unit))}
         found[f"{low}-{high}"] = point
     return found
 

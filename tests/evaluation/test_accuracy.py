@@ -9,7 +9,7 @@ from capsbench.evaluation.accuracy import accuracy, gap, unpaired_gap
 from capsbench.evaluation.pairs import pair_accuracies
 from capsbench.evaluation.predictions import Predictions
 from capsbench.results.answers import Answers
-from capsbench.statistics import pair_interval, resampled_interval, share_interval
+from capsbench.statistics import pair_interval, resampled_interval, share_interval, writers_interval
 
 
 def predictions(answers: list[int], labels: list[int], source: list[int]) -> Predictions:
@@ -62,7 +62,7 @@ def test_known_writers_are_what_accuracies_and_gaps_resample() -> None:
         for ours in (0.5, 0.2)
     )
     found = accuracy(clean)
-    assert found.interval == share_interval(clean.correct, np.tile(writers, 2))
+    assert found.interval == writers_interval(clean.correct, np.tile(writers, 2))
     assert found.answers is not None and found.answers.unit.tolist() == np.tile(writers, 2).tolist()
     by_writer = gap(clean, turned)
     right, shown = (np.bincount(np.tile(writers, 2), weights=one) for one in (clean.correct, np.ones(400)))
@@ -70,6 +70,8 @@ def test_known_writers_are_what_accuracies_and_gaps_resample() -> None:
     assert by_writer["interval"] == list(resampled_interval(np.stack([right, -still]), np.stack([shown, shown])))
     by_digit = gap(*(replace(one, writers=None) for one in (clean, turned)))
     assert np.diff(by_writer["interval"]) > 1.3 * np.diff(by_digit["interval"])
+    some = np.arange(400) < 12  # of as many writers
+    assert accuracy(clean.among(some)).interval == writers_interval(clean.correct[some], writers[:12])
     assert accuracy(clean.among(np.arange(400) < 2)).interval == share_interval(clean.correct[:2], np.arange(2))
 
 
@@ -80,3 +82,5 @@ def test_pairs_take_the_writers_of_both_digits_for_units() -> None:
     pairs = Predictions(random.random((90, 10)), np.tile(np.array([1, 2], np.uint8), (90, 1)), source, writers)
     found = pair_interval(pairs.correct.astype(float), writers[source])
     assert accuracy(pairs).interval == pair_accuracies(pairs)["exact pair"].interval == found
+    by_digit = pair_interval(pairs.hits.mean(1), writers[source])
+    assert pair_accuracies(pairs)["per digit"].interval == by_digit != pair_interval(pairs.hits.mean(1), source)
