@@ -63,7 +63,7 @@ class CellData:
     def note(self, role: str, samples: Samples, **stated: Any) -> None:
         """Notes samples, such as those of the suite's own making, under the role that they play."""
         self.data[role] = {"spec": samples.spec.to_dict(), **stated}
-        written = writers_of(samples) if samples.spec.split == "test" else None
+        written = writers_of(samples)
         if written is not None:
             self.writers.setdefault(key_of_writers(written), packed_writers(written))
 

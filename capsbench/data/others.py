@@ -60,17 +60,17 @@ def load_others(split: str, source: Source) -> Digits:
         DigitsError: They are missing, damaged, of another size, or have other classes than 0..9.
     """
     part = _read(source, "test" if split == "test" else "train")
-    _close(part)
+    _read_only(part)
     if split in ("train", "validation"):
         chosen = _rows(part.labels, split)
         written = None if part.writers is None else part.writers[chosen]
         part = Part(part.images[chosen], part.labels[chosen], written)
-        _close(part)
+        _read_only(part)
     return Digits(part.images, part.labels, split, source.name, part.writers)
 
 
-def _close(part: Part) -> None:
-    """Makes the arrays read-only: all callers share them."""
+def _read_only(part: Part) -> None:
+    """Closes the arrays to writing: all callers share them."""
     for array in (part.images, part.labels, part.writers):
         if array is not None:
             array.setflags(write=False)

@@ -112,17 +112,18 @@ class Subset:
 
     @property
     def writers(self) -> npt.NDArray[np.int32] | None:
-        """Those of the whole."""
+        """Who wrote each digit of the whole's split; see `writers_of`."""
         return writers_of(self.data)
 
 
 def writers_of(samples: Samples) -> npt.NDArray[np.int32] | None:
-    """``[digits]`` int32: who wrote each digit of the samples' split, by the numbers in `Batch.source`.
+    """``[digits]`` int32: who wrote each test digit, by the numbers in `Batch.source`.
 
-    None where it is not known, as of samples of a user's own making, which need not say it.
+    None where it is not known, which includes samples that a user made without ``writers``, and of digits to train
+    with: a result keeps the writers of its test digits alone.
     """
     written: npt.NDArray[np.int32] | None = getattr(samples, "writers", None)
-    return written
+    return written if samples.spec.split == "test" else None
 
 
 def checked_indices(indices: Sequence[int] | IndexArray | slice, count: int) -> IndexArray:

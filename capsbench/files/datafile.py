@@ -6,7 +6,7 @@ loader share no handle. A packed file is read into memory instead when its sampl
 
 import shlex
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from capsbench.data.columns import (
     columns_of,
     root_digest,
 )
-from capsbench.data.digits import digits_of_spec
+from capsbench.data.digits import load_digits
+from capsbench.data.naming import source_of
 from capsbench.data.recipes import Recipe, recipe_of
 from capsbench.data.samples import SampleColumns, checked_indices
-from capsbench.errors import DataFileError, DigitsError, UsageError
+from capsbench.errors import DataFileError, UsageError
 from capsbench.files.header import read_header
 from capsbench.files.layout import Extent
 from capsbench.files.packed import NO_REPAIR, PackedSamples
@@ -139,12 +140,15 @@ class DataFile(SampleColumns):
 
     @cached_property
     def writers(self) -> npt.NDArray[np.int32] | None:
-        """``[digits]`` int32: who wrote each digit of the split; None where it is not known, or digits are not here."""
-        if not self.spec.digits_name:  # MNIST's labels do not say it
+        """``[digits]`` int32: who wrote each digit of the split; None where the file is not of the digits it came with.
+
+        Raises:
+            DigitsError: Those are missing or damaged.
+        """
+        if not source_of(self.digits).other:  # MNIST's labels do not say it
             return None
-        with suppress(DigitsError):
-            return digits_of_spec(self.spec, self.digits).writers
-        return None
+        digits = load_digits(self.spec.split, self.digits)
+        return digits.writers if digits.sha256 == self.spec.digits else None
 
     def recipe(self) -> Recipe:
         """The recipe that draws the samples of this file.

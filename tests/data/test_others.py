@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from capsbench.contracts import UInt8Array
 from capsbench.data import others
 from capsbench.data.digits import KNOWN, digits_by_hash, load_digits, sums_of
 from capsbench.data.places import cache_folder
+from capsbench.data.samples import Subset, writers_of
 from capsbench.data.sets import SETS
 from capsbench.errors import DigitsError
 
@@ -157,6 +159,9 @@ def test_the_writers_of_qmnists_labels_are_numbered_from_0_on(folder: Path) -> N
     }
     stream = capsbench.stream("padded", split="test", digits=folder, digits_as="mine")
     assert stream.writers is not None and stream.writers.tolist() == [9 - number // 2 for number in range(TEST)]
+    some = Subset(stream, np.arange(3))
+    assert some.writers is not None and some.writers.tolist() == stream.writers.tolist()
+    assert writers_of(capsbench.stream("padded", split="validation", digits=folder, digits_as="mine")) is None
 
 
 def test_labels_without_writers_have_none(folder: Path) -> None:
@@ -179,6 +184,11 @@ def test_a_file_of_such_digits_finds_their_writers_where_the_digits_are(folder: 
     found = capsbench.open_dataset(path, digits=f"mine={folder}").writers
     assert found is not None and found.tolist() == [number // 2 for number in range(TEST)]
     assert capsbench.open_dataset(path).writers is None
+    other = shutil.copytree(folder, tmp_path / "other")
+    content = bytearray((other / NAMES["x_test"]).read_bytes())
+    content[-1] ^= 1
+    (other / NAMES["x_test"]).write_bytes(content)
+    assert capsbench.open_dataset(path, digits=f"mine={other}").writers is None  # of a run of other digits
 
 
 def test_a_writer_below_0_is_refused(folder: Path) -> None:
@@ -450,8 +460,9 @@ def test_qmnist_and_a_file_made_from_it_have_its_writers(
         sums[name] = hashlib.md5(packed, usedforsecurity=False).hexdigest()
     monkeypatch.setitem(SETS, "qmnist", replace(SETS["qmnist"], files=sums))
     (path,) = capsbench.generate("multimnist", out=tmp_path, split="test", digits="qmnist")
-    for found in (load_digits("test", "qmnist").writers, capsbench.open_dataset(path).writers):
+    for found in (load_digits("test", "qmnist").writers, capsbench.open_dataset(path, digits="qmnist").writers):
         assert found is not None and found.tolist() == [number // 2 for number in range(TEST)]
+    assert capsbench.open_dataset(path).writers is None  # in a run of MNIST, whether QMNIST is here or not
 
 
 @pytest.mark.parametrize("name", SETS["fashion"].files)
