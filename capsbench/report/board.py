@@ -329,17 +329,21 @@ def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence
     if headlines:
         better = "largest" if headlines[0].larger_is_better else "smallest"
         notes.append(f"Networks are in the order of {headlines[0].name}; the {better} is the best.")
-    notes += writers_note(members)
+    written = writers_note(members)
+    notes += written
     if any(one.origin != "trained" for one in members):
         notes += [one.elsewhere for one in headlines if one.elsewhere]
     if any(row.beside for row in rows):
         shown = shown_by(members[0].suite)
-        flips = "that of the exact sign-flip test over base digits, with one image a digit "
+        flips = "that of the exact sign-flip test over base digits, with one image a digit McNemar's"
+        over, p = f"test {shown}", flips if shown == "digits" else "McNemar's"
+        if written:
+            shown = over = "writers"
+            p = "that of the exact sign-flip test over them"
         notes.append(
-            f"A difference to the best is paired image by image, with its 95 % interval over test {shown} and, of "
-            f"several seeds, over both. p is {flips if shown == 'digits' else ''}McNemar's; of several seeds "
-            f"it is over seeds and {shown}, as the interval is. A dagger (†) marks a tie: the interval holds 0, or p "
-            "is 0.05 or more."
+            f"A difference to the best is paired image by image, with its 95 % interval over {over} and, of "
+            f"several seeds, over both. p is {p}; of several seeds it is over seeds and {shown}, as the interval is. A "
+            "dagger (†) marks a tie: the interval holds 0, or p is 0.05 or more."
         )
     apart = [row.network for row in rows if row.other_seeds]
     if apart:

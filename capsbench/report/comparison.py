@@ -18,11 +18,10 @@ from capsbench.report.differences import (
     difference_at,
     found_at,
     kept_places,
-    name_of,
     points_of,
     pooled_difference,
 )
-from capsbench.report.groups import readable, writers_note
+from capsbench.report.groups import name_of, readable, writers_note
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
@@ -216,15 +215,17 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
     first = pairs[0]
     seeds = "" if len(pairs) == 1 else f", over {told_seeds([pair.first for pair in pairs])}"
     names = (f"{one.label} (seed {one.seed})" if len(pairs) == 1 else one.label for one in (first.first, first.second))
+    written = writers_note([first.first]) if any(one.writers for one in differences) else []
+    mcnemar = "" if written else ", which with one image a digit is McNemar's"
     tested = "; interval and p are over the seeds, too" if seeds else ""
     return Table(
         headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p", "p, Holm"],
         rows=rows,
         notes=[
-            "B - A with its 95 % interval over resampled base digits; p of the exact sign-flip test over them, "
-            f"which with one image a digit is McNemar's{tested}.",
+            f"B - A with its 95 % interval over resampled {'writers' if written else 'base digits'}; p of the exact "
+            f"sign-flip test over them{mcnemar}{tested}.",
             *([PAIRS_NOTE] if any(one.pairs for one in differences) else []),
-            *(writers_note([first.first]) if any(one.writers for one in differences) else []),
+            *written,
             "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",
             *_threads(first),
         ],

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.groups import by_network, shown_by
+from capsbench.report.groups import by_network, name_of, shown_by
 from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result
 from capsbench.results.writers import resampled_units
-from capsbench.spec import MNIST
 from capsbench.statistics import (
     Interval,
     holm,
@@ -218,12 +217,16 @@ def difference_at(
             f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
             f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
         )
-    writers = _same_writers(ours, theirs, place)
+    if not (ours.writers is None or theirs.writers is None or np.array_equal(ours.writers, theirs.writers)):
+        raise DataFileError(
+            f"At {', '.join(place)} {name_of(first)} and {name_of(second)} name different writers of the same digits. "
+            "Run one again with the labels of the other (--digits)."
+        )
     some = np.ones(len(ours.correct), np.bool_) if among is None else among
     before, after = ours.correct[some], theirs.correct[some]
     pairs = _pairs(first, place, ours)
     shown = (ours.base if pairs is None else pairs)[some]
-    unit = resampled_units(shown, writers)
+    unit = resampled_units(shown, None if theirs.writers is None else ours.writers)
     if pairs is not None:
         interval, p = paired_by_pair(before, after, unit)
     else:
@@ -278,25 +281,11 @@ def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
     if kept is None:
         return None
     partners = unpacked_partners(kept)
-    if answers.writers is not None and int(partners.max(initial=0)) >= len(answers.writers):
-        raise DataFileError(
-            f"{name_of(result)}, at {', '.join(place)}: a partner is digit {int(partners.max()):,}, and the result "
-            f"keeps the writers of {len(answers.writers):,}."
-        )
     if len(partners) != len(answers.correct):
         raise DataFileError(
             f"{name_of(result)}, at {', '.join(place)}: {len(answers.correct):,} answers to {len(partners):,} pairs."
         )
     return np.column_stack([answers.base.astype(np.int64), partners])
-
-
-def _same_writers(ours: Answers, theirs: Answers, place: Place) -> npt.NDArray[np.integer[Any]] | None:
-    """Who wrote the digits of two results; None unless both say it."""
-    if ours.writers is None or theirs.writers is None:
-        return None
-    if not np.array_equal(ours.writers, theirs.writers):
-        raise DataFileError(f"At {', '.join(place)} the results name different writers of the same digits.")
-    return ours.writers
 
 
 def _answers(result: Result, place: Place) -> Answers:
@@ -363,9 +352,3 @@ def _what_differs(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
     ours, theirs = ({**used["spec"], "digest": used.get("digest")} for used in (first, second))
     keys = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     return "; ".join(f"{key}: {ours.get(key)} and {theirs.get(key)}" for key in keys)
-
-
-def name_of(result: Result) -> str:
-    """What errors call a result."""
-    digits = "" if result.digits in (*MNIST, "none") else f", digits {result.digits}"
-    return f"{result.label} ({result.suite}, preset {result.preset}{digits}, seed {result.seed})"

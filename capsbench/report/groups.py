@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
 from capsbench.results.result import ORIGINS, Result
 from capsbench.results.writers import unpacked_writers
-from capsbench.spec import MNIST, told_digits
+from capsbench.spec import MNIST, WRITERS, told_digits
 
 OF_PAPER = ("mnist", "cifar10")
 """The full sets that the paper measured on."""
@@ -159,13 +159,12 @@ def _legend(table: Table, shown: str) -> list[str]:
 
 
 def writers_note(members: Sequence[Result]) -> list[str]:
-    """The sentence about what is resampled where the digits' labels say who wrote them; else nothing.
+    """The sentence about what is resampled where the labels of the run's digits say who wrote them; else nothing.
 
     Raises:
         DataFileError: What a result keeps of them is damaged.
     """
-    kept = {key: one.writers for one in members for key in one.writers}
-    numbers = sorted({len(np.unique(unpacked_writers(writers, key))) for key, writers in kept.items()})
+    numbers = sorted({number for one in members if (number := _number_of_writers(one))})
     if not numbers:
         return []
     return [
@@ -173,6 +172,24 @@ def writers_note(members: Sequence[Result]) -> list[str]:
         f"{' or '.join(f'{number:,}' for number in numbers)} writers, all digits of a writer together; of pairs of "
         "digits, over the writers of both."
     ]
+
+
+def _number_of_writers(result: Result) -> int:
+    """How many people wrote the test digits of a run; 0 where that is not known."""
+    sums = result.identity.get("digits")
+    key = sums.get(f"{result.digits}, {WRITERS}") if isinstance(sums, Mapping) else None
+    if not isinstance(key, str) or key not in result.writers:
+        return 0
+    try:
+        return len(np.unique(unpacked_writers(result.writers, key)))
+    except DataFileError as error:
+        raise DataFileError(f"{name_of(result)}: {error}") from None
+
+
+def name_of(result: Result) -> str:
+    """What errors call a result."""
+    digits = "" if result.digits in (*MNIST, "none") else f", digits {result.digits}"
+    return f"{result.label} ({result.suite}, preset {result.preset}{digits}, seed {result.seed})"
 
 
 def _remarks(members: Sequence[Result]) -> list[str]:

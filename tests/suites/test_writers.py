@@ -21,9 +21,11 @@ from capsbench.contracts import INK_OVERLAP
 from capsbench.errors import DataFileError
 from capsbench.report.board import boards
 from capsbench.report.comparison import compare_results
+from capsbench.report.differences import difference_at
 from capsbench.report.groups import tables
-from capsbench.results.answers import Answers
+from capsbench.results.answers import Answers, packed_partners
 from capsbench.results.result import Result, load_results
+from capsbench.results.writers import key_of_writers, packed_writers
 from capsbench.statistics import (
     digit_sums,
     pair_interval,
@@ -137,7 +139,57 @@ def test_tables_boards_pages_and_comparisons_say_so(plain_digits: tuple[Path, li
     runs, results = plain_digits
     assert NOTE in said("report", str(runs), "--html", str(tmp_path / "page.html"))
     assert NOTE in " ".join((tmp_path / "page.html").read_text().split())
-    assert NOTE in said("compare", *(str(result.path) for result in results))
+    (board,) = boards(results)
+    assert sum(NOTE in note for note in board.notes) == 1
+    (paired,) = (note for note in board.notes if note.startswith("A difference to the best"))
+    compared = said("compare", *(str(result.path) for result in results))
+    assert NOTE in compared and "over resampled writers; p of the exact sign-flip test over them" in compared
+    assert "over writers" in paired and "exact sign-flip test over them" in paired
+    assert "McNemar" not in paired + compared
+
+
+def test_nothing_is_said_of_writers_of_other_digits_than_the_run_s(plain_digits: tuple[Path, list[Result]]) -> None:
+    result = plain_digits[1][0]
+    other = replace(result, identity={**result.identity, "digits": {"Written, writers": "0" * 64}})
+    assert not any("writers" in note for note in tables([other])[0].notes)
+
+
+def test_results_that_name_different_writers_of_the_same_digits_are_not_compared(
+    plain_digits: tuple[Path, list[Result]],
+) -> None:
+    one, other = plain_digits[1]
+    turned = WRITERS[::-1].astype(np.int32)
+    metrics = deepcopy(other.metrics)
+    metrics["checkpoints"]["best"]["test"]["writers"] = key_of_writers(turned)
+    theirs = replace(other, metrics=metrics, writers={key_of_writers(turned): packed_writers(turned)})
+    with pytest.raises(
+        DataFileError, match=r"one \(mnist, .*\) and other \(mnist, .*\) name different writers .*--digits"
+    ):
+        difference_at(one, theirs, MNIST_TEST)
+
+
+def test_partners_that_have_no_writer_are_compared_by_digits(folder: Path, tmp_path: Path) -> None:
+    one, other = judged("overlap", tmp_path, folder, "one", "other")
+    place = ("checkpoints", "best", "exact pair")
+    assert difference_at(one, other, place).writers == 12
+    source = capsbench.open_dataset(next((tmp_path / "overlap").glob("*.h5"))).source.copy()
+    source[0, 1] = TEST
+    for result in (one, other):
+        result.metrics["partners"] = packed_partners(source)
+    found = difference_at(one, other, place)
+    assert found.writers == 0
+    assert (found.interval, found.p) == paired_by_pair(right(at(one, *place)), right(at(other, *place)), source)
+
+
+@pytest.mark.parametrize(("suite", "role"), [("affine", "clean"), ("crowding", "alone"), ("clutter", "clean")])
+def test_conditions_of_a_result_that_name_different_writers_are_refused(
+    folder: Path, tmp_path: Path, suite: str, role: str
+) -> None:
+    (result,) = judged(suite, tmp_path, folder, "one")
+    del result.metrics["checkpoints"]["best"][role]["writers"]
+    named = r"one \(affine, preset smoke, digits Written, seed 0\), at best: " if suite == "affine" else ""
+    with pytest.raises(DataFileError, match=f"^{named}A result is damaged: it names different writers"):
+        tables([result])
 
 
 def test_the_same_digits_without_writers_are_another_protocol_and_cell(
@@ -175,7 +227,7 @@ def test_damaged_writers_end_in_one_error(plain_digits: tuple[Path, list[Result]
         (tmp_path / f"{number}.json").write_text(json.dumps(content))
     results = load_results(tmp_path)
     for make in (lambda: tables(results), lambda: boards(results), lambda: compare_results(*results)):
-        with pytest.raises(DataFileError, match="damaged"):
+        with pytest.raises(DataFileError, match=r"(one|other) \(mnist, preset smoke.*damaged"):
             make()
 
 
