@@ -8,11 +8,13 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from capsbench.cli import main
+from capsbench.results.writers import key_of_writers, packed_writers
 
 EXAMPLES = settings().max_examples
 COMMITTED = Path(__file__).resolve().parents[2] / "results"
@@ -72,11 +74,32 @@ def run(command: list[str]) -> tuple[Any, str, str]:
     return stop.value.code, out.getvalue(), err.getvalue()
 
 
+def each_point(tree: Any) -> list[Any]:
+    inner = [point for value in tree.values() for point in each_point(value)] if isinstance(tree, dict) else []
+    return [tree, *inner] if isinstance(tree, dict) and "answers" in tree else inner
+
+
+def with_writers(tree: Any) -> Any:
+    """A result as of digits whose labels say who wrote them, ten by each."""
+    points = each_point(tree["metrics"])
+    writers = np.arange(max(point["digits"] for point in points), dtype=np.int32) // 10
+    key = key_of_writers(writers)
+    for point in points:
+        point["writers"] = key
+    identity = {**tree.get("identity", {}), "digits": {"Written, writers": key}}
+    return {**tree, "digits": "Written", "identity": identity, "writers": {key: packed_writers(writers)}}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["", "writers"])
 @pytest.mark.parametrize("suite", ["affine", "mnist", "overlap", "crowding", "clutter"])
-def test_a_mutated_result_is_named_or_read(suite: str, survived: Callable[[str, int], None]) -> None:
+def test_a_mutated_result_is_named_or_read(suite: str, named: bool, survived: Callable[[str, int], None]) -> None:
     good = smallest(suite)
     tree = json.loads(good.read_text())
-    ways = places(tree)
+    if named:
+        tree = with_writers(tree)
+        good = Path("named.json")
+        good.write_text(json.dumps(tree))
+    ways = [way for way in places(tree) if not named or any("writers" in str(key) for key in way)]
     tries = max(EXAMPLES // 16, 5)
 
     @settings(max_examples=tries)
