@@ -101,7 +101,7 @@ def _seen(visit: Visit) -> Seen:
 
 def made() -> str:
     """The page of some results of three suites."""
-    suites = ("affine/epyc-cpu", "mnist", "overlap", "crowding")
+    suites = ("affine/epyc-cpu", "mnist/epyc-cpu", "overlap/epyc-cpu", "crowding/epyc-cpu")
     return webpage.html_page([one for suite in suites for one in load_results(RESULTS / suite)])
 
 
@@ -152,7 +152,7 @@ def test_light_and_dark_are_drawn(measured: dict[tuple[int, str], Any], width: i
 def test_a_fragment_sorts_and_filters_and_nothing_is_asked_for(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(made())
-    protocol = load_results(RESULTS / "mnist")[0].protocol
+    protocol = load_results(RESULTS / "mnist/epyc-cpu")[0].protocol
     fragment = f"#sort={protocol}.1.desc&text=reconstruction&protocol={protocol}"
     plain, chosen = seen([Visit(page), Visit(page, fragment=fragment)])
     for one, sorting, shown, hidden in ((plain, "none", 13, 0), (chosen, "descending", 4, 3)):
