@@ -37,7 +37,7 @@ def resampled_units(
 
 
 def key_of_writers(writers: npt.NDArray[np.int32]) -> str:
-    """By what an accuracy in a result names the writers of its digits ``[digits]``: SHA-256 of their numbers."""
+    """The SHA-256 of the numbers of writers ``[digits]``; an accuracy in a result names its writers by this key."""
     return hashlib.sha256(np.ascontiguousarray(writers, "<i4").data).hexdigest()
 
 

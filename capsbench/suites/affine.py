@@ -228,11 +228,10 @@ class Affine:
             f"First at target is the first validation with at least {settings['target']:.2%} accuracy.",
             *beside_paper(results, PAPER),
             *([ORDER] if len(networks) > 1 else []),
+            *([f"File: {_told_file(results[0])}."] if settings.get("test") else []),
+            *matched_notes(networks),
+            *paired_notes(results, _questions()),
         ]
-        if settings.get("test"):
-            notes.append(f"File: {_told_file(results[0])}.")
-        notes += matched_notes(networks)
-        notes += paired_notes(results, _questions())
         notes += [
             f"{model} did not learn: its clean accuracy is near chance, and its gap means nothing."
             for model, cells in networks.items()

@@ -15,7 +15,9 @@ from capsbench.contracts import Batch, Say, TensorBatch, checked_output, loss_of
 from capsbench.errors import TrainingError, first_line
 from capsbench.system import memory
 from capsbench.training.capture import capture, on_side_stream, place_of, waiting_refused
+from capsbench.training.config import TrainConfig
 
+DECAY = 0.96  # of the learning rate in `decay_steps`, with the schedule "exponential"
 WARM_UP = 3  # steps before a capture, as torch's documentation advises: libraries set themselves up in them
 
 CHANNELS_LAST = {"cuda": "bf16", "cpu": "fp32"}
@@ -28,6 +30,16 @@ Gradients = list[Tensor | None]
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
     """The paper's optimizer, in the form that makes one pass over the weights."""
     return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+
+
+def scheduler(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """What changes the learning rate after each of so many steps, as the configuration says."""
+    if config.schedule == "one-cycle":  # one more, because it is stepped after the last step, too
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
+    # The authors' code decays smoothly, down to 1e-6 / 1e-3 of the first rate.
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(DECAY ** (step / config.decay_steps), 1e-3))
 
 
 def autocast(device: str, precision: str) -> torch.autocast:

@@ -28,10 +28,9 @@ from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
 from capsbench.training.plain import UnsavableError, copied
-from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_convolutions, scheduler
 from capsbench.training.together import SharedStep, joined_statistics, shared_batches
 
-DECAY = 0.96
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
 UNTIMED_STEPS = WARM_UP + 1  # the last of them captures a CUDA graph
 LOOKED_AT = 3  # steps that are repeated to find the gradient: the one whose loss is no number, and those before
@@ -100,7 +99,7 @@ class Trainer:
         self._epoch_steps -= self._joined
         self.steps = self._epoch_steps * config.epochs
         self._optimizer = adam(model, config.learning_rate)
-        self._scheduler = _scheduler(self._optimizer, config, self.steps)
+        self._scheduler = scheduler(self._optimizer, config, self.steps)
         self._losses = torch.empty(0, device=device)  # of the steps since the last validation
         self._first_loss = math.nan
         self._sound: State = {}  # weights that are numbers, to find out why later ones are not
@@ -391,12 +390,3 @@ class Trainer:
             return False
         self.trained, self._losses, self._first_loss = trained, losses, first_loss
         return True
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, config: TrainConfig, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "one-cycle":  # one more, because it is stepped after the last step, too
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
-    # The authors' code decays smoothly, down to 1e-6 / 1e-3 of the first rate.
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(DECAY ** (step / config.decay_steps), 1e-3))

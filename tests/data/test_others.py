@@ -131,7 +131,7 @@ def test_two_sets_in_one_folder_are_not_mixed(tmp_path: Path, arrays: Arrays) ->
 
 
 def as_qmnist(folder: Path, writers: Any, part: str = "test") -> str:
-    """The folder, its labels of a part in eight columns, the third of which names the writers."""
+    """The folder, with labels of a part as QMNIST has them: eight columns, and in the third the writers."""
     count = TEST if part == "test" else TRAIN
     facts = np.zeros((count, 8), ">i4")
     facts[:, 0], facts[:, 2] = np.arange(count) % 10, writers

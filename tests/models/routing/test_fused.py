@@ -94,11 +94,11 @@ def serve() -> None:
 
 
 def patch_once() -> None:
-    """Leaves out two thirds of what the interpreter does, none of which these tests need.
+    """Makes the interpreter do a third of its work; these tests do not need the rest, and campaigns keep it.
 
-    Triton goes through its whole language at each call of a function; now not where that is patched already. It does
-    each sum of integers once more in 64 bits, to see whether it overflows, which no size here can and no GPU does. And
-    it lists all types of numbers whenever it needs that of one, and goes through each side of a shape several times.
+    - Triton patches its whole language at each call of a function. Here it does so once.
+    - It checks each sum of integers for an overflow, by another sum in 64 bits. No size here can overflow.
+    - It lists all types of numbers whenever it needs one, and unwraps each side of a shape several times.
     """
     import triton.runtime.interpreter as interpreter
     from triton import language
