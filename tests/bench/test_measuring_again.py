@@ -313,7 +313,7 @@ def test_the_code_that_trains_is_known_without_its_comments(edited: Callable[[st
     assert code.code_of(pool) != before[0] and code.code_of(caps) == before[1]
     edited("capsbench.models.routing.blocked", "import torch\n", "import torch\n\nMORE = 1\n")
     assert code.code_of(pool) == before[0] and code.code_of(caps) != before[1]
-    edited("capsbench.training.trainer", "DECAY = 0.96", "DECAY = 0.95")
+    edited("capsbench.training.step", "DECAY = 0.96", "DECAY = 0.95")
     assert code.code_of(pool) != before[0] and code.code_of(caps) != before[1]
 
 
