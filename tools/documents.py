@@ -172,7 +172,7 @@ def measured() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def two_digits(ratio: float) -> str:
-    """A ratio with the digits that it bears: the same machine's ratios on another day differ by up to two fifths."""
+    """A ratio with the digits that it bears: a machine of the same name on another day may show twice as much."""
     return f"{float(f'{ratio:.2g}'):g}"
 
 

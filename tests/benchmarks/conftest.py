@@ -14,7 +14,7 @@ import torch
 from tabulate import tabulate
 
 ROUNDS = 15  # of each contestant, in turns; the minimum of so many is steady to a few percent
-FEWEST = 5  # where a round takes seconds: what disturbs a machine is shorter than that
+FEWEST = 4  # where a round takes seconds: what disturbs a machine is shorter than that
 ENOUGH = 7.0  # seconds of rounds
 
 
@@ -133,7 +133,10 @@ def alternate(benchmark: Any, compare: Compare) -> Alternate:
                 begun = time.perf_counter()
                 others_first()
                 timed(ours)
-                rounds = min(ROUNDS, max(FEWEST, int(ENOUGH / (time.perf_counter() - begun))))
+                seconds = time.perf_counter() - begun
+                rounds = min(ROUNDS, max(FEWEST, int(ENOUGH / seconds)))
+                if seconds > ENOUGH:  # a round more would say the same
+                    break
         benchmark.pedantic(timed, args=(ours,), setup=others_first, rounds=rounds)
         ratios = {name: minima[name] / minima[ours] for name in others}
         for name, ratio in ratios.items():

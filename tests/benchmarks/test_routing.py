@@ -120,6 +120,8 @@ def test_auto_is_the_best_of_ours(benchmark: Any, alternate: Alternate, batch: i
 @pytest.mark.parametrize(("precision", "gate"), [("fp32", 1.3), ("bf16", 2.3)])
 def test_training_step(benchmark: Any, alternate: Alternate, precision: str, gate: float) -> None:
     """The paper's CapsNet on 28x28, against the same with reference routing in float32."""
+    if benchmark.enabled and precision == "bf16" and not torch.cpu._is_avx512_bf16_supported():
+        pytest.skip("this CPU has no products of bfloat16: a step takes a minute and says nothing")
     images, preset = (128, "paper") if benchmark.enabled else (8, "small")
     batch = Batch(images=torch.rand(images, 1, 28, 28), labels=torch.arange(images) % 10)
 
@@ -130,8 +132,7 @@ def test_training_step(benchmark: Any, alternate: Alternate, precision: str, gat
 
     describe(benchmark, f"training step of capsnet 28x28, {precision}", images, precision)
     contestants = {"auto": step("auto", precision), "reference, fp32": step("reference", "fp32")}
-    able = precision == "fp32" or torch.cpu._is_avx512_bf16_supported()
-    minima = alternate(contestants, gates={"reference, fp32": gate} if able else None)
+    minima = alternate(contestants, gates={"reference, fp32": gate})
     benchmark.extra_info["images_per_s"] = {name: images / seconds for name, seconds in minima.items()}
 
 
