@@ -1,5 +1,6 @@
 """Fixtures of all tests: no run finds digits, caches or files of the person who started it."""
 
+import gc
 import itertools
 import os
 import signal
@@ -57,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
 
 
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: no later collection of garbage goes through all of it, for a second."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture
 def scale(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """How many of something: the first number in every test run, the second in a campaign."""
@@ -65,10 +72,21 @@ def scale(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
 
 
 @pytest.fixture(scope="session")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A new folder a test. `mktemp` would search all earlier ones for the next number, thousands of times."""
+def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """For each test a home that is not there, and a folder that is empty: the same as long as tests leave them so.
+
+    Most do. Thousands of folders take seconds to make and, at the end of a later run, many more to remove.
+    """
     root = tmp_path_factory.mktemp("worlds")
-    return (root / str(number) for number in itertools.count())
+
+    def untouched() -> Iterator[tuple[Path, Path]]:
+        for number in itertools.count():
+            home, folder = root / f"home-{number}", root / str(number)
+            folder.mkdir()
+            while folder.is_dir() and not any(folder.iterdir()) and not home.exists():
+                yield home, folder
+
+    return untouched()
 
 
 @pytest.fixture(scope="session")
@@ -110,12 +128,9 @@ def no_waiting(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def own_world(worlds: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty home, so that `auto` finds the embedded digits, and an empty folder to stand in."""
-    world = next(worlds)
-    home, folder = world / "home", world / "here"
-    home.mkdir(parents=True)
-    folder.mkdir()
+def own_world(worlds: Iterator[tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that is not there, so that `auto` finds the embedded digits, and an empty folder to stand in."""
+    home, folder = next(worlds)
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
     monkeypatch.setenv("TORCH_HOME", str(home / "torch"))
     monkeypatch.delenv("CAPSBENCH_DIGITS", raising=False)

@@ -138,6 +138,12 @@ def sampler(case: Case, digits: Digits) -> Sampler:
     return case.generator.sampler(digits, 0)
 
 
+@pytest.fixture(scope="module")
+def samples(sampler: Sampler) -> dict[str, Any]:
+    """The first 1,100: generators draw up to 512 at a time."""
+    return draw(sampler, np.arange(1100))
+
+
 def arrays(batch: ArrayBatch, layers: UInt8Array) -> dict[str, Any]:
     """Everything of some samples, in the order in which a file's digests take it."""
     found = {
@@ -189,8 +195,10 @@ def test_bytes_are_those_published(case: Case, sampler: Sampler) -> None:
 @pytest.mark.parametrize(
     ("seed", "first"), [(0, 0), (1, 950), (2**64 - 1, 2**32 - 25), (2**40 + 7, LARGEST_INDEX - 49)]
 )
-def test_samples_equal_the_slow_reference(case: Case, digits: Digits, seed: int, first: int) -> None:
-    indices = np.arange(first, first + 50)
+def test_samples_equal_the_slow_reference(
+    case: Case, digits: Digits, seed: int, first: int, scale: Callable[[int, int], int]
+) -> None:
+    indices = first + np.linspace(0, 49, scale(15, 50)).astype(np.int64)
     found = draw(case.generator.sampler(digits, seed), indices)
     words = Randomness(seed, stream_number(load("data set", case.name).number, digits.split))
     parameters = dataclasses.asdict(case.generator)  # type: ignore[call-overload]
@@ -207,23 +215,22 @@ def test_samples_equal_the_slow_reference(case: Case, digits: Digits, seed: int,
 
 
 @every_case
-def test_samples_do_not_depend_on_the_batch(sampler: Sampler) -> None:
-    indices = np.arange(4096)
-    whole = draw(sampler, indices)
-    first = indices[:600]
-    assert_same(in_batches(sampler, first, 7), {name: array[first] for name, array in whole.items()})
-    some = indices[::41]
-    assert_same(in_batches(sampler, some, 1), {name: array[some] for name, array in whole.items()})
+def test_samples_do_not_depend_on_the_batch(
+    sampler: Sampler, samples: dict[str, Any], scale: Callable[[int, int], int]
+) -> None:
+    first = np.arange(scale(154, 1100))
+    assert_same(in_batches(sampler, first, 7), {name: array[first] for name, array in samples.items()})
+    some = np.arange(0, 1100, scale(41, 11))
+    assert_same(in_batches(sampler, some, 1), {name: array[some] for name, array in samples.items()})
 
 
 @every_case
-def test_samples_do_not_depend_on_the_order(sampler: Sampler) -> None:
-    shuffled = np.random.default_rng(0).permutation(1200)
-    whole = draw(sampler, np.arange(1200))
-    assert_same(draw(sampler, shuffled), {name: array[shuffled] for name, array in whole.items()})
+def test_samples_do_not_depend_on_the_order(sampler: Sampler, samples: dict[str, Any]) -> None:
+    shuffled = np.random.default_rng(0).permutation(1100)[:700]
+    assert_same(draw(sampler, shuffled), {name: array[shuffled] for name, array in samples.items()})
 
 
-@settings(max_examples=15)
+@settings(max_examples=settings().max_examples // 20)  # 5, and in a campaign 100
 @given(chosen=st.lists(st.integers(0, LARGEST_INDEX), min_size=1, max_size=12))
 @every_case
 def test_any_indices_in_any_order_give_each_its_own_sample(sampler: Sampler, chosen: list[int]) -> None:
@@ -280,8 +287,7 @@ def test_any_prefix_is_balanced(sampler: Sampler, digits: Digits) -> None:
 
 
 @every_case
-def test_layers_add_up_to_the_image(case: Case, sampler: Sampler) -> None:
-    samples = draw(sampler, np.arange(2048))
+def test_layers_add_up_to_the_image(case: Case, samples: dict[str, Any]) -> None:
     total = np.minimum(samples["layers"].sum(1, dtype=np.uint16), 255)
     if case.bystanders:
         assert (samples["images"] >= total).all()
@@ -296,7 +302,7 @@ def test_layers_add_up_to_the_image(case: Case, sampler: Sampler) -> None:
 def test_labels_are_those_of_the_sources_in_their_split(case: Case, split: str) -> None:
     digits = load_digits(split, "embedded")
     last = np.arange(len(digits) - 100, len(digits) + 100)  # and the first that come again
-    batch = case.generator.sampler(digits, 0).batch(np.concatenate([np.arange(500), last]))
+    batch = case.generator.sampler(digits, 0).batch(np.concatenate([np.arange(100), last]))
     assert batch.source is not None
     assert 0 <= batch.source.min() <= batch.source.max() < len(digits)
     np.testing.assert_array_equal(batch.labels, digits.labels[batch.source])
