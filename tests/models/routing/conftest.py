@@ -9,7 +9,7 @@ import torch
 @pytest.fixture
 def poisoned_memory() -> Iterator[None]:
     """Memory that nobody has written to holds NaN."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # unlike use_deterministic_algorithms it imports no compiler
     assert torch.empty(3).isnan().all()  # which deterministic algorithms bring along
     yield
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
