@@ -151,18 +151,31 @@ def run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 
 def error(
-    sizes: Sizes, iterations: int, gradient: str, *, processors: int = 1, draws: int = 1, **options: Any
+    sizes: Sizes,
+    iterations: int,
+    gradient: str,
+    *,
+    processors: int = 1,
+    draws: int = 1,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
 ) -> float:
     """`worst_error` in memory that holds NaN until it is written, as if for a GPU of so many multiprocessors.
 
-    Where images are many, a squash program has more rows: a hundred programs of the usual four show nothing more.
+    Each has two programs of `agree`, so that three tiles of capsules are two splits. Where images are many, a program
+    of squash has more rows: a hundred programs of the usual four show nothing more.
     """
     torch.set_deterministic_debug_mode("warn")  # unlike use_deterministic_algorithms it imports no compiler
     rows = fused.ROWS if sizes[0] < 33 or DEVICE == "cuda" else 8 * fused.ROWS
+    tiles = fused.TILES[dtype]
+    options |= {"dtype": dtype, "device": DEVICE, "draws": draws}
     try:
         assert torch.empty(3).isnan().all()
-        with patch.multiple(fused, _multiprocessors=lambda device: processors, ROWS=rows):
-            return worst_error(fused.route_fused, sizes, iterations, gradient, device=DEVICE, draws=draws, **options)
+        with (
+            patch.multiple(fused, _multiprocessors=lambda device: processors, ROWS=rows),
+            patch.dict(tiles, agree=replace(tiles["agree"], programs=2)),
+        ):
+            return worst_error(fused.route_fused, sizes, iterations, gradient, **options)
     finally:
         torch.set_deterministic_debug_mode("default")
 
