@@ -1,10 +1,12 @@
 """The commands on data: what they print where, how they end, and what they leave behind."""
 
 import gzip
+import io
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -142,25 +144,30 @@ def test_another_spec_is_refused_with_the_difference_and_force_makes_it(capsys: 
     assert open_dataset("padded-test.h5").spec.seed == 1
 
 
-@pytest.fixture
-def surroundings() -> None:
-    """What the bad input below stumbles over."""
-    Path("file").write_text("a text\n")
-    Path("empty").mkdir()
-    Path("damaged").mkdir()
+@pytest.fixture(scope="module")
+def stumbling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of what the bad input below stumbles over."""
+    folder = tmp_path_factory.mktemp("stumbling")
+    (folder / "file").write_text("a text\n")
+    for name in ("empty", "damaged", "cut", "folder.h5"):
+        (folder / name).mkdir()
     for name in FILES:
-        Path("damaged", name).write_bytes(b"\0\0\x08\x03 this is no digit")
-    Path("cut").mkdir()
-    for name in FILES:
-        Path("cut", f"{name}.gz").write_bytes(gzip.compress(b"1" * 9999)[:20])
-    whole = made("padded", "whole.h5", count=50, parameters={"size": 28, "shift": 2}).read_bytes()
-    Path("truncated.h5").write_bytes(whole[:20_000])
-    Path("folder.h5").mkdir()
-    with h5py.File("foreign.h5", "w") as foreign:
+        (folder / "damaged" / name).write_bytes(b"\0\0\x08\x03 this is no digit")
+        (folder / "cut" / f"{name}.gz").write_bytes(gzip.compress(b"1" * 9999)[:20])
+    whole = made("padded", str(folder / "whole.h5"), count=50, parameters={"size": 28, "shift": 2}).read_bytes()
+    (folder / "truncated.h5").write_bytes(whole[:20_000])
+    with h5py.File(folder / "foreign.h5", "w") as foreign:
         foreign["images"] = np.zeros((3, 28, 28), np.uint8)
-    with h5py.File("newer.h5", "w") as newer:
+    with h5py.File(folder / "newer.h5", "w") as newer:
         newer.attrs["format"] = np.bytes_("capsbench")
         newer.attrs["format_version"] = np.bytes_("2")
+    return folder
+
+
+@pytest.fixture
+def surroundings(stumbling: Path) -> None:
+    """A copy of that folder to stand in."""
+    shutil.copytree(stumbling, ".", dirs_exist_ok=True)
 
 
 BAD: list[tuple[str, int, str]] = [
@@ -457,12 +464,22 @@ def in_a_process(*arguments: str | Path, **options: Any) -> subprocess.Completed
     return subprocess.run(command, stderr=subprocess.PIPE, check=False, timeout=60, env=environment, **options)
 
 
-@pytest.mark.parametrize("command", ["verify", "info", "preview"])
-def test_a_file_whose_name_is_no_unicode_can_be_used(command: str) -> None:
+def test_a_file_whose_name_is_no_unicode_can_be_used() -> None:
     path = made("padded", os.fsdecode(b"\xff.h5"), count=50)
-    done = in_a_process(command, path, stdout=subprocess.PIPE)
+    done = in_a_process("verify", path, stdout=subprocess.PIPE)
     assert done.returncode == 0, done.stderr[-500:]
     assert done.stdout.startswith(b"\xff.") and done.stderr == b""
+
+
+@pytest.mark.parametrize("command", ["verify", "info", "preview"])
+def test_a_name_that_is_no_unicode_is_printed(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = made("padded", os.fsdecode(b"\xff.h5"), count=50)
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "strict") for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    assert run(command, str(path)) == 0
+    out.flush()
+    assert out.buffer.getvalue().startswith(b"\xff.") and err.buffer.getvalue() == b""  # type: ignore[attr-defined]
 
 
 def test_an_output_that_cannot_be_written_is_a_storage_error() -> None:
