@@ -26,7 +26,8 @@ test-minimum: $(MINIMUM)/installed ## the whole suite with the oldest versions t
 	$(MINIMUM)/bin/python $(TESTS) -W ignore::DeprecationWarning  # of old releases beside newer ones that they need
 
 faults: $(VENV)/installed-test ## every fault campaign in full; ends in one table, kept with TABLE=results/faults/MACHINE.json
-	$(BIN)/python -m pytest tests/faults tests/generators/test_family.py tests/generators/test_specs.py \
+	$(BIN)/python -m pytest tests/faults \
+		tests/generators/test_affnist.py tests/generators/test_family.py tests/generators/test_specs.py \
 		tests/files/test_packed.py tests/files/test_packing.py \
 		tests/models/routing/test_kernels.py tests/models/routing/test_fused.py tests/models/routing/test_blocked.py \
 		tests/training/test_trainer.py::test_kills_leave_no_trace tests/training/test_together.py \

@@ -4,7 +4,8 @@ import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -30,11 +31,22 @@ LAYERS = [
 """Packages and modules of the toolkit: imports run from a later line to an earlier one, or within a package."""
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imported(path: Path) -> Sequence[ast.Import | ast.ImportFrom]:
+    """Its statements that import, wherever they stand."""
+    return [node for node in ast.walk(tree(path)) if isinstance(node, ast.Import | ast.ImportFrom)]
+
+
 def imports(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in imported(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             rooms = path.relative_to(ROOT).parts[:-1]
             here = rooms if rooms[0] == "capsbench" else ("capsbench", *rooms)
             base = here[: len(here) - node.level + 1] if node.level else ()
@@ -101,7 +113,7 @@ def test_what_is_put_on_the_bench_imports_siblings_and_the_toolkit_only(folder: 
 
 def test_no_import_climbs_up() -> None:
     for path in [*toolkit_files(), *(ROOT / "generators").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in imported(path):
             assert not (isinstance(node, ast.ImportFrom) and node.level > 1), path
 
 
@@ -138,7 +150,7 @@ def test_the_public_face_is_whole_and_sorted() -> None:
 
 def test_every_module_opens_with_a_sentence() -> None:
     for path in [*toolkit_files(), *(ROOT / "generators").rglob("*.py"), *(ROOT / "models").rglob("*.py")]:
-        text = ast.get_docstring(ast.parse(path.read_text()))
+        text = ast.get_docstring(tree(path))
         assert text and not text.startswith(" "), path
 
 
