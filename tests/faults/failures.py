@@ -143,7 +143,8 @@ class Failing:
 
     def __init__(self) -> None:
         PATH.parent.mkdir()
-        os.fsync = os.fdatasync = lambda handle: None  # a failed run loses nothing that the system has
+        for name in ("fsync", "fdatasync"):  # a failed run loses nothing that the system has
+            setattr(os, name, lambda handle: None)
         embedded.read_embedded = cache(embedded.read_embedded)  # what no child need do again
         with redirect_stdout(StringIO()), suppress(SystemExit):
             command([*GENERATE, "--count", "3"])  # no child need import again

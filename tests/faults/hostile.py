@@ -30,11 +30,11 @@ SHAPE = (COUNT, 28, 28)
 CHUNKS = (1024, 28, 28)
 PATH = Path("hostile.h5")
 TARGET = Path("target")
-LARGE = 300_000_000  # bytes; more than may be taken
+LARGE = 100_000_000  # bytes; more than may be taken
 IN_ACCESS, IN_OPEN = 0x1, 0x20  # of Linux's inotify
 UNKNOWN_FILTER = 32_015
 
-SECONDS, GROWTH = 1.0, 200_000_000
+SECONDS, GROWTH = 1.0, 60_000_000
 
 
 def remade(file: Any, shape: tuple[int, ...] = SHAPE, **how: Any) -> Any:
@@ -78,9 +78,11 @@ def huge_chunk(file: Any) -> None:
 
 @cache
 def bomb() -> bytes:
-    """A third of a megabyte, less than a chunk of samples has, that inflates to a third of a gigabyte."""
+    """A tenth of a megabyte, less than a chunk of samples has, that inflates to a tenth of a gigabyte."""
     deflate = zlib.compressobj(9)
-    return b"".join(deflate.compress(bytes(LARGE // 20)) for _ in range(20)) + deflate.flush()
+    part = bytes(LARGE // 100)
+    first, again = (deflate.compress(part) + deflate.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + 99 * again + deflate.flush()
 
 
 def gzip_bomb(file: Any) -> None:
@@ -104,7 +106,7 @@ def unknown_filter(file: Any) -> None:
 
 
 def big_attribute(file: Any) -> None:
-    """A third of a gigabyte where a spec of some hundred bytes should be."""
+    """A tenth of a gigabyte where a spec of some hundred bytes should be."""
     del file.attrs["spec"]
     kind = h5py.h5t.C_S1.copy()
     kind.set_size(LARGE)

@@ -5,6 +5,7 @@ with an error or with a file of what scipy reads, which names the MATLAB file by
 """
 
 import hashlib
+import importlib
 import io
 import json
 import signal
@@ -16,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-import scipy.stats  # so that no child has to import it
 
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import CapsbenchError, DataFileError
@@ -70,6 +70,7 @@ class Mat:
     def start(self) -> None:
         """Puts a fork in the place of a fresh interpreter."""
         importing.in_child = in_fork
+        importlib.import_module("scipy.stats")  # so that no child has to import it
 
     def read(self, content: bytes, draw: Draw) -> str:
         """As an import sees it; the file that it makes holds what scipy reads. Now and then it is held against ours."""
