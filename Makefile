@@ -72,9 +72,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(INSTALL) .
 	@touch $@
 
+# `dev` and `bench` contain `test`, and each contains what the demo needs.
 $(VENV)/installed-%: pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[$*]'
-	@touch $@
+	@touch $(VENV)/installed $(VENV)/installed-test $@
 
 $(MINIMUM)/installed: pyproject.toml tools/minimum.py
 	$(PYTHON) -m venv --clear $(MINIMUM)
