@@ -157,8 +157,8 @@ def test_kills_leave_no_trace(
     torch.set_num_threads(1)  # as in the processes below: the sums of two threads are others
     request.addfinalizer(lambda: torch.set_num_threads(threads))
     unbroken, expected = unbroken_run(KILLED)
-    # A fork has torch already; of a process that has used a GPU there can be none.
-    processes = multiprocessing.get_context("forkserver" if torch.cuda.is_initialized() else "fork")
+    # A fork has torch already; of a process that may have used a GPU there can be none.
+    processes: Any = multiprocessing.get_context("forkserver" if torch.cuda.is_available() else "fork")
     random = np.random.default_rng(0)
     for _ in range(scale(5, 20)):
         process = processes.Process(target=train_and_be_killed, args=(str(tmp_path), int(random.integers(1, 7))))
