@@ -227,7 +227,7 @@ def test_the_first_step_at_40x40_saturates_every_capsule_but_for_a_warm_up_or_th
 ) -> None:
     torch.manual_seed(0)
     model = CapsNet(image_size=40, gradient="detached", reconstruction=False, **CapsNet.presets[preset])
-    drawn = capsbench.stream("padded", split="train", digits="embedded").batch(range(8))
+    drawn = capsbench.stream("padded", split="train", digits="embedded").batch(range(2))
     images = torch.from_numpy(drawn.images)[:, None] / 255
     batch = Batch(images=images, labels=torch.from_numpy(drawn.labels).long())
     optimizer = torch.optim.Adam(model.parameters(), learning_rate)

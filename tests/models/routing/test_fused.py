@@ -1,7 +1,7 @@
 """Fused routing against the reference in float64: on a GPU where there is one, else under Triton's interpreter.
 
-The interpreter must be asked for before Triton is first imported, and torchvision imports it. So the functions that
-route run in a process of its own, which is this file run as a program.
+The interpreter must be asked for before Triton is imported, and torchvision imports it. So the functions that route run
+in a process of its own, which is this file run as a program, and imports Triton once more.
 """
 
 import importlib.util
@@ -47,14 +47,15 @@ class Interpreter:
     """A process in which functions of this file run under TRITON_INTERPRET=1.
 
     Args:
+        python: The program.
         whole: Whether the interpreter stays as it is, see `patch_once`.
     """
 
-    def __init__(self, whole: bool) -> None:
+    def __init__(self, python: str, whole: bool) -> None:
         root = str(Path(__file__).parents[3])  # else what is installed would run
         environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": root}
         self.process = subprocess.Popen(
-            [sys.executable, __file__, *(["whole"] if whole else [])],
+            [python, __file__, *(["whole"] if whole else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -81,6 +82,8 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what something prints must not come between
     torch.set_num_threads(1)
+    for name in [name for name in sys.modules if name.startswith("triton") and not name.startswith("triton._C")]:
+        del sys.modules[name]
     if sys.argv[1:] != ["whole"]:
         patch_once()
     while True:
@@ -138,14 +141,14 @@ def patch_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+def run(request: pytest.FixtureRequest, warm_python: str) -> Iterator[Run]:
     """Calls a function of this file where Triton's kernels run."""
     if ABSENT:
         pytest.skip("Triton is not installed")
     if DEVICE == "cuda":
         yield lambda function, *arguments, **options: function(*arguments, **options)
         return
-    interpreter = Interpreter(whole=request.config.getoption("--campaign"))
+    interpreter = Interpreter(warm_python, whole=request.config.getoption("--campaign"))
     yield interpreter
     interpreter.close()
 
@@ -418,8 +421,10 @@ def test_refusal_of_other_gpus(capability: tuple[int, int], hip: str | None, mon
 
 
 @pytest.mark.skipif(ABSENT, reason="Triton is not installed")
-def test_triton_is_imported_late(run: Run) -> None:
-    other = Interpreter(whole=False) if DEVICE == "cuda" else None  # else it is this process that runs functions
+def test_triton_is_imported_late(run: Run, warm_python: str) -> None:
+    other = (
+        Interpreter(warm_python, whole=False) if DEVICE == "cuda" else None
+    )  # else it is this process that runs functions
     assert (other or run)(kernels_came_along) is False
     if other:
         other.close()
