@@ -144,16 +144,19 @@ def test_a_full_disk_ends_with_4_and_no_crash(monkeypatch: pytest.MonkeyPatch, c
 @pytest.mark.usefixtures("plain")
 def test_a_limit_of_the_system_on_the_size_of_files_is_no_crash_either() -> None:
     script = (
-        "import resource, sys\n"
+        "import os, resource, sys\n"
         "from capsbench.cli import main\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))\n"
-        'main(["pack", "plain.h5", "packed.h5"])\n'
+        "for limit in sys.argv[1:]:\n"
+        "    if not os.fork():\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), -1))\n"
+        '        main(["pack", "plain.h5", "packed.h5"])\n'
+        "    print(os.waitstatus_to_exitcode(os.wait()[1]), *sorted(os.listdir()), flush=True)\n"
     )
-    for limit in (0, 100, 5_000, 50_000):
-        command = [sys.executable, "-c", script, str(limit)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 4 and done.stderr.count("\n") == 1 and "File too large" in done.stderr, done.stderr
-        assert names() == ["plain.h5", "plain.json"]
+    command = [sys.executable, "-c", script, "0", "100", "5000", "50000"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == ["4 plain.h5 plain.json"] * 4
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4 and all("File too large" in line for line in lines), done.stderr
 
 
 def test_the_example_of_the_help_stands_on_lines_of_its_own(capsys: Capture) -> None:

@@ -520,10 +520,10 @@ def test_an_interrupt_while_a_header_is_made_or_read_is_not_lost() -> None:
 
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        for step in range(600):
+        for step in range(300):
             try:
-                signal.setitimer(signal.ITIMER_REAL, 1e-5 * (1 + step % 300))
-                if step < 300:
+                signal.setitimer(signal.ITIMER_REAL, 2e-5 * (1 + step % 150))
+                if step < 150:
                     read_header(path)
                 else:
                     create_header(Path("new.h5"), text, parts, COUNT)
