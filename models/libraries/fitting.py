@@ -38,15 +38,21 @@ class ShapesAlone(TorchFunctionMode):
     """Inside it, layers have shapes and no numbers, as on the device ``meta``; a constructor can compute all the same.
 
     Layers make their weights with these functions. On ``meta`` the widths of torchvision's RegNets cannot be computed.
+    What fills weights in is left out: torch takes milliseconds for a weight to find that its shape stays.
     """
 
     MADE_BY = (torch.empty, torch.zeros, torch.ones)
+    FILLED_BY = ("uniform_", "normal_", "fill_", "zero_", "clamp_", "erfinv_")
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Calls a function of torch."""
         named = dict(kwargs or {})
         if func in self.MADE_BY:
             named["device"] = "meta"
+        elif getattr(func, "__name__", "") in self.FILLED_BY:
+            weight = args[0] if args else named["tensor"]  # of a method, of a function in torch.nn.init
+            if weight.is_meta:
+                return weight
         return func(*args, **named)
 
 

@@ -1,7 +1,7 @@
 """Every check passes right layers, and each has wrong layers that it alone catches."""
 
 import re
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -104,10 +104,16 @@ FAULTS = {
 }
 
 
+@cache
+def checked(fault: str = "", leaky: bool = False) -> list[Finding]:
+    """The findings of `layer`, which are the same each time."""
+    return check(layer, fault=fault, leaky=leaky)
+
+
 @pytest.mark.parametrize("leaky", [False, True])
 @pytest.mark.parametrize(("fault", "check"), FAULTS.items())
 def test_a_wrong_layer_is_caught_by_its_check_alone(fault: str, check: str, leaky: bool) -> None:
-    assert failed(capsbench.check(layer, fault=fault, leaky=leaky)) == [check]
+    assert failed(checked(fault, leaky)) == [check]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_a_wrong_layer_is_caught_by_its_check_alone(fault: str, check: str, leak
     ],
 )
 def test_a_wrong_orphan_category_is_seen(fault: str) -> None:
-    assert "couplings" in failed(capsbench.check(layer, fault=fault, leaky=True))
+    assert "couplings" in failed(checked(fault, leaky=True))
 
 
 def unsaid(u: Tensor, weight: Tensor, iterations: int) -> Tensor:
@@ -141,7 +147,7 @@ class Leaky(nn.Module):
 def test_an_orphan_category_must_be_said() -> None:
     found = detail(capsbench.check(unsaid), "couplings")
     assert found.startswith("sums over the outputs 0.75, 0.") and found.endswith("says so with leaky = True")
-    found = detail(capsbench.check(layer, fault="shares of a leak that are given back", leaky=True), "couplings")
+    found = detail(checked("shares of a leak that are given back", leaky=True), "couplings")
     assert found.startswith("sums over the outputs 1, 1, 1, 1") and "expected with an orphan category 0.75" in found
 
 
@@ -177,7 +183,7 @@ def test_every_check_has_a_wrong_layer_that_it_alone_catches() -> None:
 
 
 def test_a_finding_says_what_was_found_and_what_was_expected() -> None:
-    found = {fault: detail(capsbench.check(layer, fault=fault), check) for fault, check in FAULTS.items()}
+    found = {fault: detail(checked(fault), check) for fault, check in FAULTS.items()}
     assert found["softmax over the inputs"].startswith("sums over the outputs 0.6, ")
     assert "expected 1" in found["softmax over the inputs"]
     assert "with iterations 1, 2, 3, 4, the results are those of 3, 3, 3, 3" in found["always three iterations"]
@@ -237,7 +243,7 @@ def test_couplings_without_gradient_are_recognised(model: Any, options: dict[str
     findings = capsbench.check(model, **options)
     assert not failed(findings)
     assert detail(findings, "gradients").startswith("detached")
-    assert detail(capsbench.check(layer), "gradients").startswith("exact")
+    assert detail(checked(), "gradients").startswith("exact")
 
 
 def raising(u: Tensor, weight: Tensor, iterations: int) -> Tensor:

@@ -14,6 +14,7 @@ from capsbench.system.timing import (
     MIN_ROUNDS,
     PROBE,
     REPEATS,
+    SCRATCH_BYTES,
     Timed,
     contest,
     duration,
@@ -196,6 +197,7 @@ def test_rates_of_float32_are_measured_without_tf32(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(torch, "mm", watched)
     monkeypatch.setitem(GEMM_SIDE, "cpu", 8)
+    monkeypatch.setitem(SCRATCH_BYTES, "cpu", 64)
     for dtype, expected in ((torch.float32, False), (torch.bfloat16, True)):
         allowed.clear()
         machine_rates("cpu", dtype, seconds=0)
@@ -217,6 +219,7 @@ def test_matrices_grow_only_while_a_slow_machine_has_time_for_their_products(
         return {name: 1.0}
 
     monkeypatch.setattr("capsbench.system.timing.minima", slow)
+    monkeypatch.setitem(SCRATCH_BYTES, "cpu", 64)
     rates = machine_rates("cpu", torch.bfloat16, seconds=seconds)
     assert asked == sides
     assert rates.flops == pytest.approx(2 * 256**3 / 0.005)
