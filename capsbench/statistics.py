@@ -370,6 +370,12 @@ def p_over_seeds(values: Sequence[float], intervals: Sequence[Interval]) -> floa
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean, and the standard deviation of the sample (n - 1), which one value does not have."""
+    """The mean, and the standard deviation of the sample (n - 1), which one value does not have.
+
+    Raises:
+        ValueError: A value is a list: results come from anywhere.
+    """
     array = np.asarray(values, np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"values must be numbers, got {values!r:.60}")
     return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None

@@ -91,6 +91,8 @@ def test_correlated_variants_do_not_narrow_the_interval() -> None:
 def test_mean_and_standard_deviation_of_a_sample() -> None:
     assert mean_and_deviation([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]) == pytest.approx((5.0, (32 / 7) ** 0.5))
     assert mean_and_deviation([3.0]) == (3.0, None)
+    with pytest.raises(ValueError, match=r"numbers, got \[\[\]\]"):
+        mean_and_deviation([[]])  # type: ignore[list-item]  # as a result from elsewhere may have it
 
 
 def answers(both: int, only_first: int, only_second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
