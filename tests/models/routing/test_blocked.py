@@ -35,8 +35,16 @@ def draws(scale: Callable[[int, int], int]) -> int:
 
 
 @pytest.mark.usefixtures("blocks", "poisoned_memory")
-@pytest.mark.parametrize("gradient", GRADIENTS)
-@pytest.mark.parametrize("iterations", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    ("iterations", "gradient"),
+    [
+        (1, "exact"),
+        *((2, gradient) for gradient in GRADIENTS),
+        (3, "detached"),
+        (4, "exact"),
+        *(pytest.param(*case, marks=pytest.mark.campaign) for case in ((1, "detached"), (3, "exact"), (4, "detached"))),
+    ],
+)
 @pytest.mark.parametrize("sizes", SIZES)
 def test_error_is_that_of_the_reference(sizes: Sizes, iterations: int, gradient: str, draws: int) -> None:
     assert worst_error(route_blocked, sizes, iterations, gradient, bias=iterations != 4, draws=draws) <= 1
