@@ -27,6 +27,7 @@ from capsbench.models.efficient_capsnet import EfficientCapsNet
 from capsbench.models.gcnn import GCNN
 from capsbench.models.resnet_gap import ResNetGAP
 from capsbench.models.stn import STN
+from capsbench.suites import overlap, reconstruction
 
 KNOWN = Path(__file__)
 
@@ -94,6 +95,8 @@ def tiny_networks() -> Iterator[None]:
     with ExitStack() as stack:
         for network, fewer in tiny.items():
             stack.enter_context(patch.dict(network.presets, small=network.presets["small"] | fewer))
+        for models in (overlap.SMALL_MODELS, reconstruction.SMALL_MODELS):  # these suites have sizes of their own
+            stack.enter_context(patch.dict(models["capsnet"], decoder=(64, 128), more=(16,)))
         yield
 
 
