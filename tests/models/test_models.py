@@ -128,7 +128,7 @@ def test_dropout_acts_in_training_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradient_reaches_every_parameter(name: str) -> None:
-    model, batch = small(name), batch_of(4)
+    model, batch = small(name), batch_of(8)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for _ in range(2):  # before the first step, a last layer that starts at 0 passes nothing on
         optimizer.zero_grad()
@@ -141,7 +141,7 @@ def test_gradient_reaches_every_parameter(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_lowers_the_loss(name: str) -> None:
-    model, batch = small(name), batch_of(4)
+    model, batch = small(name), batch_of(8)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     losses = []
     for _ in range(6):

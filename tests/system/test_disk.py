@@ -255,10 +255,11 @@ NO_LOCKS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP]
 @pytest.mark.parametrize("number", NO_LOCKS)
 @pytest.mark.parametrize("wait", [True, False])
 def test_without_locks_a_file_is_written_and_a_warning_says_so_once(
-    number: int, wait: bool, monkeypatch: pytest.MonkeyPatch
+    number: int, wait: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # of the folder that tests share it may have been said before
     monkeypatch.setattr(fcntl, "flock", failing(number))
-    with pytest.warns(UserWarning, match=f"{Path.cwd()} has no locks: nothing guards against a second run") as told:
+    with pytest.warns(UserWarning, match=f"{tmp_path} has no locks: nothing guards against a second run") as told:
         for name in ("x", "y"):
             with lock(Path(name), wait=wait):
                 assert names() == []
