@@ -31,7 +31,8 @@ faults: $(VENV)/installed-test ## every fault campaign in full; ends in one tabl
 		tests/files/test_packed.py tests/files/test_packing.py \
 		tests/models/routing/test_kernels.py tests/models/routing/test_fused.py tests/models/routing/test_blocked.py \
 		tests/data/test_loading.py tests/training/test_trainer.py::test_kills_leave_no_trace \
-		tests/training/test_together.py tests/bench/test_apart.py tests/bench/test_cluster.py tests/test_randomness.py tests/test_statistics.py \
+		tests/training/test_together.py tests/bench/test_apart.py tests/bench/test_cluster.py \
+		tests/bench/test_pretrained.py tests/test_randomness.py tests/test_statistics.py \
 		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py --campaign \
 		$(if $(TABLE),--campaign-table=$(abspath $(TABLE)))
 

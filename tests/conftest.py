@@ -32,6 +32,7 @@ LONGEST = (
 
 FAULT = "fault"  # the property of a test's report that holds a fault and the number of tries
 
+gc.disable()  # until all is collected: what is imported stays, and going through it again and again takes seconds
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started with Ctrl-C ignored
 
 settings.register_profile("unhurried", deadline=None)  # that a machine is busy is no defect
@@ -65,6 +66,7 @@ def pytest_collection_finish() -> None:
     """What was imported and collected stays: no later collection of garbage goes through all of it, for a second."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

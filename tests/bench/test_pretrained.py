@@ -48,7 +48,10 @@ def test_what_ships_is_small_and_of_committed_results_of_seed_0() -> None:
         assert pretrained_file(network, protocol).with_suffix(".json").read_bytes() in committed
 
 
-@pytest.mark.parametrize("role", ROLES)
+CAMPAIGN = [pytest.param(role, marks=pytest.mark.campaign) for role in ROLES if role != "affine"]
+
+
+@pytest.mark.parametrize("role", ["affine", *CAMPAIGN])
 @pytest.mark.parametrize(("network", "protocol"), SHIPPED)
 def test_a_network_that_ships_gives_every_figure_of_its_result_again(network: str, protocol: str, role: str) -> None:
     result = result_of(network, protocol)
@@ -63,7 +66,7 @@ def test_a_network_that_ships_gives_every_figure_of_its_result_again(network: st
     assert abs(correct - stated["correct"]) <= (2 if elsewhere else 0)
 
 
-@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("role", ["affine", *CAMPAIGN])
 @pytest.mark.parametrize(("network", "protocol"), [one for one in SHIPPED if result_of(*one).digits == "mnist"])
 def test_a_network_of_full_mnist_is_as_good_on_the_test_digits_in_the_package(
     network: str, protocol: str, role: str
