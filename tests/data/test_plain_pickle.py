@@ -145,7 +145,7 @@ LISTS_OF_LISTS = b"".join(
         (b"\x80\x02Nr\xff\xff\xff\xff.", None),  # a memory of 4 billion places, of which Python would reserve 32 GB
         (LISTS_OF_LISTS, None),  # lists of two of the list before: 2**98 in all
         (b"\x80\x02]q\x00h\x00a.", None),  # a list that holds itself
-        (b"\x80\x02" + 50_000 * b"]" + 49_999 * b"a" + b".", None),  # as deep as no function can go
+        (b"\x80\x02" + 200_000 * b"]" + 199_999 * b"a" + b".", None),  # as deep as a file can be made
         (b"\x80\x02" + 1_000_001 * b"N", "more than 1,000,000 instructions"),
         (b"\x80\x02T\xff\xff\xff\x7fabc.", "damaged"),  # 2 GB that are not there
         (b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.", "damaged"),

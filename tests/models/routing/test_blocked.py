@@ -185,7 +185,7 @@ def test_products_on_a_gpu_are_short_enough_to_be_exact(images: int) -> None:
 
 
 def test_memory_stays_far_below_the_votes() -> None:
-    # Votes of 32 images: 32 * 576 * 160 floats, 11 MiB, of which the reference holds several in the backward pass.
+    # The votes of 32 images are 32 * 576 * 160 floats, 11 MiB. The reference keeps several copies of them.
     u, weight = torch.randn(32, 576, 8).requires_grad_(), torch.randn(576, 10, 16, 8).requires_grad_()
 
     def largest(implementation: Any) -> int:
