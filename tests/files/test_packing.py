@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -467,7 +468,8 @@ def test_a_run_killed_anywhere_leaves_nothing_under_the_name_and_the_next_makes_
             for _ in range(draw.randrange(3)):
                 process.stdout.readline()
             time.sleep(draw.random() * 0.03)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(pid, signal.SIGKILL)
             while process.stdout.readline() != "ended\n":
                 assert process.poll() is None
             interrupted += not out.exists()

@@ -128,5 +128,6 @@ def test_children_end_when_their_parent_is_killed() -> None:
         wait_for(lambda: all(map(gone, pids)), 20)
     left = [pid for pid in pids if not gone(pid)]
     for pid in left:
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     assert not left
