@@ -64,7 +64,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """What was imported and collected stays: no later collection of garbage goes through all of it, for a second."""
-    gc.collect()
     gc.freeze()
     gc.enable()
 

@@ -5,10 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import ndimage, stats
-from sklearn.metrics import accuracy_score
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import proportion_confint
 
 from capsbench.data.digits import load_digits
 from capsbench.data.streaming import stream
@@ -55,6 +51,9 @@ def test_images_are_those_of_scipy(transform: np.ndarray) -> None:
 
 @pytest.mark.parametrize("folder", [SMALL, PAPER])
 def test_accuracies_and_gaps_are_those_of_the_bits(folder: str) -> None:
+    from sklearn.metrics import accuracy_score
+    from statsmodels.stats.proportion import proportion_confint
+
     for one in results(folder).values():
         for point in one["metrics"]["checkpoints"].values():
             shares = {}
@@ -132,6 +131,9 @@ def test_the_tables_columns_within_reach(small: dict[tuple[str, int], dict[str, 
 
 
 def test_differences_and_their_tests(small: dict[tuple[str, int], dict[str, Any]]) -> None:
+    from statsmodels.stats.contingency_tables import mcnemar
+    from statsmodels.stats.multitest import multipletests
+
     loaded = {(one.label, one.seed): one for one in load_results(RESULTS / SMALL)}
     for seed in range(3):
         comparison = compare_results(loaded["cnn-pool", seed], loaded["capsnet", seed])

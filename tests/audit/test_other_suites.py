@@ -5,8 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.proportion import proportion_confint
 
 from capsbench.report.comparison import compare_results
 from capsbench.report.groups import tables
@@ -31,6 +29,8 @@ def test_errors_of_mnist_and_their_deviations() -> None:
 
 
 def test_exact_intervals_of_each_seed_of_mnist() -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
     for one in load_results(RESULTS / MNIST):
         (table,) = tables([one])
         for column, name in COLUMNS:
@@ -40,6 +40,8 @@ def test_exact_intervals_of_each_seed_of_mnist() -> None:
 
 
 def test_mcnemars_test_of_mnist() -> None:
+    from statsmodels.stats.contingency_tables import mcnemar
+
     for first, second in combinations(load_results(RESULTS / MNIST), 2):
         if first.seed != second.seed:
             continue

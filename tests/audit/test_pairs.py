@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse, stats
-from sklearn.metrics import f1_score, jaccard_score, roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
 
 from capsbench.data.streaming import stream
 from capsbench.evaluation.inference import predict, reconstruct
@@ -44,6 +42,8 @@ def error(values: np.ndarray, pairs: np.ndarray) -> float:
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_accuracies_of_pairs_and_their_intervals(folder: str) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
     for result in load_results(RESULTS / folder):
         metrics, source = parts(result)
         partners = np.ascontiguousarray(unfolded(metrics["partners"])).view("<i4")[:, 0]
@@ -107,6 +107,8 @@ def test_a_pair_is_found_where_its_digits_are_the_two_highest_scores(drawn: dict
 
 
 def test_the_absent_digits_auc_is_scikit_learns(drawn: dict[str, Any]) -> None:
+    from sklearn.metrics import roc_auc_score
+
     ink = (drawn["images"] >= 0.5).sum((2, 3))
     present = np.repeat([1, 0], [120, 60])
     scores = drawn["answers"].scores
@@ -121,6 +123,8 @@ def test_the_absent_digits_auc_is_scikit_learns(drawn: dict[str, Any]) -> None:
 
 
 def test_segmentation_is_scikit_learns(drawn: dict[str, Any]) -> None:
+    from sklearn.metrics import f1_score, jaccard_score
+
     owned, ious, f1s = [], [], []
     true, claimed = [], []
     for images, layers, whole in zip(drawn["images"][:, :2], drawn["layers"], drawn["whole"], strict=True):
