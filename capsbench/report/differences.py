@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.groups import by_network, name_of, shown_by
+from capsbench.report.groups import answers_of, by_network, name_of, shown_by
 from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result
@@ -289,10 +289,8 @@ def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
 
 
 def _answers(result: Result, place: Place) -> Answers:
-    try:
-        return Answers.from_dict(found_at(result, place) or {}, result.writers)
-    except DataFileError as error:
-        raise DataFileError(f"{name_of(result)}, at {', '.join(place)}: {error}") from None
+    (found,) = answers_of(result, [found_at(result, place) or {}], ", ".join(place))
+    return found
 
 
 def points_of(found: Difference) -> str:

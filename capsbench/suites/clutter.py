@@ -121,7 +121,7 @@ class Clutter:
         Headline(
             name="critical clutter",
             unit="scraps",
-            measure=lambda cell: measured_clutter(cell.metrics["checkpoints"]["best"], cell.writers),
+            measure=measured_clutter,
         ),
         Headline(
             name=f"{USUAL} scraps",
@@ -193,7 +193,7 @@ class Clutter:
                 [
                     model, cells[0].metrics["parameters"], len(cells), percent([one["clean"] for one in best]), *shares,
                     percent([one["gap"][str(usual)] for one in best]),
-                    " / ".join(told_clutter(one, cell.writers) for one, cell in zip(best, cells, strict=True)),
+                    " / ".join(map(told_clutter, cells)),
                 ]
             )  # fmt: skip
         at = ("checkpoints", "best")

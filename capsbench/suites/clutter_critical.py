@@ -1,10 +1,11 @@
 """The critical clutter: up to how many scraps a network keeps nine tenths of its accuracy on clean canvases."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from capsbench.report.groups import answers_of
 from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
+from capsbench.results.result import Result
 from capsbench.statistics import Interval
 from capsbench.suites.crowding_spacing import CRITICAL_SHARE, critical_spacing
 
@@ -26,30 +27,25 @@ def critical_clutter(clean: Answers, found: Mapping[int, Answers]) -> tuple[floa
     return -at, (-high, -low)
 
 
-def measured_clutter(best: Mapping[str, Any], writers: Mapping[str, Any] | None = None) -> Measured | None:
-    """The critical clutter of a checkpoint; None where it keeps no answers.
+def measured_clutter(cell: Result) -> Measured | None:
+    """The critical clutter at best validation; None where a result keeps no answers.
 
-    Args:
-        best: What the suite measured at the checkpoint.
-        writers: `capsbench.results.result.Result.writers`.
+    Raises:
+        DataFileError: The answers are damaged.
     """
+    best = cell.metrics["checkpoints"]["best"]
     if not all("answers" in one for one in (best["clean"], *best["scraps"].values())):
         return None
-    clean, *found = Answers.of_same_digits([best["clean"], *best["scraps"].values()], writers)
+    clean, *found = answers_of(cell, [best["clean"], *best["scraps"].values()], "best")
     return Measured(*critical_clutter(clean, dict(zip(map(int, best["scraps"]), found, strict=True))))
 
 
-def told_clutter(best: Mapping[str, Any], writers: Mapping[str, Any] | None = None) -> str:
-    """The critical clutter of a checkpoint with its interval, ``2.4 (2.2..2.7)``; one past those tested as such.
-
-    Args:
-        best: What the suite measured at the checkpoint.
-        writers: `capsbench.results.result.Result.writers`.
-    """
-    measured = measured_clutter(best, writers)
+def told_clutter(cell: Result) -> str:
+    """`measured_clutter` with its interval, ``2.4 (2.2..2.7)``; one past those tested as such."""
+    measured = measured_clutter(cell)
     if measured is None or measured.interval is None:
         return "not measured"
-    most = max(map(int, best["scraps"]))
+    most = max(map(int, cell.metrics["checkpoints"]["best"]["scraps"]))
     shown = [f"> {most}" if one > most else f"{one:.1f}" for one in (measured.value, *measured.interval)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"
 

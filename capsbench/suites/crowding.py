@@ -95,7 +95,7 @@ class Crowding:
         Headline(
             name="critical spacing",
             unit="px",
-            measure=lambda cell: measured_spacing(cell.metrics["checkpoints"]["best"], "digits", cell.writers),
+            measure=lambda cell: measured_spacing(cell, "digits"),
             larger_is_better=False,
         ),
         Headline(
@@ -167,9 +167,7 @@ class Crowding:
             best = [cell.metrics["checkpoints"]["best"] for cell in cells]
             for kind in KINDS:
                 shares = [_spread_percent([one[kind][spacing]["share"] for one in best]) for spacing in spacings]
-                critical = " / ".join(
-                    told_spacing(one, kind, cell.writers) for one, cell in zip(best, cells, strict=True)
-                )
+                critical = " / ".join(told_spacing(cell, kind) for cell in cells)
                 named = [one["flanker named"][kind][nearest] for one in best]
                 rows.append(
                     [

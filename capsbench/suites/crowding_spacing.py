@@ -1,14 +1,15 @@
 """The critical spacing: from which distance of the flankers on a network keeps nine tenths of its accuracy."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import FloatArray
+from capsbench.report.groups import answers_of
 from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
+from capsbench.results.result import Result
 from capsbench.statistics import Interval, digit_sums, resampled_sums
 
 CRITICAL_SHARE = 0.9
@@ -37,32 +38,25 @@ def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[floa
     return float(at), (float(low), float(high))
 
 
-def measured_spacing(best: Mapping[str, Any], kind: str, writers: Mapping[str, Any] | None = None) -> Measured | None:
-    """The critical spacing of a checkpoint; None where it keeps no answers.
+def measured_spacing(cell: Result, kind: str) -> Measured | None:
+    """The critical spacing between flankers of a kind, at best validation; None where a result keeps no answers.
 
-    Args:
-        best: What the suite measured at the checkpoint.
-        kind: The kind of flankers.
-        writers: `capsbench.results.result.Result.writers`.
+    Raises:
+        DataFileError: The answers are damaged.
     """
+    best = cell.metrics["checkpoints"]["best"]
     if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
         return None
-    alone, *found = Answers.of_same_digits([best["alone"], *best[kind].values()], writers)
+    alone, *found = answers_of(cell, [best["alone"], *best[kind].values()], "best")
     return Measured(*critical_spacing(alone, dict(zip(map(int, best[kind]), found, strict=True))))
 
 
-def told_spacing(best: Mapping[str, Any], kind: str, writers: Mapping[str, Any] | None = None) -> str:
-    """The critical spacing of a checkpoint with its interval, ``20.9 (19.8..22.4)``; one past those tested as such.
-
-    Args:
-        best: What the suite measured at the checkpoint.
-        kind: The kind of flankers.
-        writers: `capsbench.results.result.Result.writers`.
-    """
-    measured = measured_spacing(best, kind, writers)
+def told_spacing(cell: Result, kind: str) -> str:
+    """`measured_spacing` with its interval, ``20.9 (19.8..22.4)``; one past those tested as such."""
+    measured = measured_spacing(cell, kind)
     if measured is None or measured.interval is None:
         return "not measured"
-    tested = sorted(map(int, best[kind]))
+    tested = sorted(map(int, cell.metrics["checkpoints"]["best"][kind]))
     shown = [_told(one, tested) for one in (measured.value, *measured.interval)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"
 

@@ -5,8 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from capsbench.errors import DataFileError
 from capsbench.results.answers import Answers
+from capsbench.results.result import Result
 from capsbench.suites.clutter_critical import critical_clutter, kept_up_to, measured_clutter, told_clutter
+
+from ..report.measured import measured
 
 DIGITS = 100
 
@@ -52,22 +56,30 @@ def test_the_most_tested_scraps_that_keep_nine_tenths(shares: dict[int, float], 
     assert kept_up_to(1.0, shares) == kept
 
 
-def checkpoint(clean: int, **found: int) -> dict[str, Any]:
+def cell(clean: int, **found: int) -> Result:
     def point(number: int) -> dict[str, Any]:
         return {"correct": number, "total": DIGITS, **right(number).to_dict()}
 
-    return {"clean": point(clean), "scraps": {name[1:]: point(one) for name, one in found.items()}}
+    best = {"clean": point(clean), "scraps": {name[1:]: point(one) for name, one in found.items()}}
+    return measured("capsnet", suite="clutter", metrics={"checkpoints": {"best": best}})
 
 
 def test_what_the_table_shows() -> None:
-    assert told_clutter(checkpoint(100, _2=100, _8=0)) == "2.6"  # no digit differs from another
-    assert told_clutter(checkpoint(100, _2=100, _8=100)) == "> 8"
-    shown = told_clutter(checkpoint(100, _2=95, _8=88))
+    assert told_clutter(cell(100, _2=100, _8=0)) == "2.6"  # no digit differs from another
+    assert told_clutter(cell(100, _2=100, _8=100)) == "> 8"
+    shown = told_clutter(cell(100, _2=95, _8=88))
     assert shown.startswith("6.3 (") and shown.endswith("..> 8)")
-    measured = measured_clutter(checkpoint(100, _2=95, _8=88))
-    assert measured is not None and measured.interval is not None
-    assert measured.interval[0] < measured.value == pytest.approx(2 + 6 * 5 / 7) and measured.interval[1] == np.inf
-    kept = checkpoint(100, _2=60, _8=50)
-    del kept["scraps"]["2"]["answers"]
+    critical = measured_clutter(cell(100, _2=95, _8=88))
+    assert critical is not None and critical.interval is not None
+    assert critical.interval[0] < critical.value == pytest.approx(2 + 6 * 5 / 7) and critical.interval[1] == np.inf
+    kept = cell(100, _2=60, _8=50)
+    del kept.metrics["checkpoints"]["best"]["scraps"]["2"]["answers"]
     assert told_clutter(kept) == "not measured"
     assert measured_clutter(kept) is None
+
+
+def test_damaged_answers_are_refused_by_the_name_of_their_result() -> None:
+    kept = cell(100, _2=60, _8=50)
+    kept.metrics["checkpoints"]["best"]["clean"]["correct"] = 99
+    with pytest.raises(DataFileError, match=r"^capsnet \(clutter, preset small, .* at best: .* are damaged"):
+        measured_clutter(kept)

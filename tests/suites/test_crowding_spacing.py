@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from capsbench.errors import DataFileError
 from capsbench.results.answers import Answers
+from capsbench.results.result import Result
 from capsbench.suites.crowding_spacing import critical_spacing, told_spacing
+
+from ..report.measured import measured
 
 DIGITS = 100
 
@@ -38,22 +42,30 @@ def test_past_the_tested_spacings_there_is_no_number() -> None:
     assert spacing(100, _14=50, _16=89) == np.inf
 
 
-def checkpoint(alone: int, **found: int) -> dict[str, Any]:
+def cell(alone: int, **found: int) -> Result:
     def point(number: int) -> dict[str, Any]:
         return {"correct": number, "total": DIGITS, **right(number).to_dict()}
 
-    return {"alone": point(alone), "digits": {name[1:]: point(one) for name, one in found.items()}}
+    best = {"alone": point(alone), "digits": {name[1:]: point(one) for name, one in found.items()}}
+    return measured("capsnet", suite="crowding", metrics={"checkpoints": {"best": best}})
 
 
 def test_what_the_table_shows() -> None:
-    assert told_spacing(checkpoint(100, _14=0, _28=100), "digits") == "26.6"  # no digit differs from another
-    assert told_spacing(checkpoint(100, _14=100, _28=100), "digits") == "< 14"
-    assert told_spacing(checkpoint(100, _14=0, _28=10), "digits") == "> 28"
-    shown = told_spacing(checkpoint(100, _14=60, _20=88, _28=91), "digits")
+    assert told_spacing(cell(100, _14=0, _28=100), "digits") == "26.6"  # no digit differs from another
+    assert told_spacing(cell(100, _14=100, _28=100), "digits") == "< 14"
+    assert told_spacing(cell(100, _14=0, _28=10), "digits") == "> 28"
+    shown = told_spacing(cell(100, _14=60, _20=88, _28=91), "digits")
     assert shown.startswith("25.3 (") and shown.endswith("..> 28)")
-    kept = checkpoint(100, _14=60, _28=96)
-    del kept["digits"]["14"]["answers"]
+    kept = cell(100, _14=60, _28=96)
+    del kept.metrics["checkpoints"]["best"]["digits"]["14"]["answers"]
     assert told_spacing(kept, "digits") == "not measured"
+
+
+def test_damaged_answers_are_refused_by_the_name_of_their_result() -> None:
+    kept = cell(100, _14=60, _28=96)
+    kept.metrics["checkpoints"]["best"]["digits"]["14"]["correct"] = 61
+    with pytest.raises(DataFileError, match=r"^capsnet \(crowding, preset small, .* at best: .* are damaged"):
+        told_spacing(kept, "digits")
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says(scale: Callable[[int, int], int]) -> None:

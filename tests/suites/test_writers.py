@@ -200,7 +200,7 @@ def test_conditions_of_a_result_that_name_different_writers_are_refused(
 ) -> None:
     (result,) = judged(suite, tmp_path, folder, "one")
     del result.metrics["checkpoints"]["best"][role]["writers"]
-    named = r"one \(affine, preset smoke, digits Written, seed 0\), at best: " if suite == "affine" else ""
+    named = rf"one \({suite}, preset smoke, digits Written, seed 0\), at best: "
     with pytest.raises(DataFileError, match=f"^{named}A result is damaged: it names different writers"):
         tables([result])
 
