@@ -1,6 +1,7 @@
 """Fixtures of all tests: no run finds digits, caches or files of the person who started it."""
 
 import gc
+import hashlib
 import itertools
 import os
 import signal
@@ -13,12 +14,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
-from capsbench.contracts import UInt8Array
-from capsbench.data import embedded
+from capsbench.contracts import CLASSES, UInt8Array
+from capsbench.data import digits, embedded
 from capsbench.report.figures import Figure
+from capsbench.spec import SPLITS
 
 from .warm_python import start
 
@@ -107,6 +110,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An estimate of time is of one call, instead of a second of calls."""
+    monkeypatch.setattr("capsbench.bench.estimating.SECONDS", 0.0)
+
+
+@pytest.fixture
 def survived(request: pytest.FixtureRequest) -> Callable[[str, int], None]:
     """Notes a fault and how often it was tried, for the table of `make faults`; if the test passes, all went well."""
     return lambda fault, tries: request.node.user_properties.append((FAULT, [fault, tries]))
@@ -128,6 +137,29 @@ def no_waiting(request: pytest.FixtureRequest) -> Iterator[None]:
         # Processes that tests start keep none, for on a full disk Python keeps half a file. They read what this one
         # keeps, and so must the next: without, each process compiles the tests again for ten seconds.
         patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+        yield
+
+
+@pytest.fixture(scope="module")
+def few_digits(no_waiting: None) -> Iterator[None]:
+    """The embedded digits are a tenth of those in the package, of each class as many.
+
+    For tests of how cells are run, for which it does not matter what a network learns. Child processes have all digits.
+    """
+    stored = embedded.read_embedded()
+    few: dict[str, UInt8Array] = {}
+    for part in ("train", "test"):
+        by_class = np.argsort(stored[f"{part}_labels"], kind="stable").reshape(CLASSES, -1)
+        chosen = np.sort(by_class[:, : by_class.shape[1] // 10], axis=None)
+        few |= {name: stored[name][chosen] for name in (f"{part}_images", f"{part}_labels")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedded, "read_embedded", lambda: few)
+        patch.setattr(digits, "EMBEDDED_TRAIN_PER_CLASS", digits.EMBEDDED_TRAIN_PER_CLASS // 10)
+        for split in SPLITS:
+            one = digits.load_digits(split, "embedded")
+            labels = hashlib.sha256(one.labels.tobytes()).hexdigest()
+            known = digits.KnownDigits("embedded", split, len(one.labels), one.sha256, labels)
+            patch.setitem(digits.KNOWN, one.sha256, known)
         yield
 
 

@@ -54,8 +54,8 @@ def _estimated(cell: Cell, digits: str, training: bool) -> float | None:
     number = {split: len(load(split, digits, full=full)) for split in ("train", "validation", "test")}
     seconds = 0.0
     for work in state(cell.settings):
-        step, prediction = _measured(cell, work)
-        seconds += passes_seconds(cell.settings, work, number, step if training else None, prediction)
+        step, prediction = _measured(cell, work, training)
+        seconds += passes_seconds(cell.settings, work, number, step, prediction)
     return seconds
 
 
@@ -78,8 +78,8 @@ def passes_seconds(
     return steps * (step or 0.0) + images * prediction
 
 
-def _measured(cell: Cell, work: Work) -> tuple[float, float]:
-    """Seconds of a training step, and of the prediction of one image."""
+def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, float]:
+    """Seconds of a training step, if it is to be trained, and of the prediction of one image."""
     device, settings = cell.device, cell.settings
     network = cell.given or cell.model
     model = build(network, classes=CLASSES, **work.images, **cell.parameters)
@@ -99,7 +99,7 @@ def _measured(cell: Cell, work: Work) -> tuple[float, float]:
             model(images)
 
     with fast_convolutions(model, precision=settings.precision, device=device):
-        step = seconds_each(lambda: train(batch), device)
+        step = seconds_each(lambda: train(batch), device) if training else None
         model.eval()
         return step, seconds_each(predict, device) / len(images)
 

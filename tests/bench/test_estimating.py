@@ -10,6 +10,7 @@ from capsbench.bench import estimating
 from capsbench.bench.cells import Work
 from capsbench.bench.estimating import estimate
 from capsbench.bench.planning import plan_run
+from capsbench.training.step import TrainingStep
 
 SUITES = sorted(registry.catalog("suite"))
 
@@ -19,7 +20,7 @@ def cell(suite: str, **changes: str) -> Any:
 
 
 def test_the_time_of_a_cell_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimating, "_measured", lambda cell, work: (2.0, 0.25))
+    monkeypatch.setattr(estimating, "_measured", lambda cell, work, training: (2.0, 0.25))
     # 3,200 digits in batches of 64 are 50 steps an epoch; validations at 20, 40, 60, 80 and 100 of 100 steps, on 800
     # digits each; both checkpoints are tested on 1,000 digits.
     expected = 100 * 2.0 + (5 * 800 + 2 * 1000) * 0.25
@@ -29,7 +30,7 @@ def test_the_time_of_a_cell_worked_by_hand(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_pairs_of_reconstruction_are_a_second_training(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def measured(cell: Any, work: Work) -> tuple[float, float]:
+    def measured(cell: Any, work: Work, training: bool) -> tuple[float, float]:
         sizes.append(work.image_size)
         return 1.0, 0.0
 
@@ -38,8 +39,15 @@ def test_the_pairs_of_reconstruction_are_a_second_training(monkeypatch: pytest.M
     assert sizes == [28, 36]
 
 
+@pytest.mark.usefixtures("guessed")
 @pytest.mark.parametrize("suite", SUITES)
-def test_every_suite_that_trains_is_estimated(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimating, "SECONDS", 0.0)
+def test_every_suite_that_trains_is_estimated(suite: str) -> None:
     seconds = estimate(cell(suite), "embedded")
     assert seconds is None if suite == "throughput" else seconds and seconds > 0
+
+
+@pytest.mark.usefixtures("guessed")
+def test_what_is_tested_alone_takes_no_training_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingStep, "__call__", None)
+    seconds = estimate(cell("mnist"), "embedded", training=False)
+    assert seconds and seconds > 0

@@ -20,12 +20,6 @@ from capsbench.system.timing import Rates
 GUESS = f"{Path(__file__).parents[1]}/suites/known_networks.py:Guess"  # done in a second
 
 
-@pytest.fixture
-def guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An estimate of time is of one call, instead of a second of calls."""
-    monkeypatch.setattr("capsbench.bench.estimating.SECONDS", 0.0)
-
-
 def run_cli(*arguments: str) -> int:
     with pytest.raises(SystemExit) as stop:
         main(list(arguments))

@@ -53,7 +53,9 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop.value.code == 0, line
 
 
-@pytest.mark.usefixtures("undrawn")  # the suites' charts have tests of their own; those of the plug-in are drawn
+@pytest.mark.usefixtures(
+    "undrawn", "guessed"
+)  # the suites' charts have tests of their own; those of the plug-in are drawn
 @pytest.mark.parametrize("title", [title for title, lines in printed().items() if lines and "plug-in" not in title])
 def test_the_commands_of_a_section_work(
     title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -86,7 +88,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
         del sys.modules[name]
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("installed", "guessed")
 def test_the_plugin_installs_and_its_commands_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
