@@ -99,7 +99,8 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pat
 @pytest.fixture(scope="session")
 def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """In place of `sys.executable`: starts in a tenth of a second what imports torch. See warm_python.py."""
-    with start(tmp_path_factory.mktemp("warm")) as program:
+    folder = tmp_path_factory.getbasetemp()  # of this process; that above it is of all that pytest-xdist starts
+    with start((folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "warm") as program:
         yield program
 
 

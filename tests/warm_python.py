@@ -1,12 +1,13 @@
 """A Python that has torch already: importing it takes most of the time of a short process.
 
-A server imports torch once. `start` also writes a program that is called as ``python`` is. A test sees a new process:
-arguments, environment, folder, streams and process group are those of a fork of the server, and it ends with the fork's
-exit code or signal. The fork imports capsbench itself, and ends as any Python does.
+A server imports torch once for all processes that run tests. `start` also writes a program that is called as ``python``
+is. A test sees a new process: arguments, environment, folder, streams and process group are those of a fork of the
+server, and it ends with the fork's exit code or signal. The fork imports capsbench itself, and ends as any Python does.
 """
 
 import contextlib
 import faulthandler
+import fcntl
 import gc
 import json
 import os
@@ -39,24 +40,45 @@ os._exit(code)
 
 @contextlib.contextmanager
 def start(folder: Path) -> Iterator[str]:
-    """The path of the program, which works until the context ends."""
-    place, client, program = folder / "socket", folder / "client.py", folder / "python"
+    """The path of the program, which works until the context ends.
+
+    Args:
+        folder: For what the server needs. All who name the same have one server: the first starts it, and waits for it
+            in the end. It ends when all others have ended, too: it reads a pipe that each of them can write to.
+    """
+    folder.mkdir(exist_ok=True)
+    place, program, users = folder / "socket", folder / "python", folder / "users"
+    server = None
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not users.exists():
+            os.mkfifo(users)
+        user = os.open(users, os.O_RDWR)
+        if not place.exists():
+            server = launch(folder, place, program, users)
+    try:
+        yield str(program)
+    finally:
+        os.close(user)
+        if server and server.stdout:
+            server.wait()
+            server.stdout.close()
+
+
+def launch(folder: Path, place: Path, program: Path, users: Path) -> subprocess.Popen[bytes]:
+    """Writes the program, and starts the server."""
+    client = folder / "client.py"
     client.write_text(CLIENT.format(place=str(place)))
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{client}" "$@"\n')
     program.chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, place], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert server.stdin and server.stdout
-    try:
-        assert server.stdout.read(1), "the server could not be started"
-        yield str(program)
-    finally:
-        server.stdin.close()  # which ends it, as the end of this process does
-        server.wait()
-        server.stdout.close()
+    with users.open("rb") as given:
+        server = subprocess.Popen([sys.executable, __file__, place], stdin=given, stdout=subprocess.PIPE)
+    assert server.stdout and server.stdout.read(1), "the server could not be started"
+    return server
 
 
 def serve(place: str) -> None:
-    """Forks for each client, until stdin closes."""
+    """Forks for each client, until nobody can write to stdin any more."""
     import torch._dynamo  # noqa: F401 - which torch imports for the first optimizer
 
     gc.freeze()  # as a fork ends, its collector would go through all of torch, for more than a second
