@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -86,6 +87,7 @@ def serve() -> None:
         del sys.modules[name]
     if sys.argv[1:] != ["whole"]:
         patch_once()
+        fused.ROWS = 16  # more than the usual four, so that fewer programs of squash run
     while True:
         try:
             name, arguments, options = pickle.load(sys.stdin.buffer)
@@ -100,11 +102,12 @@ def serve() -> None:
 
 
 def patch_once() -> None:
-    """Makes the interpreter do a third of its work; these tests do not need the rest, and campaigns keep it.
+    """Makes the interpreter do a fifth of its work; these tests do not need the rest, and campaigns keep it.
 
     - Triton patches its whole language at each call of a function. Here it does so once.
     - It checks each sum of integers for an overflow, by another sum in 64 bits. No size here can overflow.
     - It lists all types of numbers whenever it needs one, and unwraps each side of a shape several times.
+    - It makes the type of a block once more for each block.
     """
     import triton.runtime.interpreter as interpreter
     from triton import language
@@ -138,6 +141,29 @@ def patch_once() -> None:
 
     interpreter._get_np_dtype = known_type
     language.core._unwrap_shape = unwrapped
+    remember_types(language.core, unwrapped)
+
+
+def remember_types(core: ModuleType, unwrapped: Callable[[Any], list[int]]) -> None:
+    """Makes each type of block once, with what a tensor of the type says of itself."""
+    make_type, make_tensor = core.block_type.__init__, core.tensor.__init__
+    types: dict[tuple[Any, ...], dict[str, Any]] = {}
+    tensors: dict[str, dict[str, Any]] = {}
+
+    def block_type(self: Any, element_ty: Any, shape: Any) -> None:
+        key = element_ty.name, *unwrapped(shape)
+        if key not in types:
+            make_type(self, element_ty, shape)
+            types[key] = dict(vars(self))
+        vars(self).update(types[key])
+
+    def tensor(self: Any, handle: Any, type: Any) -> None:
+        if type.name not in tensors:
+            make_tensor(self, handle, type)
+            tensors[type.name] = {key: value for key, value in vars(self).items() if key != "handle"}
+        vars(self).update(tensors[type.name], handle=handle)
+
+    core.block_type.__init__, core.tensor.__init__ = block_type, tensor
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +192,10 @@ def error(
     """`worst_error` in memory that holds NaN until it is written, as if for a GPU of so many multiprocessors.
 
     Each has two programs of `agree`, so that three tiles of capsules are two splits. Where images are many, a program
-    of squash has more rows: a hundred programs of the usual four show nothing more.
+    of squash has more rows: dozens of programs show nothing more.
     """
     torch.set_deterministic_debug_mode("warn")  # unlike use_deterministic_algorithms it imports no compiler
-    rows = fused.ROWS if sizes[0] < 33 or DEVICE == "cuda" else 8 * fused.ROWS
+    rows = fused.ROWS if sizes[0] < 33 or DEVICE == "cuda" else 32
     tiles = fused.TILES[dtype]
     options |= {"dtype": dtype, "device": DEVICE, "draws": draws}
     try:
