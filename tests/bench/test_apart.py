@@ -100,7 +100,10 @@ def test_a_cell_that_ends_its_process_costs_itself_alone(
     survived("A cell of a sweep ends its process", 3)
 
 
-def test_a_cell_has_the_same_outcome_alone_and_apart(scale: Callable[[int, int], int]) -> None:
+def test_a_cell_has_the_same_outcome_alone_and_apart(
+    scale: Callable[[int, int], int], warm_python: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", (warm_python, sys.executable)[scale(0, 1)])
     suite = ("mnist", "affine")[scale(0, 1)]  # which also watches a second validation set, and tests each factor
     Path("linear.py").write_text(LINEAR)
     options: dict[str, Any] = {"models": ["linear.py:Linear"], "preset": "smoke", "digits": "embedded", "device": "cpu"}
