@@ -10,10 +10,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ RESULTS = Path(__file__).parents[2] / "results"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
 
-WIDTHS, SCHEMES = (400, 1400), {"dark": 0, "light": 1}
+SCHEMES = {"dark": 0, "light": 1}
+LOOKS = [(400, "dark"), (1400, "light")]  # width and scheme; the other two in a campaign
+MORE_LOOKS = [(400, "light"), (1400, "dark")]
 NARROWEST = 500  # pixels of a window of Chromium's; a narrower page stands in a frame
 QUIET = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars", "--disable-dev-shm-usage",
@@ -41,7 +42,7 @@ QUIET = (
 OWN = re.compile(r"https?://[\w.-]*\.(google|gstatic|googleapis)\.com/")  # what Chromium asks for itself, in vain here
 
 MEASURE = """
-for (const one of document.querySelectorAll("details")) one.open = OPEN;
+for (const one of document.querySelectorAll("details")) one.open = true;
 const wide = [...document.querySelectorAll("body *")].filter(
   one => !one.closest(".scroll, .unseen") && one.getBoundingClientRect().right > innerWidth + 1);
 const found = JSON.stringify({width: innerWidth, page: document.documentElement.scrollWidth, boards: boards.length,
@@ -49,8 +50,12 @@ const found = JSON.stringify({width: innerWidth, page: document.documentElement.
 document.body.dataset.found = found;
 parent.postMessage(found, "*");
 """
-HOST = """<!doctype html><html><body><iframe width="400" height="1800" frameborder="0" src="page.html"></iframe>
-<script>addEventListener("message", sent => document.body.dataset.found = sent.data)</script></body></html>"""
+SEND = 'parent.postMessage(document.documentElement.outerHTML, "*");'
+HOST = """<!doctype html><html><head><script>
+addEventListener("message", sent => {
+  for (const one of document.querySelectorAll("iframe"))
+    if (one.contentWindow === sent.source) document.body.dataset[one.name] = sent.data;
+})</script></head><body>FRAMES</body></html>"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ class Visit:
     page: Path
     width: int = 1400
     scheme: str = "light"
-    fragment: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def _seen(visit: Visit) -> Seen:
         f"--window-size={max(visit.width, NARROWEST)},1800",
         f"--blink-settings=preferredColorScheme={SCHEMES[visit.scheme]}",
     ]
-    command = [str(CHROMIUM), *QUIET, *own, "--dump-dom", f"{visit.page.as_uri()}{visit.fragment}"]
+    command = [str(CHROMIUM), *QUIET, *own, "--dump-dom", visit.page.as_uri()]
     run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120)
     assert run.returncode == 0, run.stderr[-2000:]
     events = json.loads(net.read_text())["events"]
@@ -105,86 +109,112 @@ def made() -> str:
     return webpage.html_page([one for suite in suites for one in load_results(RESULTS / suite)])
 
 
-def measuring(page_of: Callable[[], str], opened: bool) -> str:
-    """The page with a script that measures it at its end, and the policy that allows it."""
+def host(frames: Mapping[str, str]) -> str:
+    """A page that shows others, each at a name, and keeps what they send: one start of the browser serves them all."""
+    shown = (
+        f'<iframe name="{name}" width="400" height="1800" frameborder="0" src="{page}"></iframe>'
+        for name, page in frames.items()
+    )
+    return HOST.replace("FRAMES", "".join(shown))
+
+
+def sent(one: Seen, name: str) -> str:
+    """What a page has kept at a name."""
+    (kept,) = re.findall(rf"<body[^>]* data-{name}=\"([^\"]*)\"", one.document)
+    return html.unescape(kept)
+
+
+def ending(page_of: Callable[[], str], more: str) -> str:
+    """The page with more script at its end, and the policy that allows it."""
     template = webpage._template
     with pytest.MonkeyPatch.context() as patch:
-        more = MEASURE.replace("OPEN", json.dumps(opened))
         patch.setattr(webpage, "_template", lambda name: template(name) + (more if name.endswith(".js") else ""))
         return page_of()
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, str], tuple[dict[str, Any], Seen]]:
+def measured(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[tuple[int, str], tuple[dict[str, Any], Seen]]:
     """What the browser measured at each width and scheme, with everything unfolded."""
     folder = tmp_path_factory.mktemp("page")
-    (folder / "page.html").write_text(measuring(made, opened=True))
-    (folder / "host.html").write_text(HOST)
+    (folder / "page.html").write_text(ending(made, MEASURE))
+    (folder / "host.html").write_text(host({"found": "page.html"}))
     visits = [
         Visit(folder / ("page.html" if width >= NARROWEST else "host.html"), width, scheme)
-        for width, scheme in product(WIDTHS, SCHEMES)
+        for width, scheme in LOOKS + MORE_LOOKS * bool(request.config.getoption("--campaign"))
     ]
-    found = {}
-    for visit, one in zip(visits, seen(visits), strict=True):
-        (kept,) = re.findall(r"<body[^>]* data-found=\"([^\"]*)\"", one.document)
-        found[visit.width, visit.scheme] = json.loads(html.unescape(kept)), one
-    return found
+    return {
+        (visit.width, visit.scheme): (json.loads(sent(one, "found")), one)
+        for visit, one in zip(visits, seen(visits), strict=True)
+    }
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_nothing_but_tables_in_their_own_scroll_is_wider_than_the_page(
+@pytest.mark.parametrize(
+    ("width", "scheme"), [*LOOKS, *(pytest.param(*look, marks=pytest.mark.campaign) for look in MORE_LOOKS)]
+)
+def test_nothing_but_tables_in_their_own_scroll_is_wider_than_the_page_and_it_is_light_or_dark(
     measured: dict[tuple[int, str], Any], width: int, scheme: str
 ) -> None:
     found, one = measured[width, scheme]
     assert found["width"] == width and found["boards"] == 5
     assert found["page"] == width and not found["wide"]
     assert not one.console and not one.asked
+    shot = imread(one.shot)[:1500, :390, :3]
+    assert shot.std() > 0.05  # there is something on it
+    assert np.median(shot) > 0.9 if scheme == "light" else np.median(shot) < 0.2
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_light_and_dark_are_drawn(measured: dict[tuple[int, str], Any], width: int) -> None:
-    light, dark = (imread(measured[width, scheme][1].shot)[:1500, :390, :3] for scheme in ("light", "dark"))
-    assert light.std() > 0.05 and dark.std() > 0.05  # there is something on it
-    assert np.median(light) > 0.9 and np.median(dark) < 0.2
+PROTOCOL = load_results(RESULTS / "mnist/epyc-cpu")[0].protocol
+INFINITE = {"a": math.inf, "b": 3.0, "c": -math.inf, "d": 20.0}
 
 
-def test_a_fragment_sorts_and_filters_and_nothing_is_asked_for(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(made())
-    protocol = load_results(RESULTS / "mnist/epyc-cpu")[0].protocol
-    fragment = f"#sort={protocol}.1.desc&text=reconstruction&protocol={protocol}"
-    plain, chosen = seen([Visit(page), Visit(page, fragment=fragment)])
-    for one, sorting, shown, hidden in ((plain, "none", 13, 0), (chosen, "descending", 4, 3)):
-        assert not one.console and not one.asked
-        (board,) = re.findall(rf'<section class="protocol" id="board-{protocol}".*?</table>', one.document, re.DOTALL)
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    """Pages beside one another: of results as they are, of the same sorted and filtered, and of infinite figures."""
+    folder = tmp_path_factory.mktemp("frames")
+    (found,) = board.boards([by_hand.measured(name) for name in INFINITE])
+    rows = [replace(row, figures={"error": Measured(INFINITE[row.name])}) for row in found.rows]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webpage, "boards", lambda results: [replace(found, rows=rows)])
+        (folder / "infinite.html").write_text(ending(lambda: webpage.html_page(found.members), SEND))
+    (folder / "page.html").write_text(ending(made, SEND))
+    frames = {
+        "plain": "page.html",
+        "chosen": f"page.html#sort={PROTOCOL}.1.desc&text=reconstruction&protocol={PROTOCOL}",
+        "ascending": f"infinite.html#sort={found.protocol}.1.asc",
+        "descending": f"infinite.html#sort={found.protocol}.1.desc",
+    }
+    (folder / "host.html").write_text(host(frames))
+    (one,) = seen([Visit(folder / "host.html")])
+    return one
+
+
+def test_a_fragment_sorts_and_filters_and_nothing_is_asked_for(shown: Seen) -> None:
+    assert not shown.console and not shown.asked
+    for name, sorting, rows, hidden in (("plain", "none", 13, 0), ("chosen", "descending", 4, 3)):
+        document = sent(shown, name)
+        (board,) = re.findall(rf'<section class="protocol" id="board-{PROTOCOL}".*?</table>', document, re.DOTALL)
         errors = [float(value) for value in re.findall(r'<td data-value="([\d.]+)" class="first"', board)]
         assert errors == sorted(errors, reverse=sorting == "descending") and len(errors) == 5 and len(set(errors)) > 1
-        assert f'aria-sort="{sorting}"' in board and f">{shown} rows<" in one.document
-        assert len(re.findall(r"<tr[^>]* hidden", board)) == 5 - min(shown, 5)
-        assert len(re.findall(r'<section class="suite"[^>]* hidden=""', one.document)) == hidden
+        assert f'aria-sort="{sorting}"' in board and f">{rows} rows<" in document
+        assert len(re.findall(r"<tr[^>]* hidden", board)) == 5 - min(rows, 5)
+        assert len(re.findall(r'<section class="suite"[^>]* hidden=""', document)) == hidden
+
+
+@pytest.mark.parametrize(("way", "order"), [("ascending", "cbda"), ("descending", "adbc")])
+def test_infinite_figures_are_sorted_as_numbers(shown: Seen, way: str, order: str) -> None:
+    (table,) = re.findall(r'<table class="board".*?</table>', sent(shown, way), re.DOTALL)
+    assert re.findall(r'<th scope="row" data-value="([abcd])"', table) == list(order)
 
 
 def test_a_page_that_asks_and_breaks_its_policy_would_be_seen(tmp_path: Path) -> None:
-    bad = '<img src="http://example.com/a.png"><p style="color: red">a</p>'
     policy = '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'">'
     for name, head in (("free", ""), ("strict", policy)):
+        bad = f'<img src="http://example.com/{name}.png"><p style="color: red">a</p>'
         (tmp_path / f"{name}.html").write_text(f"<!doctype html><html><head>{head}</head><body>{bad}</body></html>")
-    free, strict = seen([Visit(tmp_path / "free.html"), Visit(tmp_path / "strict.html")])
-    assert free.asked == {"http://example.com/a.png"} and not strict.asked
-    assert "Content Security Policy" in strict.console and not free.console.count("Security")
-
-
-def test_infinite_figures_are_sorted_as_numbers(tmp_path: Path) -> None:
-    (found,) = board.boards([one for name in "abcd" for one in [by_hand.measured(name)]])
-    values = {"a": math.inf, "b": 3.0, "c": -math.inf, "d": 20.0}
-    rows = [replace(row, figures={"error": Measured(values[row.name])}) for row in found.rows]
-    page = tmp_path / "page.html"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(webpage, "boards", lambda results: [replace(found, rows=rows)])
-        page.write_text(webpage.html_page(found.members))
-    orders = {"asc": ["c", "b", "d", "a"], "desc": ["a", "d", "b", "c"]}
-    for one, order in zip(seen(Visit(page, fragment=f"#sort={found.protocol}.1.{way}") for way in orders),
-                          orders.values(), strict=True):  # fmt: skip
-        (shown,) = re.findall(r'<table class="board".*?</table>', one.document, re.DOTALL)
-        assert re.findall(r'<th scope="row" data-value="([abcd])"', shown) == order
+    (tmp_path / "host.html").write_text(host({name: f"{name}.html" for name in ("free", "strict")}))
+    (one,) = seen([Visit(tmp_path / "host.html")])
+    assert one.asked == {"http://example.com/free.png"}
+    refused = [line for line in one.console.splitlines() if "Content Security Policy" in line]
+    assert any("strict.png" in line for line in refused) and not any("free" in line for line in refused)
