@@ -78,7 +78,7 @@ class CrowdedSampler:
         self._stream = stream_number(generator.number, digits.split)
         self._sides = () if generator.flankers == "none" else (0, 1)
         self._others = OtherClasses(digits) if self._sides else None
-        self._boxes = ink_boxes(digits.images)
+        self._boxes = ink_boxes(digits.images) if generator.flankers == "shuffled" else None
 
     def batch(self, indices: IndexArray) -> ArrayBatch:
         """Samples ``indices`` ``[n]``; labels and source are the target's."""
@@ -139,7 +139,7 @@ class CrowdedSampler:
     def _frames(self, source: IndexArray, indices: IndexArray, side: int) -> UInt8Array:
         """``[n, 28, 28]``: the flankers of one side, their pixels shuffled for ``flankers="shuffled"``."""
         frames: UInt8Array = self._digits.images[source]
-        if self._generator.flankers == "digits":
+        if self._boxes is None:
             return frames
         top, left, height, width = self._boxes[source].T
         area = height * width
@@ -168,7 +168,9 @@ class CrowdedSampler:
 
 def _placed(frames: UInt8Array, dx: IndexArray) -> UInt8Array:
     """``[n, 28, 84]``: frames ``[n, 28, 28]`` with their corners at column 28 + dx; what leaves the strip is cut."""
-    wide = np.zeros((len(frames), DIGIT, WIDTH + 2 * BORDER), np.uint8)
-    sample, row, column = np.ogrid[: len(frames), :DIGIT, :DIGIT]
-    wide[sample, row, BORDER + DIGIT + dx[:, None, None] + column] = frames
+    stride = WIDTH + 2 * BORDER
+    wide = np.zeros((len(frames), DIGIT, stride), np.uint8)
+    row = f"V{DIGIT}"  # of a frame, as a whole; each that begins anywhere in a row of the strip can be written
+    begins = np.ndarray((*wide.shape[:2], stride - DIGIT + 1), row, buffer=wide, strides=wide.strides)
+    begins[np.arange(len(frames))[:, None], np.arange(DIGIT), BORDER + DIGIT + dx[:, None]] = frames.view(row)[..., 0]
     return np.ascontiguousarray(wide[:, :, BORDER:-BORDER])
