@@ -33,7 +33,8 @@ faults: $(VENV)/installed-test ## every fault campaign in full; ends in one tabl
 		tests/data/test_loading.py tests/training/test_trainer.py::test_kills_leave_no_trace \
 		tests/training/test_together.py tests/bench/test_apart.py tests/bench/test_cluster.py \
 		tests/bench/test_pretrained.py tests/test_randomness.py tests/test_statistics.py \
-		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py tests/report/test_browser.py --campaign \
+		tests/suites/test_affine_matched.py tests/suites/test_crowding_spacing.py tests/report/test_browser.py \
+		tests/report/test_webpage.py --campaign \
 		$(if $(TABLE),--campaign-table=$(abspath $(TABLE)))
 
 check: $(VENV)/installed-dev ## lint, format, types, links, documents in step with the code

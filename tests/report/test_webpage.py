@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -122,10 +122,18 @@ def test_the_same_results_give_the_same_bytes_in_any_order_and_process(tmp_path:
     assert html_page(cells[::-1]) == text
     for number, cell in enumerate(cells):
         save_result(cell, tmp_path / "runs" / f"{number}.json")
-    command = [sys.executable, "-m", "capsbench", "report", "runs", "--html", "page.html"]
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env={"PYTHONPATH": root, "PYTHONHASHSEED": "7"})
-    assert done.returncode == 0 and (tmp_path / "page.html").read_text() == text
+    program = (
+        "import sys; from pathlib import Path; from capsbench.report.webpage import html_page; "
+        "from capsbench.results.result import load_results; "
+        "Path('page.html').write_text(html_page(load_results('runs'))); "
+        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(RESULTS.parent), "PYTHONHASHSEED": "7"},
+    )  # fmt: skip
+    assert (tmp_path / "page.html").read_text() == text and "<svg" in text
+    assert run.stdout.strip() == "[]"  # its charts load no library of charts
 
 
 def test_one_result_is_a_page() -> None:
@@ -165,7 +173,8 @@ def test_a_cell_that_failed_is_named_until_it_is_measured(tmp_path: Path) -> Non
     assert "no &lt;b&gt;good&lt;/b&gt;" in text and "earlier run" not in text
 
 
-def test_two_hundred_results_take_seconds_and_megabytes() -> None:
+def test_two_hundred_results_take_seconds_and_megabytes(scale: Callable[[int, int], int]) -> None:
+    number_of_cells = scale(50, 200)
     kept = [
         one for suite in ("affine/epyc-cpu", "overlap", "mnist", "crowding") for one in load_results(RESULTS / suite)
     ]
@@ -173,24 +182,11 @@ def test_two_hundred_results_take_seconds_and_megabytes() -> None:
         replace(one, label=f"{one.label} {number}", cell=f"{number:06x}{one.cell[:6]}")
         for number in range(10)
         for one in kept
-    ][:200]
-    assert len(cells) == 200
+    ][:number_of_cells]
+    assert len(cells) == number_of_cells
     start = time.process_time()
     size = len(html_page(cells))
-    assert time.process_time() - start < 10 and size < 10e6
-
-
-def test_charts_load_no_library_of_charts() -> None:
-    program = (
-        "import sys; from pathlib import Path; from capsbench.report.webpage import html_page; "
-        "from capsbench.results.result import load_results; html_page(load_results(sys.argv[1])); "
-        "print([name for name in ('torch', 'matplotlib') if name in sys.modules])"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", program, RESULTS / "mnist"], capture_output=True, text=True, check=True,
-        env={"PYTHONPATH": str(RESULTS.parent)},
-    )  # fmt: skip
-    assert run.stdout.strip() == "[]"
+    assert time.process_time() - start < number_of_cells / 20 and size < number_of_cells * 50e3
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (4, 2, 3)])
