@@ -23,7 +23,7 @@ PY=${PY:-python3}
 export DEVICE=${DEVICE:-cuda} TINY=${TINY:-0} OUT=${OUT:-gpu-figures} RUNS=${RUNS:-/tmp/capsbench-gpu}
 BUDGET=${BUDGET:-$([ "$PART" = first ] && echo 580 || echo 280)}
 KEEP=10 # seconds kept for the end
-[ -n "${DIGITS:-}" ] || { [ -d .carry/mnist ] && DIGITS=.carry/mnist || DIGITS=auto; }
+[ -n "${DIGITS:-}" ] || { [ "$TINY" = 0 ] && [ -d .carry/mnist ] && DIGITS=.carry/mnist || DIGITS=auto; }
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" FIGURES="$RUNS/figures-$PART.jsonl"
 mkdir -p "$OUT" "$RUNS"
 rm -f "$FIGURES"
@@ -153,7 +153,7 @@ throughput() {
 
 PRESET=paper SHORT=() CAPSNET=() CNN_POOL=()
 if [ "$TINY" = 1 ]; then
-  PRESET=smoke DIGITS=embedded SHORT=(--set rotation=0 --set shear=0 --set scale=1 --set variants=1)
+  PRESET=smoke SHORT=(--set rotation=0 --set shear=0 --set scale=1 --set variants=1)
   CAPSNET=(--set capsnet.channels=4 --set capsnet.types=1) CNN_POOL=(--set cnn-pool.channels=2,4)
 fi
 FAILED=0
