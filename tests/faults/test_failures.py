@@ -50,7 +50,7 @@ def test_a_run_whose_nth_call_fails_ends_in_one_line_and_the_next_completes(camp
 
 
 def test_a_limit_on_the_size_of_files_is_told_wherever_it_lies(campaign: Campaign, scale: Scale) -> None:
-    counts = campaign("failures:limits", scale(5, 1))
+    counts = campaign("failures:limits", scale(8, 1))
     assert counts["limits"] >= scale(3, 17)
 
 

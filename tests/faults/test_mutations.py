@@ -19,8 +19,8 @@ Scale = Callable[[int, int], int]
 @pytest.mark.parametrize(
     ("kind", "few", "many"),
     [
-        ("data_files:Contiguous", 40, 2000),
-        ("data_files:Packed", 30, 1000),
+        ("data_files:Contiguous", 20, 2000),
+        ("data_files:Packed", 15, 1000),
         ("digit_files:Idx", 40, 500),
         ("digit_files:Gz", 40, 500),
         ("digit_files:Vouched", 40, 500),
