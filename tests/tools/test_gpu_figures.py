@@ -27,7 +27,7 @@ def came_back(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> tup
     folder = tmp_path_factory.mktemp("gpu")
     digits = embedded.read_embedded()
     few = {f"{name}_{part}": digits[f"{part}_{word}"][::20] for name, word in KERAS for part in ("train", "test")}
-    np.savez(folder / "few.npz", **few)
+    np.savez(folder / "few.npz", **few)  # type: ignore[arg-type]
     environment = os.environ | {
         "TINY": "1", "DEVICE": "cpu", "PY": warm_python, "OUT": str(folder / "out"), "RUNS": str(folder / "runs"),
         "DIGITS": f"few={folder}/few.npz", "OMP_NUM_THREADS": "1", "THREADS": "1", "BUDGET": "1000", "COMMIT": "abc",
