@@ -1,6 +1,7 @@
 """Memory of this machine and of its GPU: how much is left, how much a function takes, and whether it ran out."""
 
 import os
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -63,8 +64,11 @@ def peak(function: Callable[[], object], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it logs to stderr that there is no GPU
     activities = [torch.profiler.ProfilerActivity.CPU]
-    # torch 2.11 warns where acc_events is not given.
-    with torch.profiler.profile(activities=activities, profile_memory=True, acc_events=True) as profile:
+    # torch 2.11 warns where acc_events is not given, and with it all events are parsed, for much longer than the call.
+    with (
+        warnings.catch_warnings(action="ignore"),
+        torch.profiler.profile(activities=activities, profile_memory=True) as profile,
+    ):
         function()
     assert profile.profiler is not None and profile.profiler.kineto_results is not None
     events = [event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]

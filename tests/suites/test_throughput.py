@@ -55,6 +55,13 @@ def known_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "peak", peak)
 
 
+@pytest.fixture
+def routing_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a network that is timed only its routing is: its parts and its training steps take most of a run."""
+    for others in ("part_rows", "step_rows"):
+        monkeypatch.setattr(throughput_timing, others, lambda *arguments: iter([]))
+
+
 def run(out: Path, *models: str, **changes: str) -> Outcome:
     """The preset smoke, and of it only as much as is needed."""
     stated = {"precisions": "fp32", "iterations": "3"} | changes
@@ -159,6 +166,7 @@ def test_who_is_wrong_is_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert not list(tmp_path.rglob("*.json"))
 
 
+@pytest.mark.usefixtures("routing_alone")
 def test_a_wrong_gradient_is_seen_at_the_most_iterations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def tired(
         u: Tensor, weight: Tensor, iterations: int, bias: Tensor | None, gradient: str, leaky: bool = False
@@ -171,6 +179,7 @@ def test_a_wrong_gradient_is_seen_at_the_most_iterations(tmp_path: Path, monkeyp
     assert not run(tmp_path, iterations="2").failed
 
 
+@pytest.mark.usefixtures("routing_alone")
 def test_torchs_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
@@ -216,6 +225,7 @@ def test_who_has_not_memory_enough_is_shown_with_fewer_images(tmp_path: Path, mo
     assert {name for chart in charts([result]) for name in chart.series} == {"reference, exact", "reference, detached"}
 
 
+@pytest.mark.usefixtures("routing_alone")
 def test_the_compiled_reference_takes_part_at_the_papers_iterations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,6 +242,7 @@ def test_the_compiled_reference_takes_part_at_the_papers_iterations(
     assert compiled == [route_reference]
 
 
+@pytest.mark.usefixtures("routing_alone")
 def test_the_reference_is_compiled_three_times_for_one_number_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +261,7 @@ def test_the_reference_is_compiled_three_times_for_one_number_of_images(
     assert seen == {(2 * PROBE, "exact", False), (2 * PROBE, "exact", True), (2 * PROBE, "detached", True)}
 
 
+@pytest.mark.usefixtures("routing_alone")
 def test_what_torch_cannot_compile_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> Any:
         raise NotImplementedError
@@ -263,6 +275,7 @@ def test_what_torch_cannot_compile_is_left_out(tmp_path: Path, monkeypatch: pyte
     assert [line for line in lines if line.endswith("torch.compile is not measured: NotImplementedError: no message")]
 
 
+@pytest.mark.usefixtures("routing_alone")
 def test_the_gate_is_the_bound_of_the_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(throughput_timing, "worst_error", lambda *arguments, **options: 1.9)
     assert "1.9 times the allowed error" in run(tmp_path).failed[0][1]
@@ -521,6 +534,7 @@ def test_the_orphan_category_of_a_network_is_timed_too(tmp_path: Path, monkeypat
     assert seen == {True}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_chart_is_written_over_another(tmp_path: Path) -> None:
     results = [
         result(row(seconds=1.0)),
