@@ -83,7 +83,7 @@ SHORT_MEDIUM: Mapping[str, Mapping[str, str]] = {
 def tiny_networks() -> Iterator[None]:
     """Makes the shipped networks' presets ``small`` a fraction of their size: the suites are what is tested."""
     tiny: Mapping[Any, Mapping[str, Any]] = {
-        CapsNet: {"channels": 16, "types": 4, "decoder": (32, 64)},
+        CapsNet: {"channels": 8, "types": 4, "decoder": (32, 64)},
         CNN: {"channels": (8, 8, 8), "hidden": (32, 16)},
         PoolCNN: {"channels": (8, 16), "hidden": (64,)},
         PairCNN: {"channels": (8, 8, 16), "hidden": (32, 16)},
@@ -96,7 +96,7 @@ def tiny_networks() -> Iterator[None]:
         for network, fewer in tiny.items():
             stack.enter_context(patch.dict(network.presets, small=network.presets["small"] | fewer))
         for models in (overlap.SMALL_MODELS, reconstruction.SMALL_MODELS):  # these suites have sizes of their own
-            stack.enter_context(patch.dict(models["capsnet"], decoder=(64, 128), more=(16,)))
+            stack.enter_context(patch.dict(models["capsnet"], channels=16, decoder=(64, 128), more=(16,)))
         yield
 
 
@@ -131,6 +131,10 @@ class Facts:
     flankers: Sequence[int] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     touched: bool = False
+
+
+UNKNOWN = Facts()
+"""Of an image that is not among those that the suites show."""
 
 
 @functools.cache
@@ -182,7 +186,7 @@ class Oracle(Unlearned):
     def forward(self, images: Tensor) -> Output:
         known = shown(*images.shape[2:])
         rows = (images[:, 0] * 255).round().to(torch.uint8).numpy()
-        found = [known.get(row.tobytes(), Facts()) for row in rows]
+        found = [known.get(row.tobytes(), UNKNOWN) for row in rows]
         scores = torch.zeros(len(images), 10)
         for row, facts in zip(scores, found, strict=True):
             for label, score in self.named(facts).items():
