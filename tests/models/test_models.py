@@ -95,7 +95,7 @@ def learns_from(size: int, name: str, **parameters: Any) -> None:
 @pytest.mark.parametrize("preset", ["paper", "small"])
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in NO_AUTOCAST])
 def test_networks_take_images_of_up_to_128_pixels(name: str, preset: str) -> None:
-    for size in (64, 96, 128):
+    for size in (64, 96, 128) if preset == "paper" else (128,):
         with torch.device("meta"):  # shapes alone: the numbers would take a CPU half a minute
             learns_from(size, name, preset=preset)
 
