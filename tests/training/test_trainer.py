@@ -29,8 +29,8 @@ from capsbench.training.config import TrainConfig, Trained
 from capsbench.training.logs import MetricsLog
 from capsbench.training.trainer import UNTIMED_STEPS, Trainer
 
-CONFIG = TrainConfig(epochs=3, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5)
-STEPS = 75  # 800 digits are 25 steps an epoch
+CONFIG = TrainConfig(epochs=3, batch_size=80, learning_rate=3e-3, schedule="one-cycle", target=0.5)
+STEPS = 30  # 800 digits are 10 steps an epoch
 
 
 class Net(torch.nn.Module):
@@ -96,7 +96,7 @@ class StoppedError(Exception):
 
 
 def test_training_learns(tmp_path: Path) -> None:
-    trained = trainer(tmp_path).run()
+    trained = trainer(tmp_path, replace(CONFIG, batch_size=32)).run()
     losses = [row["loss"] for row in trained.history]
     assert losses == sorted(losses, reverse=True)
     assert trained.selected["last"].accuracy > 0.6
@@ -107,11 +107,11 @@ def test_training_learns(tmp_path: Path) -> None:
 def test_a_run_stopped_at_any_step_ends_with_the_same_weights(
     tmp_path: Path, schedule: str, saves_between_validations: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = TrainConfig(epochs=3, batch_size=32, schedule=schedule, target=0.5, eval_every=20)
+    config = TrainConfig(epochs=3, batch_size=80, schedule=schedule, target=0.5, eval_every=8)
     unbroken, expected = unbroken_run(config)
 
     def stop(done: int, total: int) -> None:
-        if done == 33:
+        if done == 13:
             raise StoppedError
 
     with monkeypatch.context() as patch, pytest.raises(StoppedError):
@@ -121,10 +121,10 @@ def test_a_run_stopped_at_any_step_ends_with_the_same_weights(
     resumed = trainer(tmp_path, config)
     lines: list[str] = []
     found = resumed.run(lines.append)
-    assert lines[0] == f"going on after step {32 if saves_between_validations else 20} of 75"
+    assert lines[0] == f"going on after step {12 if saves_between_validations else 8} of 30"
     assert_same(weights(resumed), unbroken)
     assert found.history == expected.history
-    assert (found.steps, found.images) == (expected.steps, expected.images) == (75, 2400)
+    assert (found.steps, found.images) == (expected.steps, expected.images) == (STEPS, 2400)
     for name, selected in expected.selected.items():
         assert (found.selected[name].step, found.selected[name].accuracy) == (selected.step, selected.accuracy)
         assert_same(found.selected[name].state, selected.state)
@@ -176,27 +176,27 @@ def test_kills_leave_no_trace(
 
 def test_a_damaged_checkpoint_is_put_aside_for_the_one_before(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
-        if done == 60:
+        if done == 24:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         trainer(tmp_path).run(progress=stop)
-    newest = tmp_path / "step-00000050.pt"
+    newest = tmp_path / "step-00000020.pt"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     lines: list[str] = []
     resumed = trainer(tmp_path)
     resumed.run(lines.append)
-    assert "damaged" in lines[0] and lines[0].endswith("is now called step-00000050.pt.aside")
-    assert lines[1] == "going on after step 25 of 75"
+    assert "damaged" in lines[0] and lines[0].endswith("is now called step-00000020.pt.aside")
+    assert lines[1] == "going on after step 10 of 30"
     assert_same(weights(resumed), unbroken_run()[0])
 
 
 def test_of_a_finished_training_the_last_checkpoint_is_kept(tmp_path: Path) -> None:
     trainer(tmp_path).run()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"step-00000075.pt{ending}" for ending in ("", ".sha256")
+        f"step-00000030.pt{ending}" for ending in ("", ".sha256")
     ]
 
 
@@ -206,9 +206,9 @@ def test_a_checkpoint_of_another_protocol_is_not_taken_up(tmp_path: Path) -> Non
     trainer(tmp_path, TrainConfig(epochs=3, batch_size=64, target=0.5)).run(lines.append)
     assert not any("going on" in line for line in lines)
     assert sorted(path.name for path in tmp_path.glob("step*")) == [
+        "step-00000030.pt.aside",
         "step-00000039.pt",
         "step-00000039.pt.sha256",
-        "step-00000075.pt.aside",
     ]
 
 
@@ -228,17 +228,17 @@ def test_checkpoints_of_another_protocol_do_not_crowd_out_new_ones(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("eval_every", "steps"), [(0, [25, 50, 75]), (30, [30, 60, 75]), (25, [25, 50, 75]), (1000, [75])]
+    ("eval_every", "steps"), [(0, [10, 20, 30]), (12, [12, 24, 30]), (10, [10, 20, 30]), (1000, [30])]
 )
 def test_validations_come_every_so_many_steps_and_at_the_end(eval_every: int, steps: list[int]) -> None:
-    config = TrainConfig(epochs=3, batch_size=32, eval_every=eval_every)
+    config = TrainConfig(epochs=3, batch_size=80, eval_every=eval_every)
     trained = trainer(None, config).run()
     assert [row["step"] for row in trained.history] == steps
-    assert [row["epoch"] for row in trained.history] == [step / 25 for step in steps]
+    assert [row["epoch"] for row in trained.history] == [step / 10 for step in steps]
 
 
 def test_the_number_of_validations_does_not_change_the_weights() -> None:
-    runs = [trainer(None, TrainConfig(epochs=3, batch_size=32, eval_every=every)) for every in (0, 7)]
+    runs = [trainer(None, TrainConfig(epochs=3, batch_size=80, eval_every=every)) for every in (0, 7)]
     for one in runs:
         one.run()
     assert_same(weights(runs[0]), weights(runs[1]))
@@ -250,8 +250,8 @@ def test_no_more_than_a_share_of_the_time_goes_into_checkpoints(
     monkeypatch.setattr(training_module, "SAVING_SHARE", 1e-9)  # none is worth its time, after the first
     saved: list[int] = []
     monkeypatch.setattr(CheckpointFolder, "save", lambda self, step, content, keep: saved.append(step))
-    trainer(tmp_path, TrainConfig(epochs=3, batch_size=32, eval_every=5)).run()
-    assert saved == [5, 75]  # the last is, in any case
+    trainer(tmp_path, TrainConfig(epochs=3, batch_size=80, eval_every=5)).run()
+    assert saved == [5, 30]  # the last is, in any case
 
 
 def test_watched_samples_are_noted_and_select_nothing() -> None:
@@ -276,15 +276,15 @@ def test_a_history_has_the_mean_loss_since_the_last_validation() -> None:
             return loss
 
     training, validation = data()
-    config = TrainConfig(epochs=3, batch_size=32, eval_every=30)
+    config = TrainConfig(epochs=3, batch_size=80, eval_every=12)
     trained = Trainer(Counted(), training, validation, config, seed=5).run()
-    means = [np.mean(losses[:30]), np.mean(losses[30:60]), np.mean(losses[60:])]
+    means = [np.mean(losses[:12]), np.mean(losses[12:24]), np.mean(losses[24:])]
     assert [row["loss"] for row in trained.history] == pytest.approx(means)
 
 
 def test_metrics_say_how_much_was_done() -> None:
     metrics = unbroken_run()[1].metrics()
-    assert (metrics["steps"], metrics["micro_batches"], len(metrics["history"])) == (75, 1, 3)
+    assert (metrics["steps"], metrics["micro_batches"], len(metrics["history"])) == (STEPS, 1, 3)
     assert metrics["training_seconds"] > 0 and 2400 / metrics["training_seconds"] < metrics["images_per_second"]
 
 
@@ -292,20 +292,20 @@ def test_the_log_has_each_validation_once_whatever_happens(tmp_path: Path) -> No
     def logged() -> Trainer:
         training, validation = data()
         torch.manual_seed(0)
-        config = TrainConfig(epochs=3, batch_size=32, eval_every=10)
+        config = TrainConfig(epochs=3, batch_size=80, eval_every=4)
         log = MetricsLog(tmp_path / "log.jsonl")
         return Trainer(Net(), training, validation, config, seed=5, folder=tmp_path / "checkpoints", log=log)
 
     def stop(done: int, total: int) -> None:
-        if done == 47:
+        if done == 19:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         logged().run(progress=stop)
-    (tmp_path / "checkpoints" / "step-00000040.pt").unlink()  # as if the kill had come while it was written
+    (tmp_path / "checkpoints" / "step-00000016.pt").unlink()  # as if the kill had come while it was written
     trained = logged().run()
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == [10, 20, 30, 40, 50, 60, 70, 75]
+    assert [row["step"] for row in rows] == [4, 8, 12, 16, 20, 24, 28, 30]
     keys = ("step", "epoch", "loss", "accuracy")
     assert [{key: row[key] for key in keys} for row in rows] == trained.history
 
@@ -358,10 +358,10 @@ def test_a_loss_that_is_no_number_stops_with_its_epoch_and_step(factor: float, s
 
         def loss(self, output: Output, batch: TensorBatch) -> torch.Tensor:
             self.steps += 1
-            return super().loss(output, batch) * (factor if self.steps == 31 else 1)
+            return super().loss(output, batch) * (factor if self.steps == 13 else 1)
 
     training, validation = data()
-    with pytest.raises(TrainingError, match=rf"loss is {said} in step 31 of 75 \(epoch 2 of 3\).*learning_rate"):
+    with pytest.raises(TrainingError, match=rf"loss is {said} in step 13 of 30 \(epoch 2 of 3\).*learning_rate"):
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
 
 
@@ -371,7 +371,7 @@ def test_a_loss_that_is_not_a_number_in_the_first_step_does_not_blame_the_learni
             return super().loss(output, batch) * torch.nan
 
     training, validation = data()
-    with pytest.raises(TrainingError, match=r"nan in step 1 of 75 \(epoch 1 of 3\)\. Nothing was learned yet"):
+    with pytest.raises(TrainingError, match=r"nan in step 1 of 30 \(epoch 1 of 3\)\. Nothing was learned yet"):
         Trainer(Broken(), training, validation, CONFIG, seed=0).run()
 
 
@@ -383,7 +383,7 @@ def test_a_gradient_that_is_no_number_is_named_and_not_the_learning_rate(learnin
 
     training, validation = data()
     config = replace(CONFIG, learning_rate=learning_rate)
-    message = r"nan in step 2 of 75 .* the gradient of pow in test_trainer\.py, line \d+, was not a number"
+    message = r"nan in step 2 of 30 .* the gradient of pow in test_trainer\.py, line \d+, was not a number"
     with pytest.raises(TrainingError, match=message) as told:
         Trainer(Rooted(), training, validation, config, seed=0).run()
     assert "capsbench check" in str(told.value) and "learning rate" not in str(told.value)
@@ -395,7 +395,7 @@ def test_weights_that_the_step_before_a_validation_ruined_stop_with_that_step() 
             return super().forward(images if self.training else images * torch.nan)
 
     training, validation = data()
-    with pytest.raises(TrainingError, match=r"After step 25 of 75 \(epoch 1 of 3\): .*not numbers.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"After step 10 of 30 \(epoch 1 of 3\): .*not numbers.*learning_rate"):
         Trainer(Ruined(), training, validation, CONFIG, seed=0).run()
 
 
@@ -410,12 +410,12 @@ def test_large_losses_that_do_not_grow_are_no_divergence_after_a_kill_either(tmp
         return Trainer(Large(), training, validation, CONFIG, seed=5, folder=tmp_path)
 
     def stop(done: int, total: int) -> None:
-        if done == 30:
+        if done == 13:
             raise StoppedError
 
     with pytest.raises(StoppedError):
         large().run(progress=stop)
-    assert large().run().steps == 75
+    assert large().run().steps == STEPS
 
 
 @pytest.mark.parametrize("schedule", ["exponential", "one-cycle"])
@@ -444,11 +444,8 @@ def test_a_step_on_a_gpu_is_captured_and_its_convolutions_tuned(
 def test_the_rate_leaves_out_the_first_steps_of_each_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: int, killed: int
 ) -> None:
-    """Ten seconds each, in which kernels are compiled and a graph is captured; the others take a quarter of one.
-
-    Where each step is followed by a validation and a checkpoint, steps are few.
-    """
-    size = 80 if eval_every else 32
+    """Ten seconds each, in which kernels are compiled and a graph is captured; the others take a quarter of one."""
+    size = 80
     clock = [0.0]
     monkeypatch.setattr("capsbench.training.trainer.time.perf_counter", lambda: clock[0])
 
@@ -464,7 +461,8 @@ def test_the_rate_leaves_out_the_first_steps_of_each_run(
             return super().forward(images)
 
     def slow() -> Trainer:
-        training, validation = data()
+        training, _ = data()
+        validation = stream("padded", split="validation", count=40, digits="embedded", size=28)
         config = TrainConfig(epochs=3, batch_size=size, eval_every=eval_every)
         return Trainer(Slow(), training, validation, config, seed=5, folder=tmp_path)
 
@@ -491,7 +489,7 @@ def test_the_rate_is_of_the_time_when_no_other_work_slowed_it(monkeypatch: pytes
 
         def forward(self, images: torch.Tensor) -> Output:
             self.steps += self.training
-            clock[0] += 0.25 if self.steps <= STEPS // 3 else 1.0  # other work begins after the first epoch
+            clock[0] += 0.25 if self.steps <= 25 else 1.0  # other work begins after the first epoch
             return super().forward(images)
 
     training, validation = data()
@@ -526,16 +524,19 @@ class Hungry(Net):
         return super().forward(images)
 
 
+CUT = TrainConfig(epochs=1, batch_size=32, learning_rate=3e-3, schedule="one-cycle", target=0.5, eval_every=10)
+
+
 def test_where_memory_runs_out_batches_are_cut_and_the_result_says_so(tmp_path: Path) -> None:
-    training, validation = data()
+    training, validation = data(1)
     lines: list[str] = []
     models = {}
     for room in (10, 1000):
         torch.manual_seed(0)
         models[room] = Hungry()
         models[room].room = room
-    hungry = Trainer(models[10], training, validation, CONFIG, seed=5, folder=tmp_path).run(lines.append)
-    plain = Trainer(models[1000], training, validation, CONFIG, seed=5).run()
+    hungry = Trainer(models[10], training, validation, CUT, seed=5, folder=tmp_path).run(lines.append)
+    plain = Trainer(models[1000], training, validation, CUT, seed=5).run()
     assert lines[:2] == [
         f"memory ran out: batches of 32 are now computed {size} at a time, their gradients added up" for size in (16, 8)
     ]
@@ -547,12 +548,12 @@ def test_where_memory_runs_out_batches_are_cut_and_the_result_says_so(tmp_path: 
 
 def test_a_resumed_run_cuts_batches_as_before(tmp_path: Path) -> None:
     def hungry() -> Trainer:
-        training, validation = data()
+        training, validation = data(1)
         torch.manual_seed(0)
-        return Trainer(Hungry(), training, validation, CONFIG, seed=5, folder=tmp_path)
+        return Trainer(Hungry(), training, validation, CUT, seed=5, folder=tmp_path)
 
     def stop(done: int, total: int) -> None:
-        if done == 30:
+        if done == 13:
             raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -642,7 +643,7 @@ def test_extra_state_is_trained_kept_and_put_back(tmp_path: Path) -> None:
 
     whole, trained = run(None)
     assert trained.selected["last"].state["_extra_state"] == {"seen": np.float64(STEPS + 1)}
-    run(tmp_path, stop=40)
+    run(tmp_path, stop=13)
     resumed, _ = run(tmp_path)
     assert resumed.seen == whole.seen == STEPS + 1 and type(resumed.seen) is np.float64
     for key, value in whole.layers.state_dict().items():
@@ -657,7 +658,7 @@ def test_extra_state_that_cannot_be_kept_is_named_before_training() -> None:
 def stopped(folder: Path, **options: Any) -> None:
     torch.manual_seed(0)
     with pytest.raises(StoppedError):
-        Trainer(Net(), *data(), CONFIG, seed=5, folder=folder, **options).run(progress=lambda done, _: halt(done, 40))
+        Trainer(Net(), *data(), CONFIG, seed=5, folder=folder, **options).run(progress=lambda done, _: halt(done, 13))
 
 
 def test_a_checkpoint_of_another_identity_is_put_aside(tmp_path: Path) -> None:
@@ -762,6 +763,6 @@ def test_a_training_that_goes_on_with_other_threads_says_so(tmp_path: Path, monk
     lines: list[str] = []
     trainer(tmp_path).run(lines.append)
     assert lines[0] == (
-        f"going on after step 25 of 75, now with threads: {had + 1} instead of {had}; "
+        f"going on after step 10 of 30, now with threads: {had + 1} instead of {had}; "
         "the weights will differ in their last digits"
     )
