@@ -47,10 +47,10 @@ format: $(VENV)/installed-dev ## put the code into shape
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(VENV)/installed-dev ## write the generated parts of the documents anew
+docs: $(VENV)/installed-dev ## write the generated parts of the documents again
 	$(BIN)/python tools/documents.py
 
-figures: $(VENV)/installed-dev ## draw the charts of the documents anew from the result files
+figures: $(VENV)/installed-dev ## draw the charts of the documents again from the result files
 	$(BIN)/capsbench report results --charts docs/images/results --markdown docs/results.md --html docs/board.html >/dev/null
 
 bench: $(VENV)/installed-bench ## compare speeds; ends in a table of ratios, kept with JSON=results/benchmarks/MACHINE.json

@@ -356,8 +356,8 @@ def _threads(comparison: Comparison) -> list[str]:
     if first == second or None in (first, second):
         return []
     return [
-        f"Threads: A {first}, B {second}. Sums in another order differ in their last digits, so that even one network "
-        "with one seed has other weights."
+        f"Threads: A {first}, B {second}. Another number adds in another order: one network with one seed then ends "
+        "with other weights."
     ]
 
 

@@ -124,8 +124,8 @@ def paired_notes(
         notes.append(PAIRS_NOTE)
     if len(tested) > 1:
         notes.append(
-            f"Of {len(tested)} tests of equal networks {0.05 * len(tested):.2g} fall below 0.05 by chance; behind the "
-            "stroke stands p with Holm's (1979) correction for all of them."
+            f"If all networks were equal, {0.05 * len(tested):.2g} of these {len(tested)} tests would have a p below "
+            "0.05 by chance. After the slash: p with Holm's (1979) correction for all of them."
         )
     return notes
 

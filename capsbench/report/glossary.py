@@ -35,8 +35,10 @@ GLOSSARY = (
         "base digit", "A digit of the test split. Its variants are not independent, so intervals resample base digits."
     ),
     Word("best validation", "The checkpoint of the highest accuracy on validation digits; test digits never select."),
+    Word("board", "The networks that one protocol measured, in order, the best first."),
     Word("cell", "One suite, one network and one seed: what one result file holds."),
     Word("centered", "Accuracy on clean digits that all lie in the middle.", "right / images"),
+    Word("checkpoint", "The weights that a network has at one validation; each row of a table names which."),
     Word("clean", "Accuracy on test digits at random places, as in training.", "right / images"),
     Word(
         "critical clutter",
@@ -61,8 +63,9 @@ GLOSSARY = (
     ),
     Word("flanker", "A digit, or its shuffled pixels, beside the target."),
     Word("gap", "How much accuracy affine maps cost.", "clean - affine"),
+    Word("ink", "Pixels of a digit that are not black; where digits overlap, those of half of white and above."),
     Word("interval", "A 95 % interval: over base digits and, of several seeds, over both."),
-    Word("look", "Another word for a validation."),
+    Word("layer", "One digit of a pair alone, at its place."),
     Word(
         "neither",
         "The share of pairs where neither digit has one of the two highest scores.",
@@ -74,6 +77,7 @@ GLOSSARY = (
         "mean of [R_owner > R_other], a tie counts 1/2",
     ),
     Word("paired difference", "The difference of two networks on the same images.", "mean of (right_B - right_A)"),
+    Word("protocol", "All that networks must share to be compared: suite, version, preset, settings, digits."),
     Word("PSNR", "How near a reconstruction is to its image, in decibels.", "-10 log10(mean squared error)"),
     Word(
         "relative IoU",
@@ -81,7 +85,9 @@ GLOSSARY = (
         "mean of |S_k and M_k| / |S_k or M_k|, S_k = ink where R_k >= 0.5 max(R_a, R_b)",
     ),
     Word("scores", "Behind a network's name: it ran elsewhere, and its scores were judged here."),
+    Word("seed", "The number that all random choices of a training follow from."),
     Word("shared-ink F1", "How well pixels of both digits are found.", "F1 of S_a and S_b against M_a and M_b"),
+    Word("spec", "All that determines a data set: generator, parameters, split, seed, number of samples, digits."),
     Word("target", "The clean accuracy on validation digits at which networks are compared."),
     Word(
         "tie",
@@ -89,6 +95,7 @@ GLOSSARY = (
         "interval of the paired difference holds 0, or p >= 0.05",
     ),
     Word("validation", "A measurement on validation digits during training, every so many steps."),
+    Word("variant", "One of several images of the same test digit, each moved or transformed in its own way."),
     Word(
         "writer",
         "Who wrote a test digit. Where labels say it, as QMNIST's do, intervals and tests resample writers, not base "

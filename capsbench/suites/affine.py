@@ -221,10 +221,10 @@ class Affine:
                 rows.append(_row(model, cells, title, reached, list(columns.values())))
                 told = [percent([point[column] for point in reach]) for column in near.values()] if reach else []
                 rows[-1][9:9] = told or ["not measured" if len(reached) == len(cells) else ""] * len(near)
-        often = "once" if settings["variants"] == 1 else f"{settings['variants']} times"
+        maps = "one map" if settings["variants"] == 1 else f"{settings['variants']} maps"
         notes = [
             *filter(None, [reach_note(networks, "best")]),
-            f"Clean digits lie at random places; affine ones are each test digit under maps, {often}. "
+            f"Clean digits lie at random places; affine images show each test digit under {maps}. "
             f"First at target is the first validation with at least {settings['target']:.2%} accuracy.",
             *beside_paper(results, PAPER),
             *([ORDER] if len(networks) > 1 else []),

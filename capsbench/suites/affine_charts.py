@@ -117,6 +117,6 @@ def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
         y_label="affine accuracy on validation digits (%)",
         series=series,
         from_zero=False,
-        note=f"Means over the looks of all seeds, in bins of {100 * width:.2g} points of clean accuracy "
+        note=f"Means over the validations of all seeds, in bins of {100 * width:.2g} points of clean accuracy "
         f"from {100 * start:.4g} % on.",
     )

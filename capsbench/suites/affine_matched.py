@@ -28,8 +28,8 @@ def affine_at(target: float, history: Sequence[Mapping[str, float]]) -> float | 
     Returns:
         None where fewer than four validations lie around the target, or all on one side of it.
     """
-    looks = np.array([(row["accuracy"] - target, row["affine"]) for row in history if "affine" in row]).reshape(-1, 2)
-    near = looks[np.abs(looks[:, 0]) <= WINDOW * (1 - target) + 1e-9]
+    points = np.array([(row["accuracy"] - target, row["affine"]) for row in history if "affine" in row]).reshape(-1, 2)
+    near = points[np.abs(points[:, 0]) <= WINDOW * (1 - target) + 1e-9]
     if len(near) < FEWEST or near[:, 0].min() > 0 or near[:, 0].max() < 0:
         return None
     design = np.column_stack([np.ones(len(near)), near[:, 0]])
@@ -38,7 +38,7 @@ def affine_at(target: float, history: Sequence[Mapping[str, float]]) -> float | 
 
 
 def matched_notes(networks: Mapping[str, Sequence[Result]]) -> list[str]:
-    """The sentences about equal clean accuracy: each network's affine accuracy there, and how much luck a look has."""
+    """Sentences about equal clean accuracy: each network's affine accuracy there, and the error of one validation."""
     cells = [cell for members in networks.values() for cell in members]
     target = cells[0].settings["target"]
     found = {

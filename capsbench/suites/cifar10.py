@@ -265,5 +265,5 @@ def _together(results: Sequence[Result], *, number: int) -> str | None:
 
 def _curve(cells: Sequence[Result]) -> list[Point]:
     """Epochs and the mean validation error in percent."""
-    looks = zip(*(cell.metrics["history"] for cell in cells), strict=False)
-    return [(look[0]["epoch"], 100 - 100 * float(np.mean([row["accuracy"] for row in look]))) for look in looks]
+    validations = zip(*(cell.metrics["history"] for cell in cells), strict=False)
+    return [(rows[0]["epoch"], 100 - 100 * float(np.mean([row["accuracy"] for row in rows]))) for rows in validations]

@@ -294,7 +294,7 @@ _SHOWN = ("true labels", "found labels")  # the columns; each layer alone is a r
 def _notes(results: Sequence[Result]) -> list[str]:
     notes = [
         "A digit is found if it has one of the two highest scores. The pair error counts pairs with a digit that is "
-        "not found, the digit error counts these digits, and the third column counts pairs with no digit found.",
+        'not found, the digit error counts these digits, and "neither" counts pairs with no digit found.',
         "Owner, relative IoU and shared-ink F1 say how well reconstructions take a pair apart: those of the true "
         "labels, and in columns of their own those of the labels that were found. A dash: the network does not "
         "reconstruct. Rows in brackets are references.",
@@ -325,10 +325,10 @@ def _absent_note(cells: Sequence[Result]) -> str:
         return float(np.mean([point[measure][of] for point in points]))
 
     return (
-        f"draws {mean('pixels of ink', 'absent'):.0f} pixels of it, of a digit that is there "
-        f"{mean('pixels of ink', 'present'):.0f} (AUC {mean('pixels of ink', 'auc'):.3f}), draws any in "
-        f"{mean('any ink', 'absent'):.0%} of the pairs, and gives it the score {mean('score', 'absent'):.2f}, one that "
-        f"is there {mean('score', 'present'):.2f} (AUC {mean('score', 'auc'):.3f})"
+        f"draws {mean('pixels of ink', 'absent'):.0f} pixels of it and {mean('pixels of ink', 'present'):.0f} of a "
+        f"digit that it shows (AUC {mean('pixels of ink', 'auc'):.3f}), draws any in {mean('any ink', 'absent'):.0%} "
+        f"of the pairs, and gives it the score {mean('score', 'absent'):.2f}, but {mean('score', 'present'):.2f} to a "
+        f"digit that it shows (AUC {mean('score', 'auc'):.3f})"
     )
 
 

@@ -210,8 +210,8 @@ def test_notes_tell_the_difference_from_the_first_network_seed_by_seed() -> None
     assert paired_notes(results, places) == [
         "affine, best, capsnet minus cnn, paired by image: seed 0 +50.0 (+0.0..+100.0) points, p 0.5 / 1; "
         "seed 1 -25.0 (-75.0..+0.0) points, p 1 / 1; over seeds and digits +12.5 (-100.0..+100.0) points, p 0.82.",
-        "Of 2 tests of equal networks 0.1 fall below 0.05 by chance; behind the stroke stands p with Holm's (1979) "
-        "correction for all of them.",
+        "If all networks were equal, 0.1 of these 2 tests would have a p below 0.05 by chance. After the slash: p with "
+        "Holm's (1979) correction for all of them.",
     ]
     assert paired_notes(results[:2], places) == []
 
@@ -345,8 +345,8 @@ def test_a_comparison_notes_other_numbers_of_threads(threads: tuple[int | None, 
     told = [note for note in comparison_table(found).notes if "Threads" in note]
     assert told == (
         [
-            "Threads: A 1, B 2. Sums in another order differ in their last digits, so that even one network with "
-            "one seed has other weights."
+            "Threads: A 1, B 2. Another number adds in another order: one network with one seed then ends with other "
+            "weights."
         ]
         if noted
         else []

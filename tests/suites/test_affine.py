@@ -403,7 +403,7 @@ def with_reach(results: list[Result]) -> list[Result]:
 def test_the_table_tells_paired_differences(by_hand: list[Result]) -> None:
     (table,) = tables(by_hand)
     assert any("79 % affNIST" in note and "66 %" in note for note in table.notes)
-    assert any("each test digit under maps, once. First at target" in note for note in table.notes)
+    assert any("each test digit under one map. First at target" in note for note in table.notes)
     (paired,) = (note for note in table.notes if "paired by image" in note)
     # Only digit 2 of four tells them apart; a test of one disagreement says nothing.
     assert paired == (

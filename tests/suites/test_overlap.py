@@ -268,8 +268,8 @@ def test_the_table_shows_each_figure_in_its_place(results: dict[str, Result]) ->
     assert all(len(row) == len(table.headers) for row in table.rows)
     (absent,) = (note for note in table.notes if note.startswith("A digit that the image does not show"))
     assert absent.endswith(
-        "capsnet draws 1 pixels of it, of a digit that is there 0 (AUC 0.520), draws any in 61% of the pairs, "
-        "and gives it the score 0.71, one that is there 0.70 (AUC 0.720)."
+        "capsnet draws 1 pixels of it and 0 of a digit that it shows (AUC 0.520), draws any in 61% of the pairs, "
+        "and gives it the score 0.71, but 0.70 to a digit that it shows (AUC 0.720)."
     )
 
 
