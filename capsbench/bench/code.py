@@ -43,8 +43,13 @@ def code_of(network: Any) -> str:
             own, which may import any network that ships, all of them count.
     """
     module = str(getattr(network, "__module__", ""))
-    start = [module] if module.startswith(f"{NETWORKS}.") else _every_network()
-    return _digest((*TRAINING, *sorted(_with_imported(start))))
+    return _code_behind(module if module.startswith(f"{NETWORKS}.") else "")
+
+
+@cache
+def _code_behind(module: str) -> str:
+    """The same by the module of a network that ships; of all of them where it is empty."""
+    return _digest((*TRAINING, *sorted(_with_imported([module] if module else _every_network()))))
 
 
 def _every_network() -> list[str]:

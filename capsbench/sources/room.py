@@ -193,7 +193,9 @@ class Room:
                 _INSIDE[-1]._remember()
             for other in _ROOMS.values():
                 other._leave_nothing()
-            hidden = {name: one for name, one in sys.modules.items() if self._is_in_the_way(name, one)}
+            tops = self._tops  # thousands of modules are looked at
+            alike = [(name, one) for name, one in sys.modules.items() if name.partition(".")[0] in tops]
+            hidden = {name: one for name, one in alike if self._is_in_the_way(name, one)}
             for name in hidden:
                 del sys.modules[name]
             sys.modules.update(self._modules)
@@ -223,11 +225,11 @@ class Room:
         mine = set(self._finder.found)  # a module by its name may be Python's
         if isinstance(self.entry, Path):
             mine.add(self._name)
-        self._modules = {name: one for name, one in sys.modules.items() if name in mine}
+        self._modules = {name: sys.modules[name] for name in mine if name in sys.modules}
 
     def _is_in_the_way(self, name: str, module: ModuleType) -> bool:
-        """Whether a module is the user's own and has the name of one of this room's, but was not read by it."""
-        if name.partition(".")[0] not in self._tops or self._modules.get(name) is module:
+        """Whether a module, which has the name of one of this room's, is the user's own but was not read by it."""
+        if self._modules.get(name) is module:
             return False
         if isinstance(getattr(getattr(module, "__spec__", None), "loader", None), ExtensionFileLoader):
             return False  # most can be loaded only once in a process

@@ -290,13 +290,15 @@ def test_what_trains_nothing_is_measured_only() -> None:
 @pytest.fixture
 def edited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[str, str, str], None]:
     """Edits the source of a module as the digest of code sees it."""
-    path, imports, bare = code._path, code._imports, code._code  # the last two keep what they found
+    path, behind = code._path, code._code_behind.__wrapped__
+    imports, bare = code._imports, code._code  # both keep what they found
 
     def edit(module: str, old: str, new: str) -> None:
         text = path(module).read_text()
         assert old in text
         copy = tmp_path / "edited.py"
         copy.write_text(text.replace(old, new, 1))
+        monkeypatch.setattr(code, "_code_behind", behind)
         monkeypatch.setattr(code, "_path", lambda name: copy if name == module else path(name))
         for kept in (imports, bare):
             monkeypatch.setattr(code, kept.__name__, partial(asked, module, kept))
