@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,6 +86,15 @@ def identity_of_installed(name: str, module: ModuleType) -> Identity:
 
 
 def _version(package: str) -> str:
+    try:
+        named = distribution(
+            package
+        )  # most are called as their package is: to read all that is installed takes a second
+        held = (named.read_text("top_level.txt") or "").split() or (file.parts[0] for file in named.files or ())
+        if package in held:
+            return named.version
+    except PackageNotFoundError:
+        pass
     try:
         return version(packages_distributions().get(package, [package])[0])
     except PackageNotFoundError:
