@@ -1,5 +1,6 @@
 """What the commands load: torch only where a network runs, matplotlib only where a chart is drawn."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from capsbench.files.generation import generate
 from capsbench.judging.tests import tests as write_tests
@@ -26,12 +26,6 @@ except SystemExit as stop:
 """
 
 
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    (path,) = generate("padded", out=tmp_path_factory.mktemp("data"), split="test", count=10, digits="embedded")
-    return str(path)
-
-
 def loaded(arguments: list[str], folder: Path, heavy: Sequence[str] = HEAVY) -> str:
     """The last line on stderr: which of some modules a command loaded."""
     program = PROGRAM.format(heavy=heavy)
@@ -40,25 +34,38 @@ def loaded(arguments: list[str], folder: Path, heavy: Sequence[str] = HEAVY) -> 
     return done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+ONE_AFTER_ANOTHER = """
+import json, sys
+from capsbench.cli import main
+for arguments in json.loads(sys.argv[1]):
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        found = [name for name in {heavy} if name in sys.modules]
+        print(arguments[0], stop.code or 0, *found, file=sys.stderr)
+"""
+
+
+def test_commands_without_a_network_or_a_chart_start_at_once(tmp_path: Path) -> None:
+    # In one process: what the first of them loads, none needs. The list of what ships needs not even numpy.
+    (path,) = generate("padded", out=tmp_path / "data", split="test", count=10, digits="embedded")
+    commands = [
         ["--help"],
+        ["list"],
         ["list", "--models", "torchvision"],
         ["generate", "multimnist", "--split", "test", "--count", "10", "--digits", "embedded"],
-        ["verify", "FILE", "--sample", "5"],
-        ["info", "FILE"],
+        ["verify", str(path), "--sample", "5"],
+        ["info", str(path)],
         ["data", "status"],
         ["compare", *map(str, sorted((RESULTS / "overlap").rglob("*.json"))[1:3])],
-    ],
-    ids=lambda arguments: arguments[0],
-)
-def test_a_command_without_a_network_or_a_chart_starts_at_once(arguments: list[str], file: str, tmp_path: Path) -> None:
-    assert loaded([file if one == "FILE" else one for one in arguments], tmp_path) == "[]"
-
-
-def test_the_list_needs_not_even_numpy(tmp_path: Path) -> None:
-    assert loaded(["list"], tmp_path, ("numpy", *HEAVY)) == "[]"
+    ]
+    program = ONE_AFTER_ANOTHER.format(heavy=("numpy", *HEAVY))
+    command = [sys.executable, "-c", program, json.dumps(commands)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = [line for line in done.stderr.splitlines() if line.split()[0] in {one[0] for one in commands}]
+    assert lines[:2] == ["--help 0", "list 0"]
+    assert lines[2] in ("list 0", "list 0 numpy")
+    assert lines[3:] == [f"{one[0]} 0 numpy" for one in commands[3:]]
 
 
 def a_result_of(suite: str, folder: Path) -> str:

@@ -111,11 +111,11 @@ def test_tensors_do_not_share_memory_with_a_file(tmp_path: Path) -> None:
 
 
 WORKERS_COUNT = 320  # 20 batches of 16
-STARTS = [("fork", 1), ("fork", 4), ("forkserver", 4), pytest.param("spawn", 1, marks=pytest.mark.campaign)]
+STARTS = [("fork", 1), ("fork", 2), ("forkserver", 2), pytest.param("spawn", 1, marks=pytest.mark.campaign)]
 """A spawned worker gets what one of a server gets, and imports torch for it."""
 
 in_workers = pytest.mark.filterwarnings(
-    "ignore:This DataLoader will create:UserWarning",  # four workers on a machine of fewer cores are meant
+    "ignore:This DataLoader will create:UserWarning",  # several workers on a machine of fewer cores are meant
     "ignore:.*fork.*:DeprecationWarning",  # so are forks of a process with threads
 )
 

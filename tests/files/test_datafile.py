@@ -156,7 +156,7 @@ def test_a_file_goes_to_a_process_that_is_spawned() -> None:
         "if __name__ == '__main__':\n"
         "    file = open_dataset(sys.argv[1])\n"
         "    parts = [(file, [0, 3]), (file, [1, 59])]\n"
-        "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
         "        print(*pool.starmap(total, parts))\n"
     )
     path = made("multimnist")
