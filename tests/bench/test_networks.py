@@ -14,6 +14,8 @@ from capsbench.errors import ParameterError, UnknownNameError, UsageError
 from capsbench.report.pages import render
 from capsbench.results.result import load_results
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 ONE = """
 from torch import nn
 from torch.nn import Linear
