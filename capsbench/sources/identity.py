@@ -87,9 +87,7 @@ def identity_of_installed(name: str, module: ModuleType) -> Identity:
 
 def _version(package: str) -> str:
     try:
-        named = distribution(
-            package
-        )  # most are called as their package is: to read all that is installed takes a second
+        named = distribution(package)  # most have its name, and reading all that is installed takes a second
         held = (named.read_text("top_level.txt") or "").split() or (file.parts[0] for file in named.files or ())
         if package in held:
             return named.version
