@@ -250,7 +250,7 @@ def test_ink_lands_where_the_convention_says(place: tuple[int, int], transform: 
     )  # of a pixel; sampling moves the centre of mass a little
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(transform=transforms)
 def test_warp_is_within_two_grey_levels_of_scipys(noise: UInt8Array, transform: tuple[float, ...]) -> None:
     """On noise, where neighbours differ the most, and over every transform that a generator accepts."""

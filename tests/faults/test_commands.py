@@ -17,7 +17,7 @@ from capsbench.files.generation import generate_file
 from capsbench.files.packing import pack_file
 from capsbench.spec import SPLITS
 
-EXAMPLES = settings().max_examples
+EXAMPLES = max(100, settings().max_examples)  # 2,000 in a campaign
 FILES = [
     "good.h5",
     "other.h5",
