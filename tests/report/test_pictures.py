@@ -108,6 +108,12 @@ def test_marks_are_told_apart_without_colours(tmp_path: Path) -> None:
             box(bare, color)
 
 
+def test_a_frame_reaches_as_far_beyond_its_tile_on_all_sides(tmp_path: Path) -> None:
+    found = drawn(picture([Tile(plain(TEAL), mark="right"), Tile(plain(PINK))]), tmp_path)
+    tile, frame = box(found, TEAL), box(found, BLUE)
+    assert [tile[0] - frame[0], frame[1] - tile[1], tile[2] - frame[2], frame[3] - tile[3]] == [5] * 4
+
+
 def test_text_makes_room_for_itself_and_covers_no_tile(tmp_path: Path) -> None:
     tile = Tile(plain(TEAL))
     bare = box(drawn(picture([tile], title=""), tmp_path), TEAL)
