@@ -36,7 +36,7 @@ IN_THIS_PROCESS = {"jobs": 1, "isolate": False, "retries": 0, "timeout": None, "
     default="small",
     show_default=True,
     shell_complete=presets("suite", "suite"),
-    help="The protocol: smoke, small, medium or paper.",
+    help="The protocol, such as smoke, small, medium or paper; see capsbench list.",
 )
 @click.option(
     "--set",

@@ -25,7 +25,7 @@ from capsbench.parameters import split_assignments
     default="small",
     show_default=True,
     shell_complete=presets("suite", "suite"),
-    help="The protocol: smoke, small, medium or paper.",
+    help="The protocol, such as smoke, small, medium or paper; see capsbench list.",
 )
 @click.option("--set", "sets", multiple=True, metavar="K=V", help="Change a setting of the preset; may be repeated.")
 @digits_option

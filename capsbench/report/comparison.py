@@ -356,8 +356,8 @@ def _threads(comparison: Comparison) -> list[str]:
     if first == second or None in (first, second):
         return []
     return [
-        f"Threads: A {first}, B {second}. Another number adds in another order: one network with one seed then ends "
-        "with other weights."
+        f"Threads: A {first}, B {second}. With another number, sums are added in another order, and one network with "
+        "one seed ends with other weights."
     ]
 
 

@@ -22,6 +22,9 @@ WORDS = "The words are explained in docs/glossary.md."
 """A note of every table."""
 
 GLOSSARY = (
+    Word(
+        "% of GEMM, % of copy", "The speed reached, as a share of that of a large product of matrices, of a large copy."
+    ),
     Word("absent digit", "A reconstruction from the capsule of a digit that the image does not show."),
     Word("affine", "Accuracy on affnist: test digits rotated, sheared, scaled and moved.", "right / images"),
     Word("alone", "Accuracy on targets without flankers.", "right / images"),
@@ -39,7 +42,7 @@ GLOSSARY = (
     Word("cell", "One suite, one network and one seed: what one result file holds."),
     Word("centered", "Accuracy on clean digits that all lie in the middle.", "right / images"),
     Word("checkpoint", "The weights that a network has at one validation; each row of a table names which."),
-    Word("clean", "Accuracy on test digits at random places, as in training.", "right / images"),
+    Word("clean", "Accuracy on test digits at random places, without maps and without scraps.", "right / images"),
     Word(
         "critical clutter",
         "The largest number of scraps up to which accuracy stays near that on a clean canvas.",
@@ -62,10 +65,13 @@ GLOSSARY = (
         "equal clean accuracy.",
     ),
     Word("flanker", "A digit, or its shuffled pixels, beside the target."),
-    Word("gap", "How much accuracy affine maps cost.", "clean - affine"),
+    Word(
+        "gap", "How much accuracy is lost: to affine maps, in clutter to 8 scraps.", "clean - affine, clean - 8 scraps"
+    ),
     Word("ink", "Pixels of a digit that are not black; where digits overlap, those of half of white and above."),
     Word("interval", "A 95 % interval: over base digits and, of several seeds, over both."),
     Word("layer", "One digit of a pair alone, at its place."),
+    Word("named", "How many answers, of all and of the wrong ones, are the class of a flanker."),
     Word(
         "neither",
         "The share of pairs where neither digit has one of the two highest scores.",
@@ -76,6 +82,7 @@ GLOSSARY = (
         "How often, over pixels of one digit's ink only, the larger reconstruction is that digit's; 0.5 is chance.",
         "mean of [R_owner > R_other], a tie counts 1/2",
     ),
+    Word("peak MB", "The most memory that torch's tensors took, beyond inputs, weights and the optimizer's state."),
     Word("paired difference", "The difference of two networks on the same images.", "mean of (right_B - right_A)"),
     Word("protocol", "All that networks must share to be compared: suite, version, preset, settings, digits."),
     Word("PSNR", "How near a reconstruction is to its image, in decibels.", "-10 log10(mean squared error)"),
@@ -87,8 +94,14 @@ GLOSSARY = (
     Word("scores", "Behind a network's name: it ran elsewhere, and its scores were judged here."),
     Word("seed", "The number that all random choices of a training follow from."),
     Word("shared-ink F1", "How well pixels of both digits are found.", "F1 of S_a and S_b against M_a and M_b"),
+    Word("shuffled", "Flankers whose pixels are permuted inside the box of their ink."),
     Word("spec", "All that determines a data set: generator, parameters, split, seed, number of samples, digits."),
-    Word("target", "The clean accuracy on validation digits at which networks are compared."),
+    Word("squared error a pixel", "Mean squared difference of reconstruction and image, in grey levels 0..1."),
+    Word(
+        "target",
+        "In affine the clean accuracy on validation digits at which networks are compared; in crowding and clutter the "
+        "digit to classify.",
+    ),
     Word(
         "tie",
         "Two networks that the test digits do not tell apart.",
@@ -104,6 +117,7 @@ GLOSSARY = (
     Word(
         "within reach", "Affine images whose digit lies no further off the centre than in training.", "offset < 6.5 px"
     ),
+    Word("x reference", "How many times as fast as the reference of routing, at the same sizes."),
 )
 
 

@@ -221,8 +221,8 @@ def _threads(members: Sequence[Result]) -> list[str]:
     (most, _), *others = sorted(found.items(), key=lambda item: len(item[1]), reverse=True)
     told = "; ".join(f"{number} for {', '.join(names)}" for number, names in others)
     return [
-        f"Cells had {most} thread{'s' * (most != '1')}, but {told}. Another number adds in another order: figures then "
-        "differ as much as those of another seed."
+        f"Cells had {most} thread{'s' * (most != '1')}, but {told}. With another number of threads, sums are added in "
+        "another order, and figures differ as much as with another seed."
     ]
 
 

@@ -198,7 +198,8 @@ class Clutter:
             )  # fmt: skip
         at = ("checkpoints", "best")
         notes = [
-            "Accuracy is in %, on a clean canvas, and among so many scraps, of the same digits at the same places.",
+            "Accuracy is in %, on a clean canvas and among scraps; the heading says how many. Digits and places are "
+            "the same.",
             f"The gap is the clean accuracy minus that among {told_scraps(usual)}, in points.",
             f"Up to the critical clutter (scraps), accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the clean "
             "accuracy. A straight line joins tested numbers. Each seed has one, with a 95 % interval over base digits.",

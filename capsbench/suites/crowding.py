@@ -178,7 +178,8 @@ class Crowding:
                 )  # fmt: skip
         at = ("checkpoints", "best")
         notes = [
-            "Accuracy is in %, of targets alone, and between flankers at so many pixels from centre to centre.",
+            "Accuracy is in %. The heading says how many pixels lie between the centres of target and flanker; alone "
+            "is without flankers.",
             f"From the critical spacing (pixels) on, accuracy is at least {100 * CRITICAL_SHARE:.0f} % of the accuracy "
             "alone. A straight line joins tested spacings. Each seed has one, with a 95 % interval over base digits.",
             f"Named is the share of answers that are a flanker's class, among all and among wrong ones, at {nearest} "

@@ -237,7 +237,7 @@ def _notes(cell: Result) -> list[str]:
         for precision, rate in cell.metrics["rates"].items()
     ]
     return [
-        f"{_machine(cell)}. What products of large matrices and copies reach here: {'; '.join(rates)}.",
+        f"{_machine(cell)}. Speed of large products of matrices and of large copies: {'; '.join(rates)}.",
         f"Routing alone had {USUAL_ITERATIONS} iterations; the result and its charts have the others.",
         "Shares are of the operations that the reference needs, and of the bytes that must be moved once.",
     ]

@@ -345,8 +345,8 @@ def test_a_comparison_notes_other_numbers_of_threads(threads: tuple[int | None, 
     told = [note for note in comparison_table(found).notes if "Threads" in note]
     assert told == (
         [
-            "Threads: A 1, B 2. Another number adds in another order: one network with one seed then ends with other "
-            "weights."
+            "Threads: A 1, B 2. With another number, sums are added in another order, and one network with one seed "
+            "ends with other weights."
         ]
         if noted
         else []

@@ -23,7 +23,7 @@ def test_a_notebook_shows_tables_with_their_notes() -> None:
     found = capsbench.load_results(COMMITTED)
     html = found._repr_html_()
     assert html.count("<table>") == 1 and "<td>capsnet" in html
-    assert "<small>Accuracy is in %, of targets alone, and between flankers" in html
+    assert "<small>Accuracy is in %. The heading says how many pixels" in html
 
 
 def test_labels_are_shown_and_not_obeyed() -> None:

@@ -252,6 +252,6 @@ def test_other_numbers_of_threads_are_told() -> None:
         for one, threads in zip((result("a", 0, 0.5), result("a", 1, 0.5), result("b", 0, 0.5)), (2, 1, 2), strict=True)
     ]
     (table,) = tables(results)
-    assert any(note.startswith("Cells had 2 threads, but 1 for a seed 1. Another number adds") for note in table.notes)
+    assert any(note.startswith("Cells had 2 threads, but 1 for a seed 1. With another number") for note in table.notes)
     (table,) = tables([results[0], results[2]])
     assert not any("threads" in note for note in table.notes)

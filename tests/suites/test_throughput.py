@@ -421,7 +421,7 @@ def test_notes_name_the_machine_and_what_it_reaches() -> None:
     (table,) = groups.tables([result(row()), result(row(), seed=1)])
     assert table.title == "throughput, preset small, cpu, seeds 0, 1"
     assert table.notes[0] == (
-        "A chip, 1 thread, torch 2.11.0. What products of large matrices and copies reach here: "
+        "A chip, 1 thread, torch 2.11.0. Speed of large products of matrices and of large copies: "
         "fp32 76 GFLOP/s, copy 23 GB/s; bf16 1,234 GFLOP/s, copy 21 GB/s."
     )
     assert len(set(table.notes)) == len(table.notes) == 4
