@@ -235,7 +235,7 @@ class Affine:
         notes += [
             f"{model} did not learn: its clean accuracy is near chance, and its gap means nothing."
             for model, cells in networks.items()
-            if np.mean([_last(cell)["clean"]["share"] for cell in cells]) < 2 / CLASSES
+            if np.mean([float(_last(cell)["clean"]["share"]) for cell in cells]) < 2 / CLASSES
         ]
         notes += few_seeds_note(results)
         headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]

@@ -105,8 +105,8 @@ def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
                 bins.setdefault(math.floor(round((row["accuracy"] - start) / width, 6)), []).append(row)
         series[model] = [
             (
-                100 * float(np.mean([row["accuracy"] for row in rows])),
-                100 * float(np.mean([row["affine"] for row in rows])),
+                100 * float(np.mean([float(row["accuracy"]) for row in rows])),
+                100 * float(np.mean([float(row["affine"]) for row in rows])),
             )
             for _, rows in sorted(bins.items())
         ]

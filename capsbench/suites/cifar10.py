@@ -265,5 +265,7 @@ def _together(results: Sequence[Result], *, number: int) -> str | None:
 
 def _curve(cells: Sequence[Result]) -> list[Point]:
     """Epochs and the mean validation error in percent."""
-    validations = zip(*(cell.metrics["history"] for cell in cells), strict=False)
-    return [(rows[0]["epoch"], 100 - 100 * float(np.mean([row["accuracy"] for row in rows]))) for rows in validations]
+    history = zip(*(cell.metrics["history"] for cell in cells), strict=False)
+    return [
+        (rows[0]["epoch"], 100 - 100 * float(np.mean([float(row["accuracy"]) for row in rows]))) for rows in history
+    ]

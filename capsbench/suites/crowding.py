@@ -221,7 +221,7 @@ class Crowding:
                 intervals[label] = [ends for _, ends in found]
                 answers = [one["flanker named"][kind] for one in best]
                 named[label] = [
-                    (spacing, 100 * float(np.mean([one[str(spacing)]["of all"] for one in answers])))
+                    (spacing, 100 * float(np.mean([float(one[str(spacing)]["of all"]) for one in answers])))
                     for spacing in spacings
                 ]
         chosen = "The best checkpoint by validation; means over seeds."

@@ -237,8 +237,10 @@ def _tested(cells: Sequence[Result], name: str) -> list[Mapping[str, Any]]:
 
 def _curve(cells: Sequence[Result]) -> list[Point]:
     """Epochs and the mean validation error in percent; a logarithmic axis has no place for 0."""
-    validations = zip(*(cell.metrics["history"] for cell in cells), strict=False)
-    points = [(rows[0]["epoch"], 100 - 100 * float(np.mean([row["accuracy"] for row in rows]))) for rows in validations]
+    history = zip(*(cell.metrics["history"] for cell in cells), strict=False)
+    points = [
+        (rows[0]["epoch"], 100 - 100 * float(np.mean([float(row["accuracy"]) for row in rows]))) for rows in history
+    ]
     return [(epoch, error) for epoch, error in points if error > 0]
 
 

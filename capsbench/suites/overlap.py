@@ -322,7 +322,7 @@ def _absent_note(cells: Sequence[Result]) -> str:
     points = [_best(cell)["absent"] for cell in cells]
 
     def mean(measure: str, of: str) -> float:
-        return float(np.mean([point[measure][of] for point in points]))
+        return float(np.mean([float(point[measure][of]) for point in points]))
 
     return (
         f"draws {mean('pixels of ink', 'absent'):.0f} pixels of it and {mean('pixels of ink', 'present'):.0f} of a "
@@ -357,4 +357,4 @@ def _pair_error(results: Sequence[Result], model: str) -> str | None:
 def _taken_apart(scores: Sequence[Mapping[str, float] | None]) -> list[str]:
     """A cell for each of `SCORES`: means over seeds, or dashes."""
     there = [one for one in scores if one]
-    return [f"{np.mean([one[name] for one in there]):.3f}" if there else "-" for name in SCORES]
+    return [f"{np.mean([float(one[name]) for one in there]):.3f}" if there else "-" for name in SCORES]

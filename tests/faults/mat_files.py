@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
+import scipy.stats  # of the comparison: in a fork with a limit on memory there may be no room to import it
 
 from capsbench.data.recipes import make_recipe
 from capsbench.errors import CapsbenchError, DataFileError

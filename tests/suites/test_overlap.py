@@ -13,11 +13,11 @@ from capsbench.bench.planning import plan_run
 from capsbench.bench.running import run_plan
 from capsbench.building import build
 from capsbench.data.streaming import stream
-from capsbench.errors import UnknownNameError
+from capsbench.errors import DataFileError, UnknownNameError
 from capsbench.evaluation.pairs import references
 from capsbench.evaluation.segmentation import segmentation
 from capsbench.report.charts import Chart
-from capsbench.report.groups import charts
+from capsbench.report.groups import charts, tables
 from capsbench.report.pages import render
 from capsbench.results.result import Result
 from capsbench.suites.overlap import PAPER, SELECTIONS, ZERO_SHOT, Overlap
@@ -268,6 +268,13 @@ def test_the_table_shows_each_figure_in_its_place(results: dict[str, Result]) ->
         "capsnet draws 1 pixels of it and 0 of a digit that it shows (AUC 0.520), draws any in 61% of the pairs, "
         "and gives it the score 0.71, but 0.70 to a digit that it shows (AUC 0.720)."
     )
+
+
+def test_a_list_in_place_of_a_number_is_refused(results: dict[str, Result]) -> None:
+    damaged = scripted(results["capsnet"], 0, 0.0)
+    damaged.metrics["references"]["class means, centred"]["owner"] = [[[]]]
+    with pytest.raises(DataFileError, match="The suite 'overlap' cannot read a result"):
+        tables([damaged])
 
 
 def test_several_seeds_are_told_by_their_mean(results: dict[str, Result]) -> None:
