@@ -375,7 +375,16 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
     Raises:
         ValueError: A value is a list: results come from anywhere.
     """
+    return mean(values), float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean of at least one number.
+
+    Raises:
+        ValueError: A value is a list: results come from anywhere.
+    """
     array = np.asarray(values, np.float64)
     if array.ndim != 1:
         raise ValueError(f"values must be numbers, got {values!r:.60}")
-    return float(array.mean()), float(array.std(ddof=1)) if len(array) > 1 else None
+    return float(array.mean())

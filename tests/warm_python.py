@@ -48,7 +48,8 @@ def start(folder: Path) -> Iterator[str]:
 
     Args:
         folder: For what the server needs. All who name the same have one server: the first starts it, and waits for it
-            in the end. It ends when all others have ended, too: it reads a pipe that each of them can write to.
+            in the end. It ends when all others have ended, too: it reads a pipe that each of them can write to. Who
+            comes later than that starts another.
     """
     folder.mkdir(exist_ok=True)
     place, program, users = folder / "socket", folder / "python", folder / "users"
@@ -98,7 +99,7 @@ def serve(place: str) -> None:
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
             with contextlib.suppress(BlockingIOError):
-                if not os.read(0, 1):
+                if not os.read(0, 1) and ended(Path(place)):
                     return
             try:
                 client, _ = listening.accept()
@@ -110,6 +111,16 @@ def serve(place: str) -> None:
                 attend(client)
                 return
             client.close()
+
+
+def ended(place: Path) -> bool:
+    """Whether nobody can write to stdin while nobody can come either; then the place is free for another server."""
+    with place.with_name("lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.read(0, 1):
+            place.unlink()
+            return True
+    return False
 
 
 def attend(client: socket.socket) -> None:

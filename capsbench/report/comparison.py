@@ -21,11 +21,11 @@ from capsbench.report.differences import (
     points_of,
     pooled_difference,
 )
-from capsbench.report.groups import name_of, readable, writers_note
+from capsbench.report.groups import readable, writers_note
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
-from capsbench.results.result import ORIGINS, Result, load_results
+from capsbench.results.result import ORIGINS, Result, load_results, name_of
 from capsbench.spec import MNIST, told_digits
 from capsbench.statistics import holm
 from capsbench.system.disk import kind_of

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.groups import answers_of, by_network, name_of, shown_by
+from capsbench.report.groups import by_network, shown_by
 from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
-from capsbench.results.result import Result
+from capsbench.results.result import Result, name_of
 from capsbench.results.writers import resampled_units
 from capsbench.statistics import (
     Interval,
@@ -289,7 +289,7 @@ def _pairs(result: Result, place: Place, answers: Answers) -> IndexArray | None:
 
 
 def _answers(result: Result, place: Place) -> Answers:
-    (found,) = answers_of(result, [found_at(result, place) or {}], ", ".join(place))
+    (found,) = Answers.of_result(result, [found_at(result, place) or {}], ", ".join(place))
     return found
 
 

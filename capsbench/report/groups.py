@@ -15,8 +15,7 @@ from capsbench.report.figures import Figure
 from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
-from capsbench.results.answers import Answers
-from capsbench.results.result import ORIGINS, Result
+from capsbench.results.result import ORIGINS, Result, name_of
 from capsbench.results.writers import unpacked_writers
 from capsbench.spec import MNIST, WRITERS, told_digits
 
@@ -185,24 +184,6 @@ def _number_of_writers(result: Result) -> int:
         return len(np.unique(unpacked_writers(result.writers, key)))
     except DataFileError as error:
         raise DataFileError(f"{name_of(result)}: {error}") from None
-
-
-def answers_of(result: Result, points: Sequence[Mapping[str, Any]], place: str) -> list[Answers]:
-    """The answers that a result keeps at a place, under conditions that show the same digits.
-
-    Raises:
-        DataFileError: They are damaged; the error names the result and the place.
-    """
-    try:
-        return Answers.of_same_digits(points, result.writers)
-    except DataFileError as error:
-        raise DataFileError(f"{name_of(result)}, at {place}: {error}") from None
-
-
-def name_of(result: Result) -> str:
-    """What errors call a result."""
-    digits = "" if result.digits in (*MNIST, "none") else f", digits {result.digits}"
-    return f"{result.label} ({result.suite}, preset {result.preset}{digits}, seed {result.seed})"
 
 
 def _remarks(members: Sequence[Result]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError
 from capsbench.results.pixels import packed, unpacked
+from capsbench.results.result import Result, name_of
 from capsbench.results.writers import key_of_writers, resampled_units, unpacked_writers
 
 PAIR_ANSWERS = ("exact pair", "at least one")
@@ -92,17 +93,18 @@ class Answers:
         return cls(bits[:total].astype(np.bool_), digits, written)
 
     @classmethod
-    def of_same_digits(
-        cls, points: Sequence[Mapping[str, Any]], writers: Mapping[str, Any] | None = None
-    ) -> "list[Answers]":
-        """Of each point what `from_dict` reads, of conditions that show the same digits.
+    def of_result(cls, result: Result, points: Sequence[Mapping[str, Any]], place: str) -> "list[Answers]":
+        """What a result keeps at a place, under conditions that show the same digits: of each what `from_dict` reads.
 
         Raises:
-            DataFileError: As `from_dict`, or they name different writers.
+            DataFileError: As `from_dict`, or they name different writers; it begins with the result and the place.
         """
-        if any(point.get("writers") != points[0].get("writers") for point in points):
-            raise DataFileError("A result is damaged: it names different writers of the same digits.")
-        return [cls.from_dict(point, writers) for point in points]
+        try:
+            if any(point.get("writers") != points[0].get("writers") for point in points):
+                raise DataFileError("A result is damaged: it names different writers of the same digits.")
+            return [cls.from_dict(point, result.writers) for point in points]
+        except DataFileError as error:
+            raise DataFileError(f"{name_of(result)}, at {place}: {error}") from None
 
 
 def mistakes_of(point: Mapping[str, Any]) -> IndexArray | None:

@@ -11,6 +11,7 @@ from typing import Any, get_origin
 
 from capsbench.errors import DataFileError, shown
 from capsbench.paths import user_path
+from capsbench.spec import MNIST
 from capsbench.system.disk import human_bytes, is_regular, kind_of, write_atomically
 
 SCHEMA_VERSION = 1
@@ -124,6 +125,12 @@ def _specs(result: Result) -> Iterable[tuple[str, Mapping[str, Any]]]:
 def now() -> str:
     """The date and time, UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def name_of(result: Result) -> str:
+    """What errors call a result."""
+    digits = "" if result.digits in (*MNIST, "none") else f", digits {result.digits}"
+    return f"{result.label} ({result.suite}, preset {result.preset}{digits}, seed {result.seed})"
 
 
 def content_of(result: Result) -> dict[str, Any]:

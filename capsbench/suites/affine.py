@@ -23,6 +23,7 @@ from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.spec import MNIST, UNKNOWN, told_digits
+from capsbench.statistics import mean
 from capsbench.suites.affine_charts import affine_charts
 from capsbench.suites.affine_field import field_chart, in_order
 from capsbench.suites.affine_headlines import HEADLINES
@@ -235,15 +236,14 @@ class Affine:
         notes += [
             f"{model} did not learn: its clean accuracy is near chance, and its gap means nothing."
             for model, cells in networks.items()
-            if np.mean([float(_last(cell)["clean"]["share"]) for cell in cells]) < 2 / CLASSES
+            if mean([_last(cell)["clean"]["share"] for cell in cells]) < 2 / CLASSES
         ]
         notes += few_seeds_note(results)
         headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
         headers[9:9] = near
         folded = ["parameters", "seeds", "epoch", "centered %"]
-        return Table(
-            headers=headers, rows=rows, notes=notes, folded=folded, spare=["gap within reach", "within reach %"]
-        )
+        spare = ["gap within reach", "within reach %"]
+        return Table(headers=headers, rows=rows, notes=notes, folded=folded, spare=spare)
 
     def charts(self, results: Sequence[Result]) -> list[Figure]:
         """All networks in one chart; accuracy against each factor; affine against clean accuracy over training."""

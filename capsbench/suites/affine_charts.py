@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from capsbench.report.charts import Chart, Ends, Point
 from capsbench.report.numbers import BARS, percent_over_seeds
 from capsbench.results.result import Result
+from capsbench.statistics import mean
 from capsbench.suites.affine_reach import REACH
 
 CURVE = 4  # times the target's error: where the curve begins
@@ -105,8 +104,8 @@ def _curve(networks: Mapping[str, Sequence[Result]]) -> Chart:
                 bins.setdefault(math.floor(round((row["accuracy"] - start) / width, 6)), []).append(row)
         series[model] = [
             (
-                100 * float(np.mean([float(row["accuracy"]) for row in rows])),
-                100 * float(np.mean([float(row["affine"]) for row in rows])),
+                100 * mean([row["accuracy"] for row in rows]),
+                100 * mean([row["affine"] for row in rows]),
             )
             for _, rows in sorted(bins.items())
         ]

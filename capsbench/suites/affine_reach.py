@@ -9,7 +9,6 @@ import numpy.typing as npt
 from capsbench.errors import DataFileError
 from capsbench.evaluation.accuracy import interval_of
 from capsbench.evaluation.factors import displacement
-from capsbench.report.groups import answers_of
 from capsbench.report.numbers import spread
 from capsbench.results.answers import Answers
 from capsbench.results.pixels import packed, unpacked
@@ -55,7 +54,7 @@ def reach_points(cells: Sequence[Result], name: str, *, intervals: bool = True) 
         point, inside = cell.metrics["checkpoints"].get(name, {}), within_reach(cell)
         if inside is None or not all("answers" in point.get(role, {}) for role in ("clean", "affine")):
             return []
-        clean, affine = answers_of(cell, [point["clean"], point["affine"]], name)
+        clean, affine = Answers.of_result(cell, [point["clean"], point["affine"]], name)
         found.append(_measured(clean, affine, inside, intervals=intervals and len(cells) == 1))
     return found
 

@@ -23,7 +23,7 @@ from capsbench.report.numbers import error_percent, few_seeds_note, percent_over
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.results.scores import Scores, summed
-from capsbench.statistics import share_interval
+from capsbench.statistics import mean, share_interval
 from capsbench.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -266,6 +266,4 @@ def _together(results: Sequence[Result], *, number: int) -> str | None:
 def _curve(cells: Sequence[Result]) -> list[Point]:
     """Epochs and the mean validation error in percent."""
     history = zip(*(cell.metrics["history"] for cell in cells), strict=False)
-    return [
-        (rows[0]["epoch"], 100 - 100 * float(np.mean([float(row["accuracy"]) for row in rows]))) for rows in history
-    ]
+    return [(rows[0]["epoch"], 100 - 100 * mean([row["accuracy"] for row in rows])) for rows in history]

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-from capsbench.report.groups import answers_of
 from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result
@@ -36,7 +35,7 @@ def measured_clutter(cell: Result) -> Measured | None:
     best = cell.metrics["checkpoints"]["best"]
     if not all("answers" in one for one in (best["clean"], *best["scraps"].values())):
         return None
-    clean, *found = answers_of(cell, [best["clean"], *best["scraps"].values()], "best")
+    clean, *found = Answers.of_result(cell, [best["clean"], *best["scraps"].values()], "best")
     return Measured(*critical_clutter(clean, dict(zip(map(int, best["scraps"]), found, strict=True))))
 
 

@@ -19,6 +19,7 @@ from capsbench.report.headlines import Headline, share
 from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over_seeds, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
+from capsbench.statistics import mean
 from capsbench.suites.crowding_spacing import CRITICAL_SHARE, measured_spacing, told_spacing
 
 if TYPE_CHECKING:
@@ -211,18 +212,17 @@ class Crowding:
         named: dict[str, list[Point]] = {}
         for model, cells in by_network(results).items():
             best = [cell.metrics["checkpoints"]["best"] for cell in cells]
-            mean, ends = percent_over_seeds([one["alone"] for one in best])
-            right[f"{model}, alone"] = [(spacing, mean) for spacing in spacings]
+            alone, ends = percent_over_seeds([one["alone"] for one in best])
+            right[f"{model}, alone"] = [(spacing, alone) for spacing in spacings]
             intervals[f"{model}, alone"] = [ends, *[None] * (len(spacings) - 1)]
             for kind in KINDS:
                 label = f"{model}, {kind}"
                 found = [percent_over_seeds([one[kind][str(spacing)] for one in best]) for spacing in spacings]
-                right[label] = [(spacing, mean) for spacing, (mean, _) in zip(spacings, found, strict=True)]
+                right[label] = [(spacing, share) for spacing, (share, _) in zip(spacings, found, strict=True)]
                 intervals[label] = [ends for _, ends in found]
                 answers = [one["flanker named"][kind] for one in best]
                 named[label] = [
-                    (spacing, 100 * float(np.mean([float(one[str(spacing)]["of all"]) for one in answers])))
-                    for spacing in spacings
+                    (spacing, 100 * mean([one[str(spacing)]["of all"] for one in answers])) for spacing in spacings
                 ]
         chosen = "The best checkpoint by validation; means over seeds."
         return [

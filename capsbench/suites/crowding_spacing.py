@@ -6,7 +6,6 @@ import numpy as np
 import numpy.typing as npt
 
 from capsbench.contracts import FloatArray
-from capsbench.report.groups import answers_of
 from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result
@@ -47,7 +46,7 @@ def measured_spacing(cell: Result, kind: str) -> Measured | None:
     best = cell.metrics["checkpoints"]["best"]
     if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
         return None
-    alone, *found = answers_of(cell, [best["alone"], *best[kind].values()], "best")
+    alone, *found = Answers.of_result(cell, [best["alone"], *best[kind].values()], "best")
     return Measured(*critical_spacing(alone, dict(zip(map(int, best[kind]), found, strict=True))))
 
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
 from capsbench.bench.cells import ExperimentSettings, Preset, Work
 from capsbench.evaluation.accuracy import accuracy
 from capsbench.parameters import check_number
@@ -17,6 +15,7 @@ from capsbench.report.headlines import Headline, share
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
+from capsbench.statistics import mean
 
 if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
@@ -238,9 +237,7 @@ def _tested(cells: Sequence[Result], name: str) -> list[Mapping[str, Any]]:
 def _curve(cells: Sequence[Result]) -> list[Point]:
     """Epochs and the mean validation error in percent; a logarithmic axis has no place for 0."""
     history = zip(*(cell.metrics["history"] for cell in cells), strict=False)
-    points = [
-        (rows[0]["epoch"], 100 - 100 * float(np.mean([float(row["accuracy"]) for row in rows]))) for rows in history
-    ]
+    points = [(rows[0]["epoch"], 100 - 100 * mean([row["accuracy"] for row in rows])) for rows in history]
     return [(epoch, error) for epoch, error in points if error > 0]
 
 

@@ -20,7 +20,7 @@ from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percen
 from capsbench.report.tables import Table
 from capsbench.results.answers import packed_partners
 from capsbench.results.result import Result
-from capsbench.statistics import pair_interval
+from capsbench.statistics import mean, pair_interval
 
 if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
@@ -321,14 +321,14 @@ def _absent_note(cells: Sequence[Result]) -> str:
     """A network's reconstruction of an absent digit, against present ones; means over seeds."""
     points = [_best(cell)["absent"] for cell in cells]
 
-    def mean(measure: str, of: str) -> float:
-        return float(np.mean([float(point[measure][of]) for point in points]))
+    def found(measure: str, of: str) -> float:
+        return mean([point[measure][of] for point in points])
 
     return (
-        f"draws {mean('pixels of ink', 'absent'):.0f} pixels of it and {mean('pixels of ink', 'present'):.0f} of a "
-        f"digit that it shows (AUC {mean('pixels of ink', 'auc'):.3f}), draws any in {mean('any ink', 'absent'):.0%} "
-        f"of the pairs, and gives it the score {mean('score', 'absent'):.2f}, but {mean('score', 'present'):.2f} to a "
-        f"digit that it shows (AUC {mean('score', 'auc'):.3f})"
+        f"draws {found('pixels of ink', 'absent'):.0f} pixels of it and {found('pixels of ink', 'present'):.0f} of a "
+        f"digit that it shows (AUC {found('pixels of ink', 'auc'):.3f}), draws any in {found('any ink', 'absent'):.0%} "
+        f"of the pairs, and gives it the score {found('score', 'absent'):.2f}, but {found('score', 'present'):.2f} to "
+        f"a digit that it shows (AUC {found('score', 'auc'):.3f})"
     )
 
 
@@ -357,4 +357,4 @@ def _pair_error(results: Sequence[Result], model: str) -> str | None:
 def _taken_apart(scores: Sequence[Mapping[str, float] | None]) -> list[str]:
     """A cell for each of `SCORES`: means over seeds, or dashes."""
     there = [one for one in scores if one]
-    return [f"{np.mean([float(one[name]) for one in there]):.3f}" if there else "-" for name in SCORES]
+    return [f"{mean([one[name] for one in there]):.3f}" if there else "-" for name in SCORES]

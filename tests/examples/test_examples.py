@@ -53,9 +53,7 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop.value.code == 0, line
 
 
-@pytest.mark.usefixtures(
-    "undrawn", "guessed"
-)  # the suites' charts have tests of their own; those of the plug-in are drawn
+@pytest.mark.usefixtures("undrawn", "guessed")  # suites' charts have their own tests; those of the plug-in are drawn
 @pytest.mark.parametrize("title", [title for title, lines in printed().items() if lines and "plug-in" not in title])
 def test_the_commands_of_a_section_work(
     title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -17,7 +17,7 @@ from capsbench.files.generation import generate_file
 from capsbench.files.packing import pack_file
 from capsbench.spec import SPLITS
 
-EXAMPLES = max(100, settings().max_examples)  # 2,000 in a campaign
+EXAMPLES = settings().max_examples
 FILES = [
     "good.h5",
     "other.h5",

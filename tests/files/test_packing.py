@@ -77,7 +77,7 @@ def test_a_file_packed_and_unpacked_is_the_same_bytes(name: str, layers: bool, c
     assert names() == ["back.h5", "back.json", "packed.h5", "plain.h5", "plain.json"]
 
 
-@settings(max_examples=settings().max_examples // 10)
+@settings(max_examples=settings().max_examples // 20)
 @given(st.one_of(st.integers(1, 5), st.sampled_from([1023, 1024, 1025, 2048, 4095, 4096, 4097, 5120, 8192])))
 def test_of_any_size_a_file_comes_back_the_same(count: int) -> None:
     for path in (PLAIN, PACKED, BACK):

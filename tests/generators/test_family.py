@@ -230,7 +230,7 @@ def test_samples_do_not_depend_on_the_order(sampler: Sampler, samples: dict[str,
     assert_same(draw(sampler, shuffled), {name: array[shuffled] for name, array in samples.items()})
 
 
-@settings(max_examples=settings().max_examples // 10)  # 5, and in a campaign 200
+@settings(max_examples=settings().max_examples // 20)  # 5, and in a campaign 100
 @given(chosen=st.lists(st.integers(0, LARGEST_INDEX), min_size=1, max_size=12))
 @every_case
 def test_any_indices_in_any_order_give_each_its_own_sample(sampler: Sampler, chosen: list[int]) -> None:
