@@ -31,9 +31,10 @@ from capsbench.errors import ParameterError
 from capsbench.evaluation.inference import predict
 from capsbench.models import build
 from capsbench.results.result import now
+from capsbench.system.convolutions import fast_training
 from capsbench.system.machine import environment
 from capsbench.system.timing import finish, machine_rates
-from capsbench.training.step import TrainingStep, adam, fast_convolutions
+from capsbench.training.step import TrainingStep, adam
 
 SPOILED = 3  # exit code: the device answers nothing any more, and only another process can go on
 
@@ -124,7 +125,7 @@ def _time_step(case: Case) -> Found:
         graph=case.batch if case.graph and DEVICE == "cuda" else 0,
         report=told.append,
     )
-    fast = fast_convolutions(network, precision=case.precision, device=DEVICE)
+    fast = fast_training(network, precision=case.precision, device=DEVICE)
     with fast if case.tuned else nullcontext():
         for _ in range(2 if TINY else 6):  # a graph is captured after three
             step(batch)

@@ -13,9 +13,10 @@ from capsbench.building import build
 from capsbench.contracts import CLASSES, Batch, TensorBatch
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
 from capsbench.sources.seeding import seeded
+from capsbench.system.convolutions import fast_training
 from capsbench.system.timing import finish
 from capsbench.training.config import TrainConfig
-from capsbench.training.step import TrainingStep, adam, fast_convolutions
+from capsbench.training.step import TrainingStep, adam
 
 WARM_UP = {"cpu": 1, "cuda": 8}  # calls: a GPU compiles its kernels and captures the step in the first ones
 SECONDS = 1.0  # of calls that count
@@ -98,7 +99,7 @@ def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, flo
         with torch.inference_mode():
             model(images)
 
-    with fast_convolutions(model, precision=settings.precision, device=device):
+    with fast_training(model, precision=settings.precision, device=device):
         step = seconds_each(lambda: train(batch), device) if training else None
         model.eval()
         return step, seconds_each(predict, device) / len(images)

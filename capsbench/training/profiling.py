@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from capsbench.contracts import CLASSES, Batch, TensorBatch, checked_output
+from capsbench.system.convolutions import fast_training
 from capsbench.system.machine import without_tf32
 from capsbench.system.timing import PROBE, Rates, Run, contest
 from capsbench.training.capture import capture
 from capsbench.training.rows import Row
-from capsbench.training.step import TrainingStep, adam, fast_convolutions
+from capsbench.training.step import TrainingStep, adam
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -99,7 +100,7 @@ class Conditions:
 
 def part_rows(model: nn.Module, conditions: Conditions) -> Iterator[Row]:
     """Each part of the network that has weights, forward and backward."""
-    with fast_convolutions(model, precision=conditions.precision, device=conditions.device):
+    with fast_training(model, precision=conditions.precision, device=conditions.device):
         for name, part, given, made in _parts(model, conditions):
             prepare = partial(_both_passes, part, given, conditions)
             yield from conditions.rows(
@@ -193,7 +194,7 @@ def step_rows(networks: Mapping[str, nn.Module], conditions: Conditions) -> Iter
     weights = sum(one.nbytes for one in last.parameters())
     with ExitStack() as stack:
         for network in networks.values():
-            stack.enter_context(fast_convolutions(network, precision=conditions.precision, device=conditions.device))
+            stack.enter_context(fast_training(network, precision=conditions.precision, device=conditions.device))
         for what, prepare, moved in (("forward", answer, weights), ("training step", step, 3 * weights)):
             yield from conditions.rows(
                 {name: partial(prepare, network) for name, network in networks.items()},

@@ -1,7 +1,6 @@
 """One step of training: forward, loss, backward, Adam; in half precision if wanted, and as a CUDA graph on a GPU."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from itertools import pairwise
@@ -19,10 +18,6 @@ from capsbench.training.config import TrainConfig
 
 DECAY = 0.96  # of the learning rate in `decay_steps`, with the schedule "exponential"
 WARM_UP = 3  # steps before a capture, as torch's documentation advises: libraries set themselves up in them
-
-CHANNELS_LAST = {"cuda": "bf16", "cpu": "fp32"}
-"""The precision in which a device's convolutions keep channels last: on an H200 capsnet's steps are 9 to 13 % faster
-so; on a core of an EPYC those of the small cnn-pool and resnet-gap take 0.7 of the time, capsnet's 0.8 to 0.95."""
 
 Gradients = list[Tensor | None]
 
@@ -45,45 +40,6 @@ def scheduler(
 def autocast(device: str, precision: str) -> torch.autocast:
     """Products of matrices in bfloat16 with ``"bf16"``; nothing with ``"fp32"``."""
     return torch.autocast(device, torch.bfloat16, enabled=precision == "bf16")
-
-
-@contextmanager
-def fast_convolutions(model: nn.Module, *, precision: str, device: str) -> Iterator[None]:
-    """Weights get their fastest order; on a GPU, cuDNN tries its algorithms for each size and keeps the fastest.
-
-    Values and shapes stay; order and cuDNN's setting are put back after.
-    """
-    benchmark = torch.backends.cudnn.benchmark
-    ordered: list[nn.Module] = []
-    if device == "cuda":
-        torch.backends.cudnn.benchmark = True
-    if precision == CHANNELS_LAST.get(device):  # a stride of 1 between channels: the network has this order itself
-        convolutions = [one for one in model.modules() if isinstance(one, nn.Conv2d | nn.ConvTranspose2d)]
-        if device != "cpu" or not any(map(_crashes, convolutions)):
-            ordered = [one for one in convolutions if one.weight.stride(1) != 1]
-    try:
-        for one in ordered:
-            one.to(memory_format=torch.channels_last)
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = benchmark
-        for one in ordered:
-            one.to(memory_format=torch.contiguous_format)
-
-
-def _crashes(convolution: nn.Module) -> bool:
-    """Whether oneDNN may end the process in the backward pass of a convolution, once its images have the fast order.
-
-    Seen with torch 2.14 on AVX2: of a strided 1x1 convolution with 2 to 7 channels the gradient is written beyond its
-    memory, whatever the order of its own weights. A vector holds 8 numbers there, and 16 where there is AVX-512.
-    """
-    lanes = 16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8
-    return (
-        isinstance(convolution, nn.Conv2d)
-        and convolution.kernel_size == (1, 1)
-        and max(convolution.stride) > 1
-        and 1 < convolution.in_channels < lanes
-    )
 
 
 class TrainingStep:

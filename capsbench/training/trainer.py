@@ -21,6 +21,7 @@ from capsbench.errors import NotNumbersError, ParameterError, TrainingError
 from capsbench.evaluation.inference import predict
 from capsbench.randomness import permutation
 from capsbench.sources import seeding
+from capsbench.system.convolutions import fast_training
 from capsbench.system.ranks import ranks
 from capsbench.system.timing import finish
 from capsbench.training.checkpoints import KEPT_CHECKPOINTS, CheckpointFolder, fits, largest_checkpoint, put_aside
@@ -28,7 +29,7 @@ from capsbench.training.config import Selected, State, TrainConfig, Trained
 from capsbench.training.diagnosis import broken_gradient
 from capsbench.training.logs import QUIET_SECONDS, EpochLines, MetricsLog
 from capsbench.training.plain import UnsavableError, copied
-from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, fast_convolutions, scheduler
+from capsbench.training.step import WARM_UP, TrainingStep, adam, autocast, scheduler
 from capsbench.training.together import SharedStep, joined_statistics, shared_batches
 
 DIVERGED = 100  # times the first loss (or 1, if that is more): a mean loss above this will not come down again
@@ -124,7 +125,7 @@ class Trainer:
             ModelError: The model returns what no model may return.
             StorageError: A checkpoint or the log cannot be written.
         """
-        fast = fast_convolutions(self.model, precision=self._config.precision, device=self._device)
+        fast = fast_training(self.model, precision=self._config.precision, device=self._device)
         try:
             own = self._state()
         except UnsavableError as error:  # better now than at the first validation

@@ -342,7 +342,9 @@ def agree(
                 tl.store(DB + c_place + j * ROW, tl.trans(factor.to(DB.dtype.element_ty)), mask=c_mask)
             else:
                 factor = c[j]
-                tl.store(C + c_place + j * ROW, tl.trans(factor.to(C.dtype.element_ty)), mask=c_mask & (keep > 0))
+                # Not `keep > 0`: the interpreter of Triton 3.9 refuses a mask made of one truth value and many.
+                kept = c_mask & (i0 + c_i < keep * I)
+                tl.store(C + c_place + j * ROW, tl.trans(factor.to(C.dtype.element_ty)), mask=kept)
             s_j = s[j]
             for part in tl.static_range(PARTS):
                 w = w_j[part].to(DOT)

@@ -47,7 +47,7 @@ def some() -> Samples:
 def test_what_is_done_is_reported_after_each_batch(digits: Samples) -> None:
     done: list[tuple[int, int]] = []
     predict(Scripted(torch.zeros(1000, 10)), digits, report=lambda *counts: done.append(counts))
-    assert done == [(250, 1000), (500, 1000), (750, 1000), (1000, 1000)]
+    assert done == [(number, 1000) for number in range(100, 1001, 100)]
 
 
 def test_a_model_that_knows_the_answer_is_always_right(digits: Samples) -> None:
@@ -73,9 +73,9 @@ def test_predict_evaluates_and_puts_the_mode_back(digits: Samples) -> None:
 
 
 def test_scores_of_a_wrong_shape_or_not_numbers_are_refused(digits: Samples) -> None:
-    with pytest.raises(ModelError, match=r"scores of shape \[250, 10, 1\] for 250 images"):
+    with pytest.raises(ModelError, match=r"scores of shape \[100, 10, 1\] for 100 images"):
         predict(Scripted(torch.rand(1000, 10, 1)), digits)
-    with pytest.raises(ModelError, match=r"scores of shape \[250, 7\] for 250 images; \[250, 10\] is needed"):
+    with pytest.raises(ModelError, match=r"scores of shape \[100, 7\] for 100 images; \[100, 10\] is needed"):
         predict(Scripted(torch.rand(1000, 7)), digits)
     with pytest.raises(ModelError, match="not numbers"):
         predict(Scripted(torch.full((1000, 10), torch.nan)), digits)
@@ -153,7 +153,7 @@ def test_a_gpu_is_shown_many_images_at_a_time_and_waited_for_once(
     )
     on_cpu, on_gpu = Counting(scores), Counting(scores)
     expected, found = predict(on_cpu, digits), predict(on_gpu, digits, device="cuda")
-    assert on_cpu.sizes == [250] * 4 and on_gpu.sizes == [400, 400, 200]
+    assert on_cpu.sizes == [100] * 10 and on_gpu.sizes == [400, 400, 200]
     assert fetched == [(1000, 10)] * 2
     assert np.array_equal(found.scores, expected.scores) and np.array_equal(found.scores, scores.numpy())
     assert np.array_equal(found.labels, expected.labels) and np.array_equal(found.source, expected.source)

@@ -123,7 +123,7 @@ def test_a_killed_training_goes_on_with_all_that_it_had(
 ) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     # What is fastest differs from run to run, and so would sums.
-    monkeypatch.setattr("capsbench.training.trainer.fast_convolutions", lambda *model, **options: nullcontext())
+    monkeypatch.setattr("capsbench.training.trainer.fast_training", lambda *model, **options: nullcontext())
     start = {key: value.detach().cpu() for key, value in network("capsnet").state_dict().items()}
     with pytest.raises(InterruptedError):
         trained(tmp_path, stop=30)

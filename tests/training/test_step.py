@@ -11,8 +11,9 @@ from torch import Tensor
 from capsbench.contracts import Batch, Output, TensorBatch
 from capsbench.errors import ModelError, TrainingError
 from capsbench.models import build
+from capsbench.system.convolutions import fast_training
 from capsbench.training import step as stepping
-from capsbench.training.step import WARM_UP, TrainingStep, _parts, adam, fast_convolutions
+from capsbench.training.step import WARM_UP, TrainingStep, _parts, adam
 
 Compute = Callable[[], tuple[Tensor, list[Tensor | None]]]
 
@@ -286,65 +287,10 @@ def test_a_captured_step_that_runs_out_of_memory_is_captured_again(recorded: lis
     assert step.micro_batches == 2 and len(recorded) == 3
 
 
-@pytest.mark.parametrize(
-    ("precision", "device", "last"),
-    [("bf16", "cuda", True), ("fp32", "cuda", False), ("bf16", "cpu", False), ("fp32", "cpu", True)],
-)
-def test_convolutions_keep_channels_last_where_that_is_faster(precision: str, device: str, last: bool) -> None:
-    model = build("capsnet", image_size=28, channels=4, types=2, conv_stride=2, decoder=(16, 32))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    strides = [parameter.stride() for parameter in model.parameters()]
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError), fast_convolutions(model, precision=precision, device=device):
-            assert torch.backends.cudnn.benchmark == (device == "cuda")
-            weight = model.get_parameter("primary.convolution.weight")
-            assert weight.is_contiguous(memory_format=torch.channels_last) == last
-            assert model.get_parameter("weight").is_contiguous()  # [I, J, O, D] of the routing: no channels
-            assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-            raise ZeroDivisionError
-        assert [parameter.stride() for parameter in model.parameters()] == strides
-        assert not torch.backends.cudnn.benchmark
-
-
-@pytest.mark.parametrize(("precision", "device"), [("fp32", "cuda"), ("bf16", "cuda"), ("fp32", "cpu")])
-def test_a_network_that_keeps_channels_last_itself_goes_on_to(precision: str, device: str) -> None:
-    model = build("cnn-pair", image_size=36, preset="small", pairs=True)
-    strides = [parameter.stride() for parameter in model.parameters()]
-    for _ in range(2):
-        with fast_convolutions(model, precision=precision, device=device):
-            assert [parameter.stride() for parameter in model.parameters()] == strides
-    assert [parameter.stride() for parameter in model.parameters()] == strides
-
-
-@pytest.mark.parametrize(
-    ("capability", "channels", "kernel", "stride", "last"),
-    [
-        ("AVX2", 2, 1, 2, False),
-        ("AVX2", 7, 1, 3, False),
-        ("AVX2", 8, 1, 2, True),
-        ("AVX512", 15, 1, 2, False),
-        ("AVX512", 16, 1, 2, True),
-        ("AVX2", 1, 1, 2, True),
-        ("AVX2", 4, 1, 1, True),
-        ("AVX2", 4, 3, 2, True),
-    ],
-)
-def test_no_channels_last_where_a_backward_pass_would_end_the_process(
-    capability: str, channels: int, kernel: int, stride: int, last: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, channels, 3, padding=1), torch.nn.Conv2d(channels, 8, kernel, stride)
-    )
-    with fast_convolutions(model, precision="fp32", device="cpu"):
-        first = model.get_parameter("0.weight")
-        assert first.is_contiguous(memory_format=torch.channels_last) == last
-
-
 def test_a_network_with_narrow_strided_shortcuts_trains() -> None:
     model = build("resnet-gap", image_size=24, channels=(4, 8, 16))  # channels last, this ended the process
     step = TrainingStep(model, adam(model, 1e-3))
-    with fast_convolutions(model, precision="fp32", device="cpu"):
+    with fast_training(model, precision="fp32", device="cpu"):
         for _ in range(4):
             images = torch.rand(50, 1, 24, 24).contiguous()
             assert torch.isfinite(step(TensorBatch(images=images, labels=torch.arange(50) % 10)))
