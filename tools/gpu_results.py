@@ -174,7 +174,8 @@ def steps_table(stages: dict[str, Stage]) -> Figures:
     notes = [f"{stage.place}.", *_failures(stage.rows)]
     for name, title in (("answers", "Tested"), ("streams", "Drawn by one thread of the host")):
         told = [f"{_what(row)} {row['images_per_s']:,.0f}" for row in _good(stages, name)]
-        notes += [f"{title}, images/s: {', '.join(told)}."] if told else []
+        elsewhere = f" ({stages[name].place})" if told and stages[name].place != stage.place else ""
+        notes += [f"{title}, images/s{elsewhere}: {', '.join(told)}."] if told else []
     return Figures(["network", "image", "batch", "precision", "changed", "with", "ms", "images/s"], lines, notes)
 
 

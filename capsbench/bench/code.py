@@ -24,6 +24,7 @@ TRAINING = (
     "capsbench.randomness",
     "capsbench.scoring",
     "capsbench.sources.seeding",
+    "capsbench.system.convolutions",
     "capsbench.system.ranks",
     "capsbench.training.capture",
     "capsbench.training.config",

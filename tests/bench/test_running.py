@@ -349,7 +349,7 @@ def test_training_leaves_a_log_and_tells_how_far_it_is(tmp_path: Path, linear: s
     validation = [one for one in seen if one[0] == f"{linear}, validation (accuracy), images"]
     assert validation[-1][1] == validation[-1][2] > 0
     affine = [shown for shown in seen if shown[0] == f"{linear}, test 'affine', images"]
-    assert affine == [(*affine[0][:1], done, 400) for done in (250, 400)]
+    assert affine == [(*affine[0][:1], done, 400) for done in (100, 200, 300, 400)]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is None, reason="tensorboard is an extra")
