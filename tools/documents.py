@@ -2,10 +2,10 @@
 
 It generates docs/cli.md from the commands' own help, docs/glossary.md from its words, docs/results.md and
 docs/board.html from the result files (``make figures`` draws its charts), and in any document the lines between one of
-these and ``<!-- end -->``: ``<!-- results: FOLDER -->``, the tables of the result files in that folder,
-``<!-- results: FOLDER without notes -->``;
-``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for these groups, and ``<!-- packed -->`` for packed
-files; ``<!-- presets: SUITE -->``, the suite's settings in each preset; ``<!-- example: FILE -->``, the file;
+these and ``<!-- end -->``: ``<!-- results: FOLDER ... -->``, the tables of the result files in these folders,
+``<!-- results: FOLDER ... without notes -->``; ``<!-- ratios: GROUP | GROUP -->``, the results of ``make bench`` for
+these groups, and ``<!-- packed -->`` for packed files; ``<!-- presets: SUITE -->``, the suite's settings in each
+preset; ``<!-- example: FILE -->``, the file;
 ``<!-- networks: LIBRARY -->``, on which images its networks work; ``<!-- digests -->``, the root digests, which
 tools/digests.py writes; ``<!-- gpu: routing|steps|equality -->``, the numbers from GPUs, which tools/gpu_results.py
 keeps; ``<!-- faults -->``, what ``make faults`` kept.
@@ -38,7 +38,7 @@ PRESETS = re.compile(r"(<!-- presets: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DIGESTS = re.compile(r"(<!-- digests -->\n).*?(<!-- end -->)", re.DOTALL)
 RATIOS = re.compile(r"(<!-- ratios: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PACKED = re.compile(r"(<!-- packed -->\n).*?(<!-- end -->)", re.DOTALL)
-RESULTS = re.compile(r"(<!-- results: (\S+)( without notes)? -->\n).*?(<!-- end -->)", re.DOTALL)
+RESULTS = re.compile(r"(<!-- results: ([^>]+?)( without notes)? -->\n).*?(<!-- end -->)", re.DOTALL)
 EXAMPLE = re.compile(r"(<!-- example: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 NETWORKS = re.compile(r"(<!-- networks: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 FAULTS = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -98,7 +98,8 @@ def with_results(text: str) -> str:
     """A document with its tables of results up to date."""
 
     def table(match: re.Match[str]) -> str:
-        lines = render(load_results(ROOT / match[2]), "github").splitlines()
+        results = [one for folder in match[2].split() for one in load_results(ROOT / folder)]
+        lines = render(results, "github").splitlines()
         if match[3]:
             del lines[max(number for number, line in enumerate(lines) if line.startswith("|")) + 1 :]
         return "\n".join([match[1].rstrip(), *lines, match[4]])
