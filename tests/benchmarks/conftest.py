@@ -14,7 +14,7 @@ import torch
 from tabulate import tabulate
 
 ROUNDS = 15  # of each contestant, in turns; the minimum of so many is steady to a few percent
-FEWEST = 4  # where a round takes seconds: what disturbs a machine is shorter than that
+FEWEST = 3  # beside the first, where a round takes seconds: what disturbs a machine is shorter than that
 ENOUGH = 7.0  # seconds of rounds
 
 
