@@ -74,3 +74,18 @@ def test_a_convolution_that_learns_its_size_from_the_first_images_has_no_order_y
     model = torch.nn.LazyConv2d(3, 3)
     with fast_order(model, precision="fp32", device="cpu"):
         assert model(torch.rand(1, 2, 4, 4)).shape == (1, 3, 2, 2)
+
+
+class Rotated(torch.nn.Conv2d):
+    """A convolution that takes its weights apart."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        filters = self.weight.view(self.out_channels * self.in_channels, *self.kernel_size)
+        return super()._conv_forward(images, filters.rot90(1, (1, 2)).reshape(self.weight.shape), self.bias)
+
+
+def test_the_weights_of_a_convolution_of_ones_own_keep_their_order() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), Rotated(4, 2, 3))
+    with fast_order(model, precision="fp32", device="cpu"):
+        assert model.get_parameter("0.weight").is_contiguous(memory_format=torch.channels_last)
+        assert model(torch.rand(1, 1, 6, 6)).shape == (1, 2, 2, 2)
