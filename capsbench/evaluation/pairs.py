@@ -165,7 +165,8 @@ def _compared(present: npt.NDArray[Any], absent: npt.NDArray[Any]) -> dict[str, 
     """Both means, and the AUC from Mann and Whitney's U; a tie counts half."""
     from scipy import stats  # takes a second to import
 
-    ranks = stats.rankdata(np.concatenate([present, absent]))  # float64, whatever is ranked
+    # scipy ranks float32 in float32 from 1.18 on, and sums of these ranks would be rounded.
+    ranks = stats.rankdata(np.concatenate([present, absent], dtype=np.float64))
     above = ranks[: present.size].sum() - present.size * (present.size + 1) / 2
     auc = above / (present.size * absent.size)
     means = {"present": float(present.mean(dtype=np.float64)), "absent": float(absent.mean(dtype=np.float64))}
