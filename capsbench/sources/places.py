@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 
 CAPSBENCH = Path(__file__).resolve().parents[1]
+# Asked for before any import is watched: sysconfig imports, and Python 3.13's fails where it is asked again meanwhile.
+LIBRARY = tuple(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
 INSTALLED = ("site-packages", "dist-packages")  # the names of the folders that pip and Linux distributions install into
 DESCRIBING = (".dist-info", ".egg-info")  # folders in which an installation says what it is; torch's import reads them
 LARGE = 2**20  # bytes: the digest of a larger file is kept for as long as its size and its times stay
@@ -16,8 +18,7 @@ LARGE = 2**20  # bytes: the digest of a larger file is kept for as long as its s
 @cache
 def _python_and_capsbench() -> tuple[Path, ...]:
     """The folders of Python's library and of capsbench; in a checkout, two of capsbench's packages are links."""
-    library = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib")]
-    return (*library, CAPSBENCH, *((CAPSBENCH / name).resolve() for name in ("generators", "models")))
+    return (*LIBRARY, CAPSBENCH, *((CAPSBENCH / name).resolve() for name in ("generators", "models")))
 
 
 def is_own(path: str | os.PathLike[str]) -> bool:

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,9 @@ def test_stream_of_a_users_own_file_is_drawn_in_another_process(method: str, tmp
     (tmp_path / "mine.py").write_text(OWN)
     data = used(stream(f"{tmp_path}/mine.py:Mine", split="test", count=50, digits="embedded", size=36))
     order = permutation(50, seed=0, epoch=0)
-    with multiprocessing.get_context(method).Pool(1) as pool:
-        found = pool.apply(Stream.batch, (data, order))
+    # Of this pool a worker that cannot read the stream is an error; `multiprocessing.Pool` would wait for ever.
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        found = pool.submit(Stream.batch, data, order).result()
     np.testing.assert_array_equal(found.images, data.batch(order).images)
     assert found.images.shape == (50, 36, 36)
 

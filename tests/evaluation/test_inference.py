@@ -81,6 +81,29 @@ def test_scores_of_a_wrong_shape_or_not_numbers_are_refused(digits: Samples) -> 
         predict(Scripted(torch.full((1000, 10), torch.nan)), digits)
 
 
+class Convolved(torch.nn.Module):
+    """Notes in which order the weights of its convolution are when it answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(1, 4, 3)
+        self.inner = torch.nn.Conv2d(4, 10, 3)
+        self.last: list[bool] = []
+
+    def forward(self, images: torch.Tensor) -> Output:
+        self.last.append(self.inner.weight.is_contiguous(memory_format=torch.channels_last))
+        return Output(scores=self.inner(self.convolution(images)).amax((2, 3)))
+
+
+def test_convolutions_answer_in_their_fastest_order_which_is_put_back(some: Samples) -> None:
+    model = Convolved()
+    with torch.inference_mode():
+        plain = model(torch.from_numpy(some.batch(np.arange(20)).images / np.float32(255))[:, None]).scores
+    found = predict(model, some)
+    assert model.last == [False, True] and model.inner.weight.is_contiguous()
+    np.testing.assert_allclose(found.scores, plain.numpy(), rtol=1e-5, atol=1e-6)
+
+
 class Answers(torch.nn.Module):
     """Gives what a function makes of the images."""
 
