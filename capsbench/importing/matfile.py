@@ -49,7 +49,7 @@ def main() -> None:
     source, target, memory, seconds = map(int, sys.argv[1:])
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, memory)
-    _limit(resource.RLIMIT_CPU, seconds)
+    _limit(resource.RLIMIT_CPU, seconds, grace=1)
     sys.stdout.write(answer(source, target))
     sys.stdout.flush()
 
@@ -159,12 +159,18 @@ def _converted(source: int, target: int) -> dict[str, Any]:
     return {"samples": len(labels)}
 
 
-def _limit(limit: int, most: int) -> None:
-    """Sets a limit that cannot be raised again, unless the present one is lower."""
+def _limit(limit: int, most: int, grace: int = 0) -> None:
+    """Sets a limit that cannot be raised again, unless the present one is lower.
+
+    Args:
+        limit: Which one, as in `resource`.
+        most: Where the system warns; processor time is told by SIGXCPU.
+        grace: How far above it the system kills; at the same second, it would kill without SIGXCPU.
+    """
     with suppress(ValueError, OSError):  # some systems refuse to limit memory
         _, hard = resource.getrlimit(limit)
-        low = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(limit, (low, low))
+        highest = most + grace if hard == resource.RLIM_INFINITY else min(most + grace, hard)
+        resource.setrlimit(limit, (min(most, highest), highest))
 
 
 def header_fault(start: bytes) -> str | None:

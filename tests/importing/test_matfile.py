@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,17 @@ def child(path: Path, memory: int = 4 * GIB, seconds: int = 60) -> tuple[dict[st
         handed.seek(0)
         said: dict[str, Any] = json.loads(ended.stdout)
         return said, handed.read()
+
+
+def test_time_that_runs_out_is_told_by_its_own_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "scipy").mkdir()
+    (tmp_path / "scipy" / "__init__.py").touch()
+    (tmp_path / "scipy" / "io.py").write_text("def loadmat(file, variable_names):\n    while True: pass\n")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    savemat(tmp_path / "x.mat", struct(fields()))
+    with pytest.raises(subprocess.CalledProcessError) as ended:
+        child(tmp_path / "x.mat", seconds=1)
+    assert ended.value.returncode == -signal.SIGXCPU
 
 
 def test_samples_come_one_a_row_in_the_order_of_the_file() -> None:
