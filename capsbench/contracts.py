@@ -221,6 +221,10 @@ class Model(Protocol):
     loss with the margin loss. A network that reconstructs from poses may offer ``decode(poses [B, classes, D],
     classes [B] int64) -> [B, 1, H, W]`` in 0..1; the suite ``reconstruction`` then moves its poses and shows how
     the image changes.
+
+    ``channels_last = True`` says that the order of memory makes no difference to its code. Then its convolutions keep
+    channels last where a device computes those faster, and so does what they give: ``reshape`` works there, ``view``
+    may not.
     """
 
     def __call__(self, images: "torch.Tensor") -> "Output | torch.Tensor":
@@ -231,8 +235,17 @@ class Model(Protocol):
 
 
 def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "torch.Tensor":
-    """The loss that a model states; see `Model.loss`. The type of a module does not have it."""
-    return cast(Model, model).loss(output, batch)
+    """The loss that a model states; see `Model.loss`. The type of a module does not have it.
+
+    Raises:
+        ModelError: It is not a scalar.
+    """
+    loss: Any = cast(Model, model).loss(output, batch)
+    shape: Any = getattr(loss, "shape", None)  # the type alone would import torch
+    if shape is None or tuple(shape) != ():
+        found = f"a {type(loss).__name__}" if shape is None else f"shape {list(shape)}"
+        raise ModelError(f"The model's loss must be a scalar tensor, the mean over the batch, got {found}.")
+    return cast("torch.Tensor", loss)
 
 
 class Suite(Protocol):

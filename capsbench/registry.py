@@ -55,8 +55,9 @@ def load(family: str, name: str) -> Any:
     try:
         return getattr(module, attribute)
     except AttributeError:
-        public = [key for key in vars(module) if not key.startswith("_")]
-        raise UnknownNameError(f"{family} in {place}", attribute, public) from None
+        public = {key: value for key, value in vars(module).items() if not key.startswith("_") and callable(value)}
+        own = [key for key, value in public.items() if getattr(value, "__module__", place) == module.__name__]
+        raise UnknownNameError(f"{family} in {place}", attribute, own or public) from None
 
 
 def room(family: str, name: str) -> Room | None:

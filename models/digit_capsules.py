@@ -26,6 +26,7 @@ class DigitCapsules(nn.Module):
         reconstruction_weight: Of the squared error summed over pixels.
     """
 
+    channels_last = True
     decoder: nn.Sequential | None
 
     def __init__(

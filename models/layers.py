@@ -88,6 +88,8 @@ class Classifier(nn.Module):
         dropout: Probability that a unit before the last layer is dropped in training.
     """
 
+    channels_last = True
+
     def __init__(
         self,
         layers: Sequence[nn.Module],

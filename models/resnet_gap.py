@@ -91,6 +91,7 @@ class ResNetGAP(nn.Module):
             Shift-Invariant Again").
     """
 
+    channels_last = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},  # what stands beside the networks in the paper's sizes
         "small": {"channels": (8, 16, 32, 64)},

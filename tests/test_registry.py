@@ -117,6 +117,16 @@ def test_missing_attribute_is_told_the_nearest() -> None:
         registry.load("data set", "fractions:Fractoin")
 
 
+def test_what_a_file_has_is_told_without_what_it_imports(tmp_path: Path) -> None:
+    path = tmp_path / "nets.py"
+    path.write_text("import math\nfrom fractions import Fraction\nSIZE = 3\nclass One: pass\ndef two(): pass\n")
+    with pytest.raises(UnknownNameError, match=r"No model in .*nets\.py is called 'Net'\. Known: One, two\.$"):
+        registry.load("model", f"{path}:Net")
+    path.write_text("import math\nfrom fractions import Fraction\n")
+    with pytest.raises(UnknownNameError, match=r"Known: Fraction\.$"):
+        registry.load("model", f"{path}:Net")
+
+
 def test_attribute_of_a_file_is_loaded(own: Path) -> None:
     kind = registry.load("model", f"{own}:Own")
     assert kind.who == "first"

@@ -13,7 +13,7 @@ from capsbench.building import build
 from capsbench.contracts import CLASSES, Batch, TensorBatch
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
 from capsbench.sources.seeding import seeded
-from capsbench.system.convolutions import fast_training
+from capsbench.system.convolutions import fast_order, fast_training
 from capsbench.system.timing import finish
 from capsbench.training.config import TrainConfig
 from capsbench.training.step import TrainingStep, adam
@@ -96,12 +96,15 @@ def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, flo
     )
 
     def predict() -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             model(images)
 
-    with fast_training(model, precision=settings.precision, device=device):
-        step = seconds_each(lambda: train(batch), device) if training else None
-        model.eval()
+    step = None
+    if training:
+        with fast_training(model, precision=settings.precision, device=device):
+            step = seconds_each(lambda: train(batch), device)
+    model.eval()
+    with fast_order(model, precision="fp32", device=device):  # tests are in float32 whatever the training is in
         return step, seconds_each(predict, device) / len(images)
 
 

@@ -187,7 +187,7 @@ def _measured(network: Network, work: Work, device: str) -> Speed:
     model.eval()
 
     def predict() -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             model(batch.images)
 
     prediction = seconds_each(predict, device, at_least=SECONDS) / IMAGES

@@ -178,11 +178,14 @@ def _to_bytes(images: npt.NDArray[np.float32]) -> UInt8Array:
 
 @contextmanager
 def _evaluating(model: nn.Module, device: str) -> Iterator[None]:
-    """Evaluation mode, without gradients, with convolutions in their fastest order; both are put back after."""
+    """Evaluation mode, without gradients, with convolutions in their fastest order; both are put back after.
+
+    Not in inference mode: a tensor that a network makes there and keeps, such as a grid, could not be trained with.
+    """
     was_training = model.training
     model.eval()
     try:
-        with fast_order(model, precision="fp32", device=device), torch.inference_mode():
+        with fast_order(model, precision="fp32", device=device), torch.no_grad():
             yield
     finally:
         model.train(was_training)

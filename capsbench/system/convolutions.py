@@ -27,13 +27,18 @@ def fast_training(model: nn.Module, *, precision: str, device: str) -> Iterator[
 
 @contextmanager
 def fast_order(model: nn.Module, *, precision: str, device: str) -> Iterator[None]:
-    """The weights of convolutions get their fastest order, which is put back after; values and shapes stay."""
+    """The weights of convolutions get their fastest order, which is put back after; values and shapes stay.
+
+    Only in a network that says ``channels_last = True``: what a convolution gives then has this order, too, and
+    ``x.view(len(x), -1)``, as many networks have it, is an error.
+    """
     ordered: list[nn.Module] = []
-    if precision == CHANNELS_LAST.get(device):  # a stride of 1 between channels: the network has this order itself
+    if getattr(model, "channels_last", False) is True and precision == CHANNELS_LAST.get(device):
         convolutions = [one for one in model.modules() if isinstance(one, nn.Conv2d | nn.ConvTranspose2d)]
         if device != "cpu" or not any(map(_crashes, convolutions)):
             # A class made of one of these may give its weights another shape, for which their order must stay.
             plain = [one for one in convolutions if type(one) in (nn.Conv2d, nn.ConvTranspose2d)]
+            # A stride of 1 between channels: the network has this order itself.
             ordered = [one for one in plain if one.weight.stride(1) != 1]
     try:
         _order(ordered, torch.channels_last)

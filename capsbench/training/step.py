@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from capsbench.contracts import Batch, Say, TensorBatch, checked_output, loss_of, silent
-from capsbench.errors import TrainingError, first_line
+from capsbench.errors import ModelError, TrainingError, first_line
 from capsbench.system import memory
 from capsbench.training.capture import capture, on_side_stream, place_of, waiting_refused
 from capsbench.training.config import TrainConfig
@@ -23,8 +23,19 @@ Gradients = list[Tensor | None]
 
 
 def adam(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
-    """The paper's optimizer, in the form that makes one pass over the weights."""
-    return torch.optim.Adam(model.parameters(), lr=learning_rate, fused=True)
+    """The paper's optimizer, in the form that makes one pass over the weights; complex weights have no such form.
+
+    Raises:
+        ModelError: There is nothing to train.
+    """
+    parameters = list(model.parameters())
+    if not any(one.requires_grad for one in parameters):
+        few = "has no parameters" if not parameters else f"trains none of its {len(parameters)} parameters"
+        raise ModelError(
+            f"The network {few}. Those of layers in a list or dict of Python are not found: use torch.nn.ModuleList or "
+            "ModuleDict. A network that was trained elsewhere is measured with --weights FILE."
+        )
+    return torch.optim.Adam(parameters, lr=learning_rate, fused=all(map(torch.is_floating_point, parameters)))
 
 
 def scheduler(
@@ -160,6 +171,11 @@ class TrainingStep:
             with self._autocast:
                 output = checked_output(self._model(part.images), len(part.images))
                 loss = loss_of(self._model, output, part)
+                if not loss.requires_grad:
+                    raise ModelError(
+                        "The loss depends on no parameter that is trained. Something between them ends gradients, such "
+                        "as detach(), numpy() or torch.no_grad()."
+                    )
                 if len(part.images) < images:
                     loss = loss * (len(part.images) / images)
             torch.autograd.backward(loss)

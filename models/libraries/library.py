@@ -148,7 +148,7 @@ class LibraryNetwork(ABC):
         if found.factor > 1:
             model.register_forward_pre_hook(Enlarge(found.factor))
             remarks.append(f"images of {shape[0]}x{shape[1]} are enlarged {found.factor} times (bilinear){found.why}.")
-        vars(model)["remarks"] = tuple(remarks)
+        vars(model).update(remarks=tuple(remarks), channels_last=True)
         return model
 
     def _check(self, stem: str | None, patch: int | None, upsample: str | int, settings: Mapping[str, Any]) -> None:

@@ -84,6 +84,8 @@ def test_scores_of_a_wrong_shape_or_not_numbers_are_refused(digits: Samples) -> 
 class Convolved(torch.nn.Module):
     """Notes in which order the weights of its convolution are when it answers."""
 
+    channels_last = True
+
     def __init__(self) -> None:
         super().__init__()
         self.convolution = torch.nn.Conv2d(1, 4, 3)

@@ -7,6 +7,12 @@ from capsbench.models import build
 from capsbench.system.convolutions import fast_order, fast_training
 
 
+class Ready(torch.nn.Sequential):
+    """Layers to whose code the order of memory makes no difference."""
+
+    channels_last = True
+
+
 @pytest.mark.parametrize(
     ("precision", "device", "last"),
     [("bf16", "cuda", True), ("fp32", "cuda", False), ("bf16", "cpu", False), ("fp32", "cpu", True)],
@@ -54,24 +60,22 @@ def test_no_channels_last_where_a_backward_pass_would_end_the_process(
     capability: str, channels: int, kernel: int, stride: int, last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(3, channels, 3, padding=1), torch.nn.Conv2d(channels, 8, kernel, stride)
-    )
+    model = Ready(torch.nn.Conv2d(3, channels, 3, padding=1), torch.nn.Conv2d(channels, 8, kernel, stride))
     with fast_training(model, precision="fp32", device="cpu"):
         first = model.get_parameter("0.weight")
         assert first.is_contiguous(memory_format=torch.channels_last) == last
 
 
 def test_weights_that_were_ordered_in_inference_mode_can_be_trained_after() -> None:
-    model = torch.nn.Conv2d(2, 3, 3)
-    with torch.inference_mode(), fast_order(model, precision="fp32", device="cpu"):
-        assert model.weight.is_contiguous(memory_format=torch.channels_last)
-    model(torch.rand(1, 2, 4, 4)).sum().backward()
-    assert model.weight.grad is not None and model.weight.is_contiguous()
+    convolution = torch.nn.Conv2d(2, 3, 3)
+    with torch.inference_mode(), fast_order(Ready(convolution), precision="fp32", device="cpu"):
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    convolution(torch.rand(1, 2, 4, 4)).sum().backward()
+    assert convolution.weight.grad is not None and convolution.weight.is_contiguous()
 
 
 def test_a_convolution_that_learns_its_size_from_the_first_images_has_no_order_yet() -> None:
-    model = torch.nn.LazyConv2d(3, 3)
+    model = Ready(torch.nn.LazyConv2d(3, 3))
     with fast_order(model, precision="fp32", device="cpu"):
         assert model(torch.rand(1, 2, 4, 4)).shape == (1, 3, 2, 2)
 
@@ -85,7 +89,32 @@ class Rotated(torch.nn.Conv2d):
 
 
 def test_the_weights_of_a_convolution_of_ones_own_keep_their_order() -> None:
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), Rotated(4, 2, 3))
+    model = Ready(torch.nn.Conv2d(1, 4, 3), Rotated(4, 2, 3))
     with fast_order(model, precision="fp32", device="cpu"):
         assert model.get_parameter("0.weight").is_contiguous(memory_format=torch.channels_last)
         assert model(torch.rand(1, 1, 6, 6)).shape == (1, 2, 2, 2)
+
+
+class Viewed(torch.nn.Module):
+    """A network as many are written: its features, and weights, are viewed as rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(2, 4, 3)
+        self.last = torch.nn.Linear(4 * 9, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        size = self.convolution.weight.view(4, -1).norm(dim=1).view(1, 4, 1, 1)
+        answers: torch.Tensor = self.last((self.convolution(images) / size).view(len(images), -1))
+        return answers
+
+
+@pytest.mark.parametrize(("precision", "device"), [("fp32", "cpu"), ("bf16", "cuda")])
+def test_a_network_that_does_not_ask_for_it_is_run_as_it_is_written(precision: str, device: str) -> None:
+    model = Viewed()
+    with fast_training(model, precision=precision, device=device):
+        model(torch.rand(5, 2, 5, 5)).sum().backward()
+    model.convolution.to(memory_format=torch.channels_last)  # such an order that it has of its own is kept
+    with fast_training(model, precision=precision, device=device):
+        assert model.convolution.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model.convolution.weight.is_contiguous(memory_format=torch.channels_last)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import pytest
 import torch
@@ -54,6 +55,48 @@ def test_a_model_that_returns_nonsense_is_refused() -> None:
     model = torch.nn.Linear(28, 28)
     with pytest.raises(ModelError, match=r"scores of shape \[1, 1, 28, 28\] for 1 images"):
         TrainingStep(model, adam(model, 1e-3))(batch(1))
+
+
+class Said(Line):
+    """Makes its loss of the plain one."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.change = change
+
+    def loss(self, output: Output, batch: TensorBatch) -> Any:
+        return self.change(super().loss(output, batch))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (Tensor.detach, "The loss depends on no parameter that is trained"),
+        (lambda loss: loss.expand(2), r"must be a scalar tensor, the mean over the batch, got shape \[2\]"),
+        (lambda loss: loss[None], r"got shape \[1\]"),
+        (Tensor.item, "got a float"),
+    ],
+)
+def test_a_loss_that_nothing_can_be_trained_with_is_refused(change: Callable[[Tensor], Any], message: str) -> None:
+    model = Said(change)
+    with pytest.raises(ModelError, match=message):
+        TrainingStep(model, adam(model, 1e-3))(batch(1))
+
+
+def test_a_network_without_anything_to_train_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"The network has no parameters.*use torch\.nn\.ModuleList"):
+        adam(torch.nn.Flatten(), 1e-3)
+    with pytest.raises(ModelError, match="trains none of its 1 parameters"):
+        adam(Line().requires_grad_(False), 1e-3)
+
+
+def test_complex_weights_are_trained() -> None:
+    model = torch.nn.Linear(2, 1, dtype=torch.complex64)
+    optimizer = adam(model, 1e-3)
+    before = model.weight.detach().clone()
+    model(torch.ones(1, 2, dtype=torch.complex64)).abs().sum().backward()
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
 
 
 @pytest.mark.parametrize("name", ["capsnet", "cnn", "cnn-pool"])
