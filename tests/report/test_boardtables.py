@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,16 @@ def test_what_a_terminal_shows_fits_into_a_hundred_columns(suite: str) -> None:
     for table in re.split(r"\n\n", text):
         if "---" in table:  # notes are sentences, which a terminal wraps
             assert max(map(len, table.splitlines())) <= 100, table
+
+
+def test_where_a_name_is_long_figures_take_two_lines_and_intervals_stay_whole() -> None:
+    results = [replace(one, label="x" * 40 + one.label) for one in load_results(RESULTS / "affine" / "medium")]
+    table = next(part for part in shown("simple", results).split("\n\n") if "---" in part)
+    assert max(map(len, table.splitlines())) <= 100
+    assert any("reached" in line and "target" not in line for line in table.splitlines())
+    assert all(
+        figure.count("(") == figure.count(")") for line in table.splitlines()[2:] for figure in line[36:].split()
+    )
 
 
 def test_no_cell_holds_several_measures() -> None:
