@@ -99,9 +99,9 @@ def shown(value: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line: its class and the first line of its message, if it has one."""
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    """An error in one line: the first line of its message, if it has one, after its class if that is not ours."""
+    lines = str(error).splitlines() or ["no message"]
+    return lines[0] if isinstance(error, CapsbenchError) else f"{type(error).__name__}: {lines[0]}"
 
 
 def _letters(name: str) -> str:

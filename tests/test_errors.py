@@ -11,9 +11,11 @@ from capsbench.errors import UnknownNameError, UsageError, first_line, plain
         (ValueError("too wide\nby two"), "ValueError: too wide"),
         (NotImplementedError(), "NotImplementedError: no message"),
         (RuntimeError("\n"), "RuntimeError: "),
+        (UsageError("Give one seed.\nOr two."), "Give one seed."),
+        (UsageError(""), "no message"),
     ],
 )
-def test_first_line_names_the_class_and_never_fails(error: Exception, line: str) -> None:
+def test_first_line_names_a_class_that_is_not_ours_and_never_fails(error: Exception, line: str) -> None:
     assert first_line(error) == line
 
 
