@@ -14,9 +14,15 @@ Point = tuple[float | str, float]
 Ends = tuple[float, float] | None
 """The interval of a point's y; None where it is not known."""
 
-MARKERS = "os^DvPX"
+MARKERS, DASHES, HATCHES = "os^DvPX", ("-", "--", ":", "-."), ("", "//", "..", "xx")
 TICK_SPACE = 1 / 15  # of the axis
 TITLE_WIDTH, NOTE_WIDTH = 70, 140  # characters that the picture has room for
+
+
+def look(number: int) -> tuple[str, str, int]:
+    """The colour and marker of a series, no two of the first 49 alike, and how often the colours have been through."""
+    turn, hue = divmod(number, len(COLORS))
+    return COLORS[hue], MARKERS[(number + turn) % len(MARKERS)], turn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +79,16 @@ def _picture(chart: Chart) -> bytes:
     places = list(dict.fromkeys(x for points in series.values() for x, _ in points))
     bars = any(isinstance(x, str) for x in places)
     for number, (label, points) in enumerate(series.items()):
-        color = COLORS[number % len(COLORS)]
+        color, marker, turn = look(number)
         left: list[Any]
         if bars:
             width = 0.8 / len(series)
             left = [places.index(x) + (number - (len(series) - 1) / 2) * width for x, _ in points]
-            axes.bar(left, [y for _, y in points], width, label=label, color=color)
+            axes.bar(left, [y for _, y in points], width, label=label, color=color, hatch=HATCHES[turn % len(HATCHES)])
         else:
             left = [x for x, _ in points]
             heights = [y for _, y in points]
-            axes.plot(left, heights, label=label, color=color, marker=MARKERS[number % len(MARKERS)])
+            axes.plot(left, heights, DASHES[turn % len(DASHES)], label=label, color=color, marker=marker)
         for x, low, high in _bars(left, chart.series[label], chart.intervals.get(label, ())):
             axes.plot([x, x], [low, high], color="#555555" if bars else color, linewidth=1)
     if bars:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from capsbench.report.charts import MARKERS, Ends
-from capsbench.report.figures import COLORS, Figure
+from capsbench.report.charts import Ends, look
+from capsbench.report.figures import Figure
 from capsbench.report.groups import beside_paper
 from capsbench.results.result import Result
 from capsbench.suites.affine_matched import affine_at
@@ -70,14 +70,14 @@ class FieldChart(Figure):
         figure = Canvas(figsize=(9, 5), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         for number, (network, points) in enumerate(self.series.items()):
-            color, turn = COLORS[number % len(COLORS)], number // len(COLORS)
+            color, marker, _ = look(number)
             for point in points:
                 for ends, along in ((point.clean_ends, True), (point.affine_ends, False)):
                     if ends:
                         line = (ends, [point.affine] * 2) if along else ([point.clean] * 2, ends)
                         axes.plot(*line, color=color, linewidth=1, alpha=0.6)
             places = [point.clean for point in points], [point.affine for point in points]
-            axes.plot(*places, MARKERS[(number + turn) % len(MARKERS)], color=color, label=network, linestyle="none")
+            axes.plot(*places, marker, color=color, label=network, linestyle="none")
         for name, (clean, affine) in self.stars.items():
             axes.plot(clean, affine, "*", color="#000000", markerfacecolor="none", markersize=12)
             axes.annotate(name, (clean, affine), (-9, 0), textcoords="offset points", ha="right", va="center")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from capsbench.errors import StorageError
-from capsbench.report.charts import Chart, _apart
+from capsbench.report.charts import Chart, _apart, look
 from capsbench.report.figures import COLORS
 
 
@@ -61,10 +61,18 @@ def test_where_y_need_not_begin_at_zero_differences_fill_the_chart(tmp_path: Pat
     assert (apart < 30) is low  # of some 500 pixels
 
 
-def test_more_series_than_colours_are_drawn_all_the_same(tmp_path: Path) -> None:
-    series = {str(number): [(1, number), (2, number)] for number in range(10)}
+def test_more_series_than_colours_differ_all_the_same(tmp_path: Path) -> None:
+    assert len({look(number)[:2] for number in range(49)}) == 49
+    series: dict[str, Any] = {str(number): [(1, number), (2, number)] for number in range(10)}
     image = pixels(chart(series=series).save(tmp_path)[0])
     assert all(painted(image, number).any() for number in range(len(COLORS) - 1))
+    before: dict[str, Any] = {str(number): [] for number in range(len(COLORS))}
+    one: dict[str, Any] = {"one": [(1, 1), (2, 2)]}
+    solid, dashed = (painted(pixels(chart(series=made).save(tmp_path)[0]), 0).sum() for made in (one, before | one))
+    assert solid > 1.2 * dashed
+    bars = painted(pixels(chart(series={str(number): [("a", 1)] for number in range(8)}).save(tmp_path)[0]), 0)
+    plain, hatched = np.array_split(bars, 2, axis=1)
+    assert plain.sum() > 1.05 * hatched.sum() > 0
 
 
 def test_heights_start_at_zero(tmp_path: Path) -> None:
