@@ -87,13 +87,6 @@ def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, flo
     model.to(device)
     batch = random_batch(settings.batch_size, work, device)
     images = random_batch(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images
-    train = TrainingStep(
-        model,
-        adam(model, settings.learning_rate),
-        precision=settings.precision,
-        device=device,
-        graph=settings.batch_size if device == "cuda" else 0,
-    )
 
     def predict() -> None:
         with torch.no_grad():
@@ -101,6 +94,13 @@ def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, flo
 
     step = None
     if training:
+        train = TrainingStep(
+            model,
+            adam(model, settings.learning_rate),
+            precision=settings.precision,
+            device=device,
+            graph=settings.batch_size if device == "cuda" else 0,
+        )
         with fast_training(model, precision=settings.precision, device=device):
             step = seconds_each(lambda: train(batch), device)
     model.eval()
