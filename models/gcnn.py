@@ -74,7 +74,6 @@ class GCNN(nn.Module):
         pooling: Of places and turns: ``"max"`` or ``"average"`` (see `resnet-gap`).
     """
 
-    channels_last = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "paper": {},  # what stands beside the networks in the paper's sizes
         "small": {"channels": (4, 8, 16, 32)},

@@ -164,8 +164,8 @@ def _limit(limit: int, most: int, grace: int = 0) -> None:
 
     Args:
         limit: Which one, as in `resource`.
-        most: Where the system warns; processor time is told by SIGXCPU.
-        grace: How far above it the system kills; at the same second, it would kill without SIGXCPU.
+        most: The limit, in the units of `resource`.
+        grace: Of seconds: how long after SIGXCPU, which says that time is up, the process is killed.
     """
     with suppress(ValueError, OSError):  # some systems refuse to limit memory
         _, hard = resource.getrlimit(limit)

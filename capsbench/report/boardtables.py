@@ -16,7 +16,7 @@ from capsbench.report.groups import shown_by, smoke_note
 from capsbench.report.headlines import Headline
 from capsbench.report.tables import WIDTH
 
-WIDEST, CELL, NARROWEST, HEADER = 34, 18, 10, 11  # letters of a line: of a network, a figure, a header
+WIDEST, CELL, NARROWEST, HEADER = 34, 18, 14, 11  # letters of a line: of a network, a figure, a header
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "†": r"$^\dagger$",
@@ -88,17 +88,13 @@ def _caption(board: Board) -> str:
 def _simple(board: Board) -> str:
     headers = [textwrap.fill(text, HEADER) for text in _headers(board)]
     for width in range(CELL, NARROWEST - 1, -1):  # figures take two lines where they do not fit into one
-        rows = [[textwrap.fill(name, WIDEST), *(_whole_words(text, width) for text in figures)]
+        rows = [[textwrap.fill(name, WIDEST), *(textwrap.fill(text, width) for text in figures)]
                 for name, *figures in (_cells(board, row) for row in board.rows)]  # fmt: skip
         shown = tabulate(rows, headers, disable_numparse=True)
         if max(map(len, shown.splitlines())) <= WIDTH:
             break
     caption = textwrap.fill(f"Board: {_caption(board)}", WIDTH)
     return f"{caption}\n\n{shown}\n\n{WORDS}"
-
-
-def _whole_words(text: str, width: int) -> str:
-    return textwrap.fill(text, width, break_on_hyphens=False, break_long_words=False)
 
 
 def _github(board: Board) -> str:

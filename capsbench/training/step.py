@@ -30,11 +30,12 @@ def adam(model: nn.Module, learning_rate: float) -> torch.optim.Adam:
     """
     parameters = list(model.parameters())
     if not any(one.requires_grad for one in parameters):
-        few = "has no parameters" if not parameters else f"trains none of its {len(parameters)} parameters"
-        raise ModelError(
-            f"The network {few}. Those of layers in a list or dict of Python are not found: use torch.nn.ModuleList or "
-            "ModuleDict. A network that was trained elsewhere is measured with --weights FILE."
-        )
+        why = f"trains none of its {len(parameters)} parameters: requires_grad is False for all"
+        if not parameters:
+            why = (
+                "has no parameters: torch does not find layers in a list or dict; use torch.nn.ModuleList or ModuleDict"
+            )
+        raise ModelError(f"The network {why}. A network that was trained elsewhere is measured with --weights FILE.")
     return torch.optim.Adam(parameters, lr=learning_rate, fused=all(map(torch.is_floating_point, parameters)))
 
 

@@ -1,9 +1,10 @@
 """Estimates of a cell's time: the passes that a suite states, by the times that were measured."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 
 from capsbench import registry
 from capsbench.bench import estimating
@@ -43,6 +44,31 @@ def test_the_pairs_of_reconstruction_are_a_second_training(monkeypatch: pytest.M
 def test_every_suite_that_trains_is_estimated(suite: str) -> None:
     seconds = estimate(cell(suite), "embedded")
     assert seconds is None if suite == "throughput" else seconds and seconds > 0
+
+
+class Ordered(torch.nn.Module):
+    """Notes whether its weights have channels last where it is trained, and where it is tested."""
+
+    channels_last = True
+    seen: ClassVar[set[tuple[bool, bool]]] = set()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(1, 2, 5, 4), torch.nn.Conv2d(2, 10, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.add((self.training, self.second.weight.stride(1) == 1))
+        scores: torch.Tensor = self.second(self.first(images)).amax((2, 3))
+        return scores
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_predictions_are_timed_in_the_precision_of_the_tests(precision: str) -> None:
+    changes = {"precision": precision}
+    plan = plan_run("mnist", models=[Ordered], preset="smoke", device="cpu", digits="embedded", changes=changes)
+    Ordered.seen.clear()
+    assert estimate(plan.cells[0], "embedded")
+    assert Ordered.seen - {(False, False)} == {(True, precision == "fp32"), (False, True)}
 
 
 @pytest.mark.usefixtures("guessed")

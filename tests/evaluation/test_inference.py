@@ -106,6 +106,27 @@ def test_convolutions_answer_in_their_fastest_order_which_is_put_back(some: Samp
     np.testing.assert_allclose(found.scores, plain.numpy(), rtol=1e-5, atol=1e-6)
 
 
+class Keeping(torch.nn.Module):
+    """Makes a grid for its first images, and keeps it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(10))
+        self.grid: torch.Tensor | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.grid is None:
+            self.grid = torch.linspace(0, 1, 10)
+        return images.mean((1, 2, 3))[:, None] + self.grid * self.weight
+
+
+def test_what_a_network_keeps_from_a_test_can_be_trained_with(some: Samples) -> None:
+    model = Keeping()
+    predict(model, some)
+    model(torch.ones(2, 1, 4, 4)).sum().backward()
+    assert model.weight.grad is not None
+
+
 class Answers(torch.nn.Module):
     """Gives what a function makes of the images."""
 

@@ -10,6 +10,7 @@ from capsbench.contracts import Batch, TensorBatch, loss_of
 from capsbench.errors import ParameterError
 from capsbench.models import CATALOG, build
 from capsbench.models.losses import binary_cross_entropy, cross_entropy, k_hot
+from capsbench.system.convolutions import fast_order
 
 SIZE = 40
 NAMES = sorted(CATALOG)
@@ -75,6 +76,17 @@ def test_scores_have_one_row_an_image(name: str) -> None:
 def test_image_need_not_be_square(name: str) -> None:
     model = build(name, image_size=(29, 42), classes=7, preset="small")
     assert model(torch.rand(2, 1, 29, 42)).scores.shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_order_of_memory_makes_no_difference(name: str) -> None:
+    model, batch = small(name).eval(), batch_of(3)
+    plain = model(batch.images).scores
+    convolutions = [one for one in model.modules() if isinstance(one, nn.Conv2d)]
+    assert convolutions or name == "gcnn"  # whose rotated filters have five axes
+    with fast_order(model, precision="fp32", device="cpu"):
+        assert all(one.weight.is_contiguous(memory_format=torch.channels_last) for one in convolutions)
+        torch.testing.assert_close(model(batch.images).scores, plain, rtol=1e-4, atol=1e-5)
 
 
 NO_AUTOCAST: dict[str, dict[str, Any]] = {

@@ -86,7 +86,7 @@ def test_a_loss_that_nothing_can_be_trained_with_is_refused(change: Callable[[Te
 def test_a_network_without_anything_to_train_is_refused() -> None:
     with pytest.raises(ModelError, match=r"The network has no parameters.*use torch\.nn\.ModuleList"):
         adam(torch.nn.Flatten(), 1e-3)
-    with pytest.raises(ModelError, match="trains none of its 1 parameters"):
+    with pytest.raises(ModelError, match="trains none of its 1 parameters: requires_grad is False"):
         adam(Line().requires_grad_(False), 1e-3)
 
 

@@ -14,6 +14,7 @@ from capsbench.building import build
 from capsbench.errors import UsageError
 from capsbench.models.libraries.fitting import Enlarge, ShapesAlone, last_map
 from capsbench.scoring import ScoreLoss, remarks_of
+from capsbench.system.convolutions import fast_order
 
 TIMM = pytest.mark.skipif(importlib.util.find_spec("timm") is None, reason="timm is an extra")
 
@@ -58,6 +59,16 @@ def test_enlarged_images_are_bilinear() -> None:
     a, b = images[0, 0, 0].tolist()
     assert large.shape == (1, 1, 4, 4)
     assert large[0, 0, 0].tolist() == pytest.approx([a, 0.75 * a + 0.25 * b, 0.25 * a + 0.75 * b, b])
+
+
+def test_the_order_of_memory_makes_no_difference() -> None:
+    torch.manual_seed(0)
+    model: Any = build("torchvision:squeezenet1_1", image_size=28).eval()
+    images = torch.rand(2, 1, 28, 28)
+    plain = model(images)
+    with fast_order(model, precision="fp32", device="cpu"):
+        assert [one for one in model.parameters() if one.dim() == 4 and one.shape[1] > 1 and one.stride(1) != 1] == []
+        torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_transformer_gets_the_size_of_the_images() -> None:
