@@ -2,7 +2,7 @@
 # Every figure of the project that needs a GPU, the most valuable first, in 15 minutes or less. In the root of a checkout:
 #
 #     bash tools/gpu_figures.sh first               tests, routing, training steps, then seeds of `affine` (10 minutes)
-#     BUDGET=280 bash tools/gpu_figures.sh rest     `overlap`, `mnist` and `throughput`
+#     BUDGET=280 bash tools/gpu_figures.sh rest     the field in `overlap`, `mnist` and `affine`; then `throughput`
 #     BUDGET=90 bash tools/gpu_figures.sh throughput   it alone
 #     BUDGET=280 bash tools/gpu_figures.sh seeds    further seeds of `affine`, of as many epochs: SEEDS="3 4"
 #
@@ -13,7 +13,9 @@
 #     BUDGET   seconds that this call may take: 580, or 280 for the second of two
 #     DIGITS   the folder of MNIST's four files (.gz or not); .carry/mnist where that is there, else what auto finds
 #     EPOCHS   of affine; else what fits into the time, for each of SEEDS ("0 1 2")
-#     CHECKS   0 leaves out the tests and equality; SPEEDS names what is timed, STAGE=SECONDS each
+#     CHECKS   0 leaves out the tests and equality of first; 1 runs the tests beside rest, too
+#     SPEEDS   names what is timed, STAGE=SECONDS each; TIMES: seconds that rest keeps for throughput
+#     SEEDS, AT_ONCE, OVERLAP_EPOCHS, MNIST_EPOCHS   of the field; how many cells train at once
 #     OUT, RUNS   what comes back; and the folder of data, checkpoints and results, which a second call goes on with
 #     TINY=1 DEVICE=cpu   tries it all on a CPU
 set -u
@@ -23,6 +25,8 @@ PY=${PY:-python3}
 export DEVICE=${DEVICE:-cuda} TINY=${TINY:-0} OUT=${OUT:-gpu-figures} RUNS=${RUNS:-/tmp/capsbench-gpu}
 BUDGET=${BUDGET:-$([ "$PART" = first ] && echo 580 || echo 280)}
 KEEP=10 # seconds kept for the end
+TIMES=${TIMES:-60}
+RESERVE=0 # seconds that cells leave to what comes after them
 [ -n "${DIGITS:-}" ] || { [ "$TINY" = 0 ] && [ -d .carry/mnist ] && DIGITS=.carry/mnist || DIGITS=auto; }
 export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" FIGURES="$RUNS/figures-$PART.jsonl"
 mkdir -p "$OUT" "$RUNS"
@@ -94,7 +98,7 @@ checks() { # nothing is timed here, so that all run at once
 
 cell() { # cell SUITE SEED ARGUMENT...: cells of a suite, in the time that is left
   local log=$RUNS/$1-$2-$BASHPID.txt
-  OMP_NUM_THREADS=${THREADS:-2} limited 9999 "$PY" -m capsbench run --suite "$1" --seeds "$2" --preset "$PRESET" \
+  OMP_NUM_THREADS=${THREADS:-2} limited $(($(left) - RESERVE)) "$PY" -m capsbench run --suite "$1" --seeds "$2" --preset "$PRESET" \
     --digits "$DIGITS" --device "$DEVICE" --out "$RUNS" "${@:3}" --json >/dev/null 2>"$log" # which draws no charts
   local rc=$?
   echo "    $1, seed $2, ${*:3}: exit code $rc with $(left) s left"
@@ -130,18 +134,28 @@ affine() { # all seeds of both networks at once: each waits for its host now and
   finish "${pids[@]}"
 }
 
-overlap_and_mnist() {
-  local pids=() pairs=() digits=()
-  [ "$TINY" = 1 ] || pairs=(--set variants=1 --set "epochs=${OVERLAP_EPOCHS:-25}") digits=(--set "epochs=${MNIST_EPOCHS:-15}")
-  cell overlap 0 --model capsnet "${pairs[@]}" "${CAPSNET[@]}" &
-  pids+=($!)
-  cell overlap 0 --model cnn-pair "${pairs[@]}" &
-  pids+=($!)
-  cell mnist 0 --model cnn "${digits[@]}" &
-  pids+=($!)
-  cell mnist 0 --model capsnet "${digits[@]}" "${CAPSNET[@]}" &
-  pids+=($!)
-  finish "${pids[@]}"
+field() { # the paper's networks and what their claims must beat, seed by seed, then others; AT_ONCE at once
+  local seed job suite model changes pids=() jobs=()
+  for seed in ${SEEDS:-0 1 2}; do
+    for job in "overlap capsnet" "overlap cnn-pair" "mnist capsnet" "affine resnet-gap" "mnist cnn"; do jobs+=("$job $seed"); done
+  done
+  for seed in ${SEEDS:-0 1 2}; do
+    for job in "overlap resnet-gap" "mnist resnet-gap" "affine stn"; do jobs+=("$job $seed"); done
+  done
+  mkdir -p "$RUNS/ended"
+  for job in "${jobs[@]}"; do
+    [ -e "$RUNS/ended/$job" ] && continue # in a call before this one
+    while [ "$(jobs -rp | wc -l)" -ge "${AT_ONCE:-6}" ]; do sleep 1 && pack; done
+    [ "$(left)" -gt $((RESERVE + 20)) ] || break
+    read -r suite model seed <<<"$job"
+    changes=(--model "$model")
+    [ "$suite$TINY" = overlap0 ] && changes+=(--set variants=1 --set "epochs=${OVERLAP_EPOCHS:-40}" --set schedule=one-cycle)
+    [ "$suite$TINY" = mnist0 ] && changes+=(--set "epochs=${MNIST_EPOCHS:-20}" --set schedule=one-cycle)
+    [ "$model" = capsnet ] && changes+=("${CAPSNET[@]}")
+    { cell "$suite" "$seed" "${changes[@]}" && touch "$RUNS/ended/$job"; } &
+    pids+=($!)
+  done
+  [ ${#pids[@]} = 0 ] || finish "${pids[@]}"
 }
 
 throughput() {
@@ -165,8 +179,11 @@ if [ "$PART" = first ]; then
 fi
 "$PY" tools/gpu_results.py sound "$OUT/figures.jsonl" || CAPSNET+=(--set capsnet.implementation=blocked)
 if [ "$PART" = rest ]; then
-  stage "overlap and mnist" overlap_and_mnist || FAILED=1
-  stage throughput throughput || FAILED=1
+  [ "${CHECKS:-0}" = 1 ] && { limited 150 "$PY" -m pytest -q -rs tests/gpu >"$OUT/tests.txt" 2>&1 & }
+  RESERVE=$((TIMES + KEEP))
+  stage field field || FAILED=1
+  RESERVE=0
+  [ "$TIMES" = 0 ] || stage throughput throughput || FAILED=1
 elif [ "$PART" = throughput ]; then
   stage throughput throughput || FAILED=1
 else
