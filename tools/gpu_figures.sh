@@ -37,7 +37,7 @@ exec > >(tee -a "$OUT/log.txt") 2>&1
 left() { echo $((BUDGET - KEEP - SECONDS)); }
 
 pack() { # what there is so far, whole at every moment
-  cat "$RUNS"/figures-*.jsonl >"$OUT/.figures" 2>/dev/null && mv -f "$OUT/.figures" "$OUT/figures.jsonl"
+  cat "$RUNS"/figures-*.jsonl >"$OUT/.figures" 2>/dev/null && mv -f "$OUT/.figures" "$OUT/figures.jsonl" || rm -f "$OUT/.figures"
   find "$RUNS" \( -path "$RUNS/checkpoints" -o -path "$RUNS/data" \) -prune -o \
     \( -name '*.json' -o -name '*.jsonl' -o -name '*.txt' \) -printf '%P\0' |
     tar czf "$OUT/.results" -C "$RUNS" --null -T - && mv -f "$OUT/.results" "$OUT/results.tgz"

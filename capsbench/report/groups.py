@@ -66,9 +66,25 @@ class Group:
     @property
     def folder(self) -> str:
         """The folder of their charts in that of a run's results, which holds those of other protocols and devices."""
+        return _file_words(["charts", *self._words])
+
+    def apart(self, others: Sequence["Group"]) -> str:
+        """What tells it from the others in a file's name: the preset; if that is not enough the device, the protocol.
+
+        It does not depend on their order, so the files keep their names when results join them.
+        """
+        number = 1
+        rivals = [one for one in others if one is not self]
+        if not rivals:
+            return ""
+        while number < len(self._words) and any(one._words[:number] == self._words[:number] for one in rivals):
+            number += 1
+        return "-" + _file_words(self._words[:number])
+
+    @property
+    def _words(self) -> tuple[str, str, str]:
         first = self.members[0]
-        words = f"charts {first.preset.partition(' ')[0]} {self.device} {first.protocol[:6]}"
-        return re.sub("[^a-z0-9]+", "-", words.lower())
+        return first.preset.partition(" ")[0], self.device, first.protocol[:6]
 
     @property
     def device(self) -> str:
@@ -302,6 +318,10 @@ def _device(result: Result) -> str | None:
     return None if result.origin == "scores" else str(result.environment.get("device", "?"))
 
 
+def _file_words(words: Sequence[str]) -> str:
+    return re.sub("[^a-z0-9]+", "-", " ".join(words).lower())
+
+
 def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
     """Sorted by network, then by seed: the suite's own networks first, in the suite's order."""
     own = list(getattr(registry.load("suite", suite), "models", ()))
@@ -337,20 +357,26 @@ def charts(results: Sequence[Result]) -> list[Figure]:
 
 def figures_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure]]]:
     """Each group of results that can be compared, with its figures; each figure has a name of its own."""
+    drawn = [(group, list(group.charts())) for group in groups(results)]
+    holders: dict[str, list[Group]] = {}
+    for group, figures in drawn:
+        for chart in figures:
+            holders.setdefault(chart.name, []).append(group)
     made = []
     taken: set[str] = set()
-    for group in groups(results):
-        figures = []
-        for chart in group.charts():
-            name, number = chart.name, 1
-            while name in taken:  # of another model, seed or device
+    for group, figures in drawn:
+        named = []
+        for chart in figures:
+            words = f"{chart.name}{group.apart(holders[chart.name])}"
+            name, number = words, 1
+            while name in taken:  # of another model or seed
                 number += 1
-                name = f"{chart.name}-{number}"
+                name = f"{words}-{number}"
             taken.add(name)
             # An image is passed on without its page, so it names its results itself.
             note = "\n".join(filter(None, [chart.note, f"{group.title}."]))
-            figures.append(replace(chart, name=name, note=note, digits=group.other_digits))
-        made.append((group, figures))
+            named.append(replace(chart, name=name, note=note, digits=group.other_digits))
+        made.append((group, named))
     return made
 
 

@@ -190,7 +190,24 @@ def test_each_chart_has_a_name_of_its_own(drawing: str) -> None:
     results = [replace(plain, seed=seed, metrics={"name": name}) for seed, name in enumerate(names)]
     results.append(replace(plain, environment={"device": "A card"}, metrics={"name": "other"}))
     found = [chart.name for chart in charts(results)]
-    assert found == ["some", "other", "some-2", "some-2-2", "some-3", "other-2"]
+    assert found == ["some", "other-small-cpu", "some-2", "some-2-2", "some-3", "other-small-a-card"]
+
+
+def test_charts_of_other_protocols_are_told_apart_by_preset_device_and_protocol(drawing: str) -> None:
+    plain = replace(result("capsnet", 0, 0.8), suite=drawing, metrics={"name": "some"})
+    paper, longer = replace(plain, preset="paper"), replace(plain, preset="small (epochs=9)")
+    card = replace(paper, environment={"device": "A card"})
+
+    def names(*results: Result) -> list[str]:
+        return [chart.name for chart in charts(results)]
+
+    protocols = [replace(one, settings={"shown": one.preset}) for one in (plain, paper, card, longer)]
+    small, full, on_a_card, changed = protocols
+    assert names(small, full) == ["some-small", "some-paper"]
+    assert names(full, on_a_card) == ["some-paper-cpu", "some-paper-a-card"]
+    assert names(small, changed) == [f"some-small-cpu-{one.protocol[:6]}" for one in (small, changed)]
+    of_all = names(*protocols)
+    assert len(set(of_all)) == 4 and set(names(changed, on_a_card, full, small)) == set(of_all)
 
 
 def test_charts_of_a_result_that_its_suite_did_not_write_are_refused(drawing: str) -> None:

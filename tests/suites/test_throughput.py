@@ -543,7 +543,7 @@ def test_no_chart_is_written_over_another(tmp_path: Path) -> None:
         result(row(seconds=4.0), device="A card"),
     ]
     made = charts(results)
-    names = ["routing-28px-batch128-fp32", *(f"routing-28px-batch128-fp32-{k}" for k in (2, 3, 4))]
+    names = [f"routing-28px-batch128-fp32-small-{rest}" for rest in ("cpu", "cpu-2", "cpu-3", "a-card")]
     assert [chart.name for chart in made] == names
     for chart in made:
         chart.save(tmp_path)
