@@ -80,8 +80,11 @@ class FieldChart(Figure):
             axes.plot(*places, marker, color=color, label=network, linestyle="none")
         for name, (clean, affine) in self.stars.items():
             axes.plot(clean, affine, "*", color="#000000", markerfacecolor="none", markersize=12)
-            axes.annotate(name, (clean, affine), (-9, 0), textcoords="offset points", ha="right", va="center")
         axes.margins(x=0.08)
+        middle = sum(axes.get_xlim()) / 2
+        for name, (clean, affine) in self.stars.items():  # each name lies on the side that has more room
+            aside, side = (9, "left") if clean < middle else (-9, "right")
+            axes.annotate(name, (clean, affine), (aside, 0), textcoords="offset points", ha=side, va="center")
         axes.set_title(self.title)
         axes.set_xlabel("clean accuracy (%)")
         axes.set_ylabel("affine accuracy (%)")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 import capsbench
 from capsbench.bench.cells import Cell
@@ -22,7 +23,7 @@ from capsbench.report.groups import charts, tables
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result, load_result
 from capsbench.suites.affine import PLACES, SELECTIONS, Affine, AffineSettings
-from capsbench.suites.affine_field import in_order
+from capsbench.suites.affine_field import FieldChart, Trained, in_order
 from capsbench.suites.affine_reach import REACH, kept_reach, reach_points, within_reach
 
 from .known_networks import KNOWN, at_medium, tiny_networks
@@ -451,6 +452,23 @@ def test_an_interval_within_reach_resamples_digits_with_the_images_that_they_hav
     assert low < clean - near.mean() < high
     error = np.sqrt(clean * (1 - clean) / 1000 + near.var() / len(near))  # who guesses guesses each image alone
     assert (high - low) / 2 == pytest.approx(1.96 * error, rel=0.15)
+
+
+@pytest.mark.parametrize("clean", [(98.0, 99.3), (99.2, 99.7), (99.0, 99.5)])
+def test_the_names_of_the_papers_points_lie_within_the_chart(
+    clean: tuple[float, ...], by_hand: list[Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = charts(by_hand)[0]
+    assert isinstance(chart, FieldChart)
+    points = [Trained(seed, one, 85.0, (one - 0.1, one + 0.1), None) for seed, one in enumerate(clean)]
+    written: list[Any] = []
+    annotate = Axes.annotate
+    monkeypatch.setattr(Axes, "annotate", lambda *args, **given: written.append(annotate(*args, **given)))
+    replace(chart, series={"capsnet": points}).png()
+    assert len(written) == 2
+    for name in written:
+        place, axes = name.get_window_extent(), name.axes.bbox
+        assert axes.x0 < place.x0 and place.x1 < axes.x1
 
 
 def test_damaged_images_within_reach_are_an_error(by_hand: list[Result]) -> None:
