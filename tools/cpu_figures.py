@@ -126,7 +126,8 @@ def measure_all(wanted: Sequence[Wanted], *, results: Path, runs: Path, digits: 
             failed.append(cell)
     if failed:
         raise CellsFailedError(f"{len(failed)} of {len(cells)} cells failed; start again to try them again.")
-    print("nothing is missing" if not cells else f"{len(cells)} cells {'are missing' if planned else 'measured'}")
+    count = f"{len(cells)} cell" if len(cells) == 1 else f"{len(cells)} cells"
+    print("nothing is missing" if not cells else f"{count} {'missing' if planned else 'measured'}")
 
 
 @click.command()

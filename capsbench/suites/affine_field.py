@@ -78,7 +78,7 @@ class FieldChart(Figure):
                         axes.plot(*line, color=color, linewidth=1, alpha=0.6)
             places = [point.clean for point in points], [point.affine for point in points]
             axes.plot(*places, marker, color=color, label=network, linestyle="none")
-        for name, (clean, affine) in self.stars.items():
+        for clean, affine in self.stars.values():
             axes.plot(clean, affine, "*", color="#000000", markerfacecolor="none", markersize=12)
         axes.margins(x=0.08)
         middle = sum(axes.get_xlim()) / 2
