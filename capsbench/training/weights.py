@@ -71,11 +71,16 @@ def read_weights(path: Path, *, largest: int) -> tuple[Mapping[str, Any], str]:
 
 
 SAVE = "Save them with torch.save(net.state_dict(), FILE)."
+PROGRAMS = {"constants.pkl": "of torch.jit.save", "archive_format": "of torch.export.save"}
+"""Archives of torch that are no weights, by a file that is in these alone."""
 
 
 def _from_torch(path: Path, content: bytes) -> Any:
     if content.startswith(PICKLE):
         raise DataFileError(f"{path} is a pickle, as torch wrote before version 1.6, which is not read. {SAVE}")
+    for part, what in PROGRAMS.items():
+        if part in _parts(content):
+            raise DataFileError(f"{path} is {what}: a program, not weights by name. {SAVE}")
     if not is_as_large_as_it_seems(content) or not _is_whole(content):
         raise DataFileError(f"{path} is damaged, or no file that torch.save wrote.")
     try:
@@ -83,8 +88,17 @@ def _from_torch(path: Path, content: bytes) -> Any:
             return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it likes
         outside = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.[\w.]+)", str(error))
-        what = f"holds {outside[1]}, more than tensors and plain values" if outside else f"({first_line(error)})"
-        raise DataFileError(f"{path} cannot be loaded without running code: it {what}. {SAVE}") from None
+        why = f"it holds {outside[1]}, more than tensors and plain values" if outside else first_line(error)
+        raise DataFileError(f"{path} cannot be loaded without running code: {why.rstrip('.')}. {SAVE}") from None
+
+
+def _parts(content: bytes) -> set[str]:
+    """The names of the files of an archive, without their folders; none of what is no archive."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return {name.rpartition("/")[2] for name in archive.namelist()}
+    except Exception:  # zipfile raises what it likes for what is no archive
+        return set()
 
 
 def _is_whole(content: bytes) -> bool:

@@ -307,6 +307,15 @@ def test_what_holds_no_weights_is_named(content: Any, tmp_path: Path) -> None:
         loaded(tmp_path / "net.pt")
 
 
+@pytest.mark.parametrize(("part", "writer"), [("constants.pkl", "torch.jit"), ("archive_format", "torch.export")])
+def test_a_program_of_torch_is_called_one(part: str, writer: str, tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "net.pt")
+    with zipfile.ZipFile(tmp_path / "net.pt", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"net/{part}", "anything")
+    with pytest.raises(DataFileError, match=rf"net.pt is of {writer}.save: a program, .* Save them with torch\.save"):
+        loaded(tmp_path / "net.pt")
+
+
 def test_what_is_missing_or_too_large_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(DataFileError, match="There is no file"):
         loaded(tmp_path / "net.pt")
