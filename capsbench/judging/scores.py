@@ -117,11 +117,13 @@ def _of_csv(path: Path, count: int, digest: str) -> Scores:
             _check_digest(path, stated, digest)
             header = next(rows, [])
         names = [name.strip() for name in header]
-        if sorted(names) != sorted(COLUMNS):
+        named = ["index", *names[1:]] if names[:1] == [""] else names  # pandas leaves out the index's name
+        if sorted(named) != sorted(COLUMNS):
             raise DataFileError(
-                f"{path}: the first line must name the columns {','.join(COLUMNS)}, got {shown(','.join(names))}."
+                f"{path}: the first line must name the columns {','.join(COLUMNS)}, got "
+                f"{shown(','.join(names)) or 'an empty line'}. In Python: pandas.DataFrame(scores).to_csv(FILE)."
             )
-        order = [names.index(name) for name in COLUMNS]
+        order = [named.index(name) for name in COLUMNS]
         for row in rows:
             if row:
                 _put(path, rows.line_num, row, order, scores, lines)

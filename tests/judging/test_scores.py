@@ -63,6 +63,15 @@ def test_lines_of_numpys_savetxt_are_read(tmp_path: Path) -> None:
     assert np.array_equal(read_scores(path, 6, DIGEST), SCORES.astype(np.float64))
 
 
+def test_lines_of_pandas_are_read_which_leave_the_index_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "test.csv"
+    path.write_text(lines().replace("index", "", 1))
+    assert np.array_equal(read_scores(path, 6, DIGEST), SCORES.astype(np.float64))
+    path.write_text("0,1,2,3,4,5,6,7,8,9," + lines().removeprefix("index,0,1,2,3,4,5,6,7,8,9"))
+    with pytest.raises(DataFileError, match="the first line must name the columns"):
+        read_scores(path, 6, DIGEST)
+
+
 @pytest.mark.parametrize("line", ["# digest {}", "#digest {}", "# Digest: {},,,,,,,,,,", "\ufeff# digest {}\r"])
 def test_a_line_of_a_csv_file_says_which_images_its_scores_are_for(tmp_path: Path, line: str) -> None:
     path = tmp_path / "test.csv"
@@ -115,7 +124,7 @@ def test_a_fault_of_numpys_file_is_named(tmp_path: Path, arrays: dict[str, Any],
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "the first line must name the columns"),
+        ("", "the first line must name the columns .* got an empty line. In Python: pandas"),
         (lines().partition("\n")[2], "the first line must name the columns"),
         (lines().replace("index", "id"), "the first line must name the columns .* got id,0,1"),
         (lines(order=[0, 1, 2, 4]), "has scores of 4 of 6 images; it lacks index 3, 5"),
