@@ -268,7 +268,7 @@ def _told_headline(headline: Headline, cells: Sequence[Result]) -> str:
     try:
         return headline.told(headline.over_seeds(cells), cells)
     except LookupError:  # of a result that keeps answers and not this figure
-        return headline.missing
+        return headline.why_missing(cells[0])
 
 
 def _flat(result: Result) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Headline:
         larger_is_better: Whether the best network has the largest.
         question: The answers behind it, for paired tests; their share must be the figure, or 100 % minus the figure.
         paper: The paper's figure, by the label of the network.
-        missing: What stands in place of a figure that a result does not have.
+        missing: What stands in place of a figure that a result does not have; a function of it, where there are several
+            reasons.
         missing_elsewhere: The same for a network that was not trained here, if it differs.
         caption: A sentence for the caption, with the names of settings in braces, such as ``{target:.2%}``.
         elsewhere: What a board says of the figure of networks that were not trained here, if anything.
@@ -50,7 +51,7 @@ class Headline:
     larger_is_better: bool = True
     question: Question | None = None
     paper: Mapping[str, str] = field(default_factory=dict)
-    missing: str = "not measured"
+    missing: str | Callable[[Result], str] = "not measured"
     missing_elsewhere: str = ""
     caption: str = ""
     elsewhere: str = ""
@@ -86,15 +87,20 @@ class Headline:
     def _outside(self, cells: Sequence[Result]) -> str:
         """Why seeds have no mean: some lack the figure, or it lies outside of what was tested."""
         each = [self.measure(cell) for cell in cells]
-        lacking = sum(one is None for one in each)
+        lacking = [cell for cell, one in zip(cells, each, strict=True) if one is None]
         if lacking:
             given = self.missing_elsewhere if all(cell.origin != "trained" for cell in cells) else ""
-            return (given or self.missing) + (f" by {lacking} of {len(each)} seeds" if lacking < len(each) else "")
+            some = f" by {len(lacking)} of {len(each)} seeds" if len(lacking) < len(each) else ""
+            return (given or self.why_missing(lacking[0])) + some
         values = [one.value for one in each if one]
         sides = {"above": values.count(math.inf), "below": values.count(-math.inf)}
         told = [f"{side} for {number}" if number < len(each) else side for side, number in sides.items() if number]
         seeds = f" of {len(each)} seeds" if len(each) not in sides.values() else ""
         return f"{', '.join(told)}{seeds}" if seeds else f"{told[0]} what was tested"
+
+    def why_missing(self, cell: Result) -> str:
+        """What stands in place of the figure, which a result does not have."""
+        return self.missing if isinstance(self.missing, str) else self.missing(cell)
 
     def number(self, value: float, *, signed: bool = False) -> str:
         """A number with the decimals of this figure; what rounds to nothing has no sign of its own."""

@@ -20,7 +20,7 @@ from capsbench.report.headlines import Headline, share
 from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over_seeds, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
-from capsbench.suites.clutter_critical import kept_up_to, measured_clutter, told_clutter
+from capsbench.suites.clutter_critical import kept_up_to, measured_clutter, missing_clutter, told_clutter
 from capsbench.suites.crowding_spacing import CRITICAL_SHARE
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ class Clutter:
             name="critical clutter",
             unit="scraps",
             measure=measured_clutter,
+            missing=missing_clutter,
         ),
         Headline(
             name=f"{USUAL} scraps",

@@ -6,7 +6,7 @@ from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result
 from capsbench.statistics import Interval
-from capsbench.suites.crowding_spacing import CRITICAL_SHARE, critical_spacing
+from capsbench.suites.crowding_spacing import CRITICAL_SHARE, at_chance, critical_spacing
 
 
 def critical_clutter(clean: Answers, found: Mapping[int, Answers]) -> tuple[float, Interval]:
@@ -27,23 +27,31 @@ def critical_clutter(clean: Answers, found: Mapping[int, Answers]) -> tuple[floa
 
 
 def measured_clutter(cell: Result) -> Measured | None:
-    """The critical clutter at best validation; None where a result keeps no answers.
+    """The critical clutter at best validation; None at chance, or where a result keeps no answers.
 
     Raises:
         DataFileError: The answers are damaged.
     """
     best = cell.metrics["checkpoints"]["best"]
-    if not all("answers" in one for one in (best["clean"], *best["scraps"].values())):
+    if missing_clutter(cell):
         return None
     clean, *found = Answers.of_result(cell, [best["clean"], *best["scraps"].values()], "best")
     return Measured(*critical_clutter(clean, dict(zip(map(int, best["scraps"]), found, strict=True))))
+
+
+def missing_clutter(cell: Result) -> str:
+    """Why a result has no critical clutter; empty where it has one."""
+    best = cell.metrics["checkpoints"]["best"]
+    if at_chance(best["clean"]):
+        return "at chance"
+    return "" if all("answers" in one for one in (best["clean"], *best["scraps"].values())) else "not measured"
 
 
 def told_clutter(cell: Result) -> str:
     """`measured_clutter` with its interval, ``2.4 (2.2..2.7)``; one past those tested as such."""
     measured = measured_clutter(cell)
     if measured is None or measured.interval is None:
-        return "not measured"
+        return missing_clutter(cell)
     most = max(map(int, cell.metrics["checkpoints"]["best"]["scraps"]))
     shown = [f"> {most}" if one > most else f"{one:.1f}" for one in (measured.value, *measured.interval)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"

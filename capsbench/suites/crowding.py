@@ -20,7 +20,7 @@ from capsbench.report.numbers import BARS, few_seeds_note, percent, percent_over
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
 from capsbench.statistics import mean
-from capsbench.suites.crowding_spacing import CRITICAL_SHARE, measured_spacing, told_spacing
+from capsbench.suites.crowding_spacing import CRITICAL_SHARE, measured_spacing, missing_spacing, told_spacing
 
 if TYPE_CHECKING:
     from capsbench.bench.bench import Bench
@@ -98,6 +98,7 @@ class Crowding:
             unit="px",
             measure=lambda cell: measured_spacing(cell, "digits"),
             larger_is_better=False,
+            missing=lambda cell: missing_spacing(cell, "digits"),
         ),
         Headline(
             name="alone",

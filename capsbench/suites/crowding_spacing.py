@@ -1,11 +1,12 @@
 """The critical spacing: from which distance of the flankers on a network keeps nine tenths of its accuracy."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from capsbench.contracts import FloatArray
+from capsbench.contracts import CLASSES, FloatArray
 from capsbench.report.headlines import Measured
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result
@@ -37,24 +38,42 @@ def critical_spacing(alone: Answers, found: Mapping[int, Answers]) -> tuple[floa
     return float(at), (float(low), float(high))
 
 
+def at_chance(alone: Mapping[str, Any]) -> bool:
+    """Whether nine tenths of an accuracy, as a result keeps it, may be no more than chance, which loses nothing.
+
+    Then there is nothing to keep: a network that knows nothing would keep it at any spacing.
+    """
+    low = (alone.get("interval") or [alone["correct"] / alone["total"]])[0]
+    return bool(CRITICAL_SHARE * low <= 1 / CLASSES)
+
+
 def measured_spacing(cell: Result, kind: str) -> Measured | None:
-    """The critical spacing between flankers of a kind, at best validation; None where a result keeps no answers.
+    """The critical spacing between flankers of a kind, at best validation; None at chance, or without answers.
 
     Raises:
         DataFileError: The answers are damaged.
     """
     best = cell.metrics["checkpoints"]["best"]
-    if "answers" not in best["alone"] or not all("answers" in one for one in best[kind].values()):
+    if missing_spacing(cell, kind):
         return None
     alone, *found = Answers.of_result(cell, [best["alone"], *best[kind].values()], "best")
     return Measured(*critical_spacing(alone, dict(zip(map(int, best[kind]), found, strict=True))))
+
+
+def missing_spacing(cell: Result, kind: str) -> str:
+    """Why a result has no critical spacing; empty where it has one."""
+    best = cell.metrics["checkpoints"]["best"]
+    if at_chance(best["alone"]):
+        return "at chance"
+    kept = all("answers" in one for one in (best["alone"], *best[kind].values()))
+    return "" if kept else "not measured"
 
 
 def told_spacing(cell: Result, kind: str) -> str:
     """`measured_spacing` with its interval, ``20.9 (19.8..22.4)``; one past those tested as such."""
     measured = measured_spacing(cell, kind)
     if measured is None or measured.interval is None:
-        return "not measured"
+        return missing_spacing(cell, kind)
     tested = sorted(map(int, cell.metrics["checkpoints"]["best"][kind]))
     shown = [_told(one, tested) for one in (measured.value, *measured.interval)]
     return shown[0] if len(set(shown)) == 1 else f"{shown[0]} ({shown[1]}..{shown[2]})"

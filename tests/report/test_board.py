@@ -215,6 +215,18 @@ def test_infinite_figures_are_words_and_the_document_is_strict_json() -> None:
     assert texts["cnn-pool"] == "above for 1 of 3 seeds"
 
 
+def test_a_network_at_chance_is_not_the_best_at_keeping_its_accuracy() -> None:
+    from capsbench.results.result import load_results
+
+    results = load_results(Path(__file__).parents[2] / "results" / "crowding" / "medium")
+    known = next(one for one in results if one.model == "cnn-pool")
+    best = {**known.metrics["checkpoints"]["best"], "alone": point(range(90))}
+    unknown = replace(known, label="knows nothing", metrics={**known.metrics, "checkpoints": {"best": best}})
+    (board,) = json.loads(board_document([known, unknown]))["boards"]
+    assert [row["network"] for row in board["rows"]] == ["cnn-pool", "knows nothing"]
+    assert board["rows"][1]["figures"]["critical spacing"]["text"] == "at chance"
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

@@ -78,6 +78,13 @@ def test_what_the_table_shows() -> None:
     assert measured_clutter(kept) is None
 
 
+@pytest.mark.parametrize(("clean", "told"), [(0, "at chance"), (11, "at chance"), (12, "> 8")])
+def test_a_network_at_chance_has_no_accuracy_to_keep(clean: int, told: str) -> None:
+    knows_nothing = cell(clean, _2=clean, _8=clean)
+    assert told_clutter(knows_nothing) == told
+    assert (measured_clutter(knows_nothing) is None) == (told == "at chance")
+
+
 def test_damaged_answers_are_refused_by_the_name_of_their_result() -> None:
     kept = cell(100, _2=60, _8=50)
     kept.metrics["checkpoints"]["best"]["clean"]["correct"] = 99

@@ -10,7 +10,7 @@ from scipy import stats
 from capsbench.errors import DataFileError
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result
-from capsbench.suites.crowding_spacing import critical_spacing, told_spacing
+from capsbench.suites.crowding_spacing import critical_spacing, measured_spacing, told_spacing
 
 from ..report.measured import measured
 
@@ -59,6 +59,20 @@ def test_what_the_table_shows() -> None:
     kept = cell(100, _14=60, _28=96)
     del kept.metrics["checkpoints"]["best"]["digits"]["14"]["answers"]
     assert told_spacing(kept, "digits") == "not measured"
+
+
+@pytest.mark.parametrize(("alone", "told"), [(0, "at chance"), (10, "at chance"), (11, "at chance"), (12, "< 14")])
+def test_a_network_at_chance_has_no_accuracy_to_keep(alone: int, told: str) -> None:
+    knows_nothing = cell(alone, _14=alone, _28=alone)
+    assert told_spacing(knows_nothing, "digits") == told
+    assert (measured_spacing(knows_nothing, "digits") is None) == (told == "at chance")
+
+
+def test_at_chance_is_what_the_interval_may_be() -> None:
+    surely, perhaps = cell(20, _14=20, _28=20), cell(20, _14=20, _28=20)
+    surely.metrics["checkpoints"]["best"]["alone"]["interval"] = [0.12, 0.3]
+    perhaps.metrics["checkpoints"]["best"]["alone"]["interval"] = [0.11, 0.3]
+    assert told_spacing(surely, "digits") == "< 14" and told_spacing(perhaps, "digits") == "at chance"
 
 
 def test_damaged_answers_are_refused_by_the_name_of_their_result() -> None:
