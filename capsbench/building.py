@@ -83,7 +83,12 @@ def presets_of(name: str, factory: Any) -> Mapping[str, Mapping[str, Any]]:
     from torch import nn
 
     if not callable(factory) or isinstance(factory, nn.Module):
-        raise UsageError(f"The model {name!r} should be a class or a function, but it is a {type(factory).__name__}.")
+        kind = type(factory).__name__
+        way_out = f" Write def build(): return {kind}(...), so that each seed begins with weights of its own."
+        raise UsageError(
+            f"The model {name!r} should be a class or a function, but it is of {kind}."
+            f"{way_out if isinstance(factory, nn.Module) else ''}"
+        )
     presets: Any = getattr(factory, "presets", {})
     if not isinstance(presets, Mapping):
         raise UsageError(_should_be(name, "presets", "a mapping of names to parameters", presets))
