@@ -15,7 +15,8 @@
 #     EPOCHS   of affine; else what fits into the time, for each of SEEDS ("0 1 2")
 #     CHECKS   0 leaves out the tests and equality of first; 1 runs the tests beside rest, too
 #     SPEEDS   names what is timed, STAGE=SECONDS each; TIMES: seconds that rest keeps for throughput
-#     SEEDS, AT_ONCE, OVERLAP_EPOCHS, MNIST_EPOCHS   of the field; how many cells train at once
+#     SEEDS, OVERLAP_EPOCHS, MNIST_EPOCHS   of the field; AT_ONCE: how many of its networks train at once (6)
+#     JOBS     the field's networks that are still missing, "SUITE MODEL SEED, ...": the machine has no results of before
 #     OUT, RUNS   what comes back; and the folder of data, checkpoints and results, which a second call goes on with
 #     TINY=1 DEVICE=cpu   tries it all on a CPU
 set -u
@@ -136,10 +137,10 @@ affine() { # all seeds of both networks at once: each waits for its host now and
 
 field() { # the paper's networks and what their claims must beat, seed by seed, then others; AT_ONCE at once
   local seed job suite model changes pids=() jobs=()
-  for seed in ${SEEDS:-0 1 2}; do
+  IFS=, read -ra jobs <<<"${JOBS:-}"
+  [ ${#jobs[@]} = 0 ] && for seed in ${SEEDS:-0 1 2}; do
     for job in "overlap capsnet" "overlap cnn-pair" "mnist capsnet" "affine resnet-gap" "mnist cnn"; do jobs+=("$job $seed"); done
-  done
-  for seed in ${SEEDS:-0 1 2}; do
+  done && for seed in ${SEEDS:-0 1 2}; do
     for job in "overlap resnet-gap" "mnist resnet-gap" "affine stn"; do jobs+=("$job $seed"); done
   done
   mkdir -p "$RUNS/ended"

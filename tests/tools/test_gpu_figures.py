@@ -21,22 +21,27 @@ KERAS = (("x", "images"), ("y", "labels"))  # what it calls them in its files
 STAGES = {"machine", "equality", "rates", "routing", "steps", "answers", "profile", "streams"}
 
 
-@pytest.fixture(scope="module")
-def came_back(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> tuple[Path, str]:
-    """What a first call leaves, and what it prints."""
-    folder = tmp_path_factory.mktemp("gpu")
+def called(part: str, folder: Path, warm_python: str, **settings: str) -> tuple[Path, str]:
+    """What a call leaves, and what it prints."""
     digits = embedded.read_embedded()
     few = {f"{name}_{part}": digits[f"{part}_{word}"][::20] for name, word in KERAS for part in ("train", "test")}
     np.savez(folder / "few.npz", **few)  # type: ignore[arg-type]
     environment = os.environ | {
         "TINY": "1", "DEVICE": "cpu", "PY": warm_python, "OUT": str(folder / "out"), "RUNS": str(folder / "runs"),
         "DIGITS": f"few={folder}/few.npz", "OMP_NUM_THREADS": "1", "THREADS": "1", "BUDGET": "1000", "COMMIT": "abc",
+        **settings,
     }  # fmt: skip
     done = subprocess.run(
-        ["bash", "tools/gpu_figures.sh", "first"], cwd=ROOT, env=environment, capture_output=True, text=True
+        ["bash", "tools/gpu_figures.sh", part], cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "out", done.stdout
+
+
+@pytest.fixture(scope="module")
+def came_back(tmp_path_factory: pytest.TempPathFactory, warm_python: str) -> tuple[Path, str]:
+    """Of a first call."""
+    return called("first", tmp_path_factory.mktemp("gpu"), warm_python)
 
 
 def test_every_stage_ends_well_and_leaves_its_figures(came_back: tuple[Path, str]) -> None:
@@ -72,6 +77,20 @@ def test_what_comes_back_is_small_and_whole(came_back: tuple[Path, str]) -> None
         names = archive.getnames()
     assert sum(name.startswith("affine/") and name.endswith(".jsonl") for name in names) == 2  # the curves
     assert not any(name.startswith(("data/", "checkpoints/")) for name in names)
+
+
+def test_a_second_call_trains_the_networks_that_are_missing_and_no_other_again(
+    tmp_path: Path, warm_python: str
+) -> None:
+    jobs = {"JOBS": "mnist resnet-gap 0,mnist resnet-gap 1", "TIMES": "0", "AT_ONCE": "2"}
+    out, told = called("rest", tmp_path, warm_python, **jobs)
+    assert [told.count(f"mnist, seed {seed}, --model resnet-gap: exit code 0") for seed in (0, 1)] == [1, 1]
+    with tarfile.open(out / "results.tgz") as archive:
+        names = sorted(name for name in archive.getnames() if name.endswith(".json") and name.startswith("mnist/"))
+    assert [name.partition("-seed")[2][0] for name in names] == ["0", "1"]
+    assert {path.name for path in out.iterdir()} == {"log.txt", "results.tgz", "table.txt"}
+    _, told = called("rest", tmp_path, warm_python, **jobs)
+    assert "=== field: exit code 0" in told and "mnist, seed" not in told
 
 
 def test_another_part_is_refused() -> None:
