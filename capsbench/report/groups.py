@@ -319,7 +319,7 @@ def _device(result: Result) -> str | None:
 
 
 def _file_words(words: Sequence[str]) -> str:
-    return re.sub("[^a-z0-9]+", "-", " ".join(words).lower())
+    return re.sub("[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
 
 def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:

@@ -205,6 +205,8 @@ def test_charts_of_other_protocols_are_told_apart_by_preset_device_and_protocol(
     small, full, on_a_card, changed = protocols
     assert names(small, full) == ["some-small", "some-paper"]
     assert names(full, on_a_card) == ["some-paper-cpu", "some-paper-a-card"]
+    scores = replace(changed, origin="scores", environment={})
+    assert names(small, scores) == ["some-small-cpu", "some-small"]
     assert names(small, changed) == [f"some-small-cpu-{one.protocol[:6]}" for one in (small, changed)]
     of_all = names(*protocols)
     assert len(set(of_all)) == 4 and set(names(changed, on_a_card, full, small)) == set(of_all)
