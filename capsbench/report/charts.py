@@ -17,6 +17,7 @@ Ends = tuple[float, float] | None
 MARKERS, DASHES, HATCHES = "os^DvPX", ("-", "--", ":", "-."), ("", "//", "..", "xx")
 TICK_SPACE = 1 / 15  # of the axis
 TITLE_WIDTH, NOTE_WIDTH = 70, 140  # characters that the picture has room for
+ENTRY, NOTE_LINE = 0.21, 0.145  # inches of an entry of the legend and of a line of the note
 
 
 def look(number: int) -> tuple[str, str, int]:
@@ -63,6 +64,17 @@ def _apart(places: Sequence[Any]) -> bool:
     return all(right - left >= width * TICK_SPACE for left, right in pairwise(ordered))
 
 
+def height_for(least: float, *, entries: int, note: str) -> float:
+    """The height of an image in inches: at least so much, and so that its legend ends above the note below it.
+
+    Args:
+        least: Inches.
+        entries: Of the legend, which lies in the middle of the right side.
+        note: The text at the bottom, in lines.
+    """
+    return max(least, ENTRY * entries + 2 * NOTE_LINE * (note.count("\n") + 2))
+
+
 def _bars(places: Sequence[Any], points: Sequence[Point], ends: Sequence[Ends]) -> Iterable[tuple[Any, float, float]]:
     """The place of each bar that is known, and its ends."""
     drawn = [end for (_, y), end in zip(points, ends, strict=False) if math.isfinite(y)]
@@ -73,7 +85,9 @@ def _picture(chart: Chart) -> bytes:
     from matplotlib.figure import Figure as Canvas
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    figure = Canvas(figsize=(9, 4.5), dpi=150, layout="constrained")
+    note = "\n".join(fill(line, NOTE_WIDTH) for line in chart.note.splitlines())
+    height = height_for(4.5, entries=len(chart.series), note=note)
+    figure = Canvas(figsize=(9, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     series = {label: [(x, y) for x, y in points if math.isfinite(y)] for label, points in chart.series.items()}
     places = list(dict.fromkeys(x for points in series.values() for x, _ in points))
@@ -108,8 +122,7 @@ def _picture(chart: Chart) -> bytes:
     axes.grid(axis="y", alpha=0.3)
     if series:
         figure.legend(frameon=False, loc="outside right center")
-    if chart.note:
-        note = "\n".join(fill(line, NOTE_WIDTH) for line in chart.note.splitlines())
+    if note:
         figure.supxlabel(note, fontsize="small")
     buffer = BytesIO()
     figure.savefig(buffer, format="png")

@@ -15,6 +15,12 @@ def seeds_of(results: Sequence[Result]) -> list[int]:
     return sorted({result.seed for result in results})
 
 
+def seeds_of_each(results: Sequence[Result]) -> dict[str, list[int]]:
+    """The seeds of each network, by its label."""
+    labels = dict.fromkeys(result.label for result in results)
+    return {label: seeds_of([one for one in results if one.label == label]) for label in labels}
+
+
 def told_seeds(results: Sequence[Result]) -> str:
     """``seeds 0, 1, 2`` or ``one seed: 0``."""
     seeds = seeds_of(results)
@@ -22,18 +28,23 @@ def told_seeds(results: Sequence[Result]) -> str:
 
 
 def seeds_note(results: Sequence[Result]) -> str:
-    """The line of a chart about its seeds: ``Seed 0.`` or ``Means over seeds 0, 1, 2.``."""
+    """The line of a chart about its seeds: ``Seed 0.`` or ``Means over seeds 0, 1, 2.``, or of each network's."""
     seeds = ", ".join(map(str, seeds_of(results)))
+    if any(found != seeds_of(results) for found in seeds_of_each(results).values()):
+        return f"Means over each network's seeds, of {seeds}."
     return f"Means over seeds {seeds}." if "," in seeds else f"Seed {seeds}."
 
 
 def few_seeds_note(results: Sequence[Result]) -> list[str]:
-    """A warning where there are fewer than three seeds, else nothing."""
-    if len(seeds_of(results)) >= 3:
+    """A warning where networks have fewer than three seeds, else nothing."""
+    each = seeds_of_each(results)
+    few = [label for label, seeds in each.items() if len(seeds) < 3]
+    if not few:
         return []
+    whose = f" of {', '.join(few)}" if len(few) < len(each) else ""
     return [
-        "Fewer than three seeds: what another seed changes was not measured; a difference between networks may be no "
-        "more than that."
+        f"Fewer than three seeds{whose}: what another seed changes was not measured; a difference between networks may "
+        "be no more than that."
     ]
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from capsbench import registry
 from capsbench.errors import StorageError, UsageError, one_line
 from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
-from capsbench.report.groups import OF_PAPER, Group, figures_by_group, groups, tables
+from capsbench.report.groups import OF_PAPER, Group, ReportedValue, figures_by_group, groups, tables
+from capsbench.report.numbers import seeds_of, seeds_of_each
 from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result, content_of
 from capsbench.spec import MNIST
@@ -132,7 +134,7 @@ def paper_table(results: Sequence[Result]) -> Table:
             group for group in groups([result for result in results if result.suite == suite]) if _of_paper(group)
         ]
         for reported in kind.paper:
-            ours = [f"{value} ({_where(group)})" for group in measured if (value := group.ours(reported))]
+            ours = [f"{value} ({_where(group, reported)})" for group in measured if (value := group.ours(reported))]
             rows.append([suite, reported.what, reported.paper, "; ".join(ours) or NOT_MEASURED])
     return Table(headers=["suite", "what", "paper", "ours"], rows=rows)
 
@@ -151,11 +153,13 @@ def _of_paper(group: Group) -> bool:
     return all(one.preset.partition(" ")[0] == "paper" and one.digits in OF_PAPER for one in group.members)
 
 
-def _where(group: Group) -> str:
-    """The changes of the preset, the number of seeds, and the device."""
+def _where(group: Group, reported: ReportedValue) -> str:
+    """The changes of the preset, the number of seeds of the network, and the device."""
     first = group.members[0]
     changes = first.preset.partition(" ")[2].strip("()")
-    seeds = len({result.seed for result in group.members})
+    networks = [[one for one in group.members if one.label == label] for label in seeds_of_each(group.members)]
+    of_value = [cells for cells in networks if replace(group, members=cells).ours(reported)]
+    seeds = len(seeds_of(of_value[0] if of_value else group.members))
     return ", ".join(part for part in (changes, f"{seeds} seeds" if seeds > 1 else "1 seed", group.device) if part)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from capsbench.report.charts import Ends, look
+from capsbench.report.charts import Ends, height_for, look
 from capsbench.report.figures import Figure
 from capsbench.report.groups import beside_paper
 from capsbench.results.result import Result
@@ -67,7 +67,8 @@ class FieldChart(Figure):
     def _drawn(self) -> bytes:
         from matplotlib.figure import Figure as Canvas
 
-        figure = Canvas(figsize=(9, 5), dpi=150, layout="constrained")
+        height = height_for(5, entries=len(self.series), note=self.note)
+        figure = Canvas(figsize=(9, height), dpi=150, layout="constrained")
         axes = figure.add_subplot()
         for number, (network, points) in enumerate(self.series.items()):
             color, marker, _ = look(number)

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from capsbench.errors import StorageError
 from capsbench.report.charts import Chart, _apart, look
@@ -144,6 +145,24 @@ def test_a_note_stands_below(tmp_path: Path) -> None:
         image = pixels(chart(series=series, note=note).save(tmp_path)[0])
         bottoms.append(np.flatnonzero((image < 60).all(-1).mean(1) > 0.5).max())
     assert bottoms[1] < bottoms[0]
+
+
+@pytest.mark.parametrize(("series", "lines"), [(2, 1), (16, 5), (20, 2), (20, 9), (30, 1)])
+def test_a_long_legend_ends_above_the_note(series: int, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Any] = []
+    save = Figure.savefig
+
+    def kept(figure: Figure, *args: Any, **given: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **given)
+
+    monkeypatch.setattr(Figure, "savefig", kept)
+    points = {f"network {number}": [(0.0, 1.0), (1.0, 2.0)] for number in range(series)}
+    chart(series=points, note="\n".join(["What it shows."] * lines)).png()
+    (figure,) = figures
+    legend, note = figure.legends[0].get_window_extent(), figure._supxlabel.get_window_extent()
+    assert legend.y0 > note.y1 and legend.y1 < figure.bbox.y1
+    assert figure.get_figheight() == 4.5 or series > 2
 
 
 def test_a_chart_without_series_has_no_legend_to_complain_of(tmp_path: Path) -> None:

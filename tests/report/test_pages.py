@@ -84,6 +84,11 @@ def test_ours_come_with_their_seeds_changes_and_device() -> None:
     shorter = [result(preset="paper (epochs=30)", wrong=50)]
     told = ours(three + shorter)["cnn: test error (%)"]
     assert told == "0.41 ± 0.01 (3 seeds, Some GPU); 0.50 (0.40..0.60) (epochs=30, 1 seed, Some GPU)"
+    form = "capsnet (iterations=3, reconstruction=True)"
+    routed = replace(result(), label=form, model="capsnet", parameters={"iterations": 3, "reconstruction": True})
+    both = ours([*three, routed])
+    assert both["cnn: test error (%)"] == "0.41 ± 0.01 (3 seeds, Some GPU)"
+    assert both[f"{form}: test error (%)"].endswith("(1 seed, Some GPU)")
 
 
 def test_a_markdown_page_has_tables_notes_and_charts(tmp_path: Path) -> None:
