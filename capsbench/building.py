@@ -86,7 +86,7 @@ def presets_of(name: str, factory: Any) -> Mapping[str, Mapping[str, Any]]:
         kind = type(factory).__name__
         way_out = f" Write def build(): return {kind}(...), so that each seed begins with weights of its own."
         raise UsageError(
-            f"The model {name!r} should be a class or a function, but it is of {kind}."
+            f"The model {name!r} should be a class or a function, but it is of class {kind}."
             f"{way_out if isinstance(factory, nn.Module) else ''}"
         )
     presets: Any = getattr(factory, "presets", {})

@@ -98,7 +98,7 @@ def test_function_that_takes_anything_gets_everything(plug_in: str) -> None:
         ("Net", {"width": 0}, ParameterError, "refuses its parameters: width must be positive"),
         ("Net", {"preset": "big"}, UnknownNameError, "Known: tiny."),
         ("demanding", {"width": 3}, ParameterError, "needs depth, which nothing sets"),
-        ("number", {}, UsageError, r"should be a class or a function, but it is of int\.$"),
+        ("number", {}, UsageError, r"should be a class or a function, but it is of class int\.$"),
         ("nothing", {}, UsageError, r"should be a torch.nn.Module, but it is a str"),
         ("lossless", {}, UsageError, r"fails on images \[2, 1, 28, 28\]"),
     ],
@@ -195,7 +195,7 @@ built = Net()
         ("layers", r"attribute needs_layers of model .* should be True or False, but it is yes \(str\)"),
         ("Position", "takes classes by position alone"),
         ("Unpacked", r"takes \*args, but parameters are given by name"),
-        ("built", r"but it is of Net\. Write def build\(\): return Net\(\.\.\.\), so that each seed"),
+        ("built", r"but it is of class Net\. Write def build\(\): return Net\(\.\.\.\), so that each seed"),
     ],
 )
 def test_an_attribute_of_the_wrong_kind_is_named_with_what_it_should_be(

@@ -450,7 +450,7 @@ def test_a_class_is_measured_as_it_is(tmp_path: Path) -> None:
     assert plan(tmp_path, models=[network(1)]).finished(made.cells[0]) == result
     with pytest.raises(UsageError, match="a name, a class or a function, got 3"):
         plan(tmp_path, models=[3])
-    with pytest.raises(UsageError, match="should be a class or a function, but it is of Linear"):
+    with pytest.raises(UsageError, match="should be a class or a function, but it is of class Linear"):
         plan(tmp_path, models=[torch.nn.Linear(1, 1)])
 
 
