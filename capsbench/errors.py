@@ -109,7 +109,7 @@ def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _meant(name: str, names: list[str]) -> str | None:
+def meant(name: str, names: list[str]) -> str | None:
     """The known name that someone meant; None if that is not clear."""
     word = _letters(name)
     meaning = [known for known in names if _letters(known) == word]
@@ -149,7 +149,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = _meant(shown(name), names)
+        near = meant(shown(name), names)
         way_out = f"Did you mean {near!r}?" if near else f"Known: {', '.join(names) or 'none'}."
         super().__init__(f"No {kind} is called {shown(name)!r}. {way_out}")
         self.kind = kind

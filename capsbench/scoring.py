@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `capsbench list` needs o
     from torch import Tensor, nn
 
 IMAGES = 2  # of a trial: one could be taken for a batch without its axis
+BRIGHT = 1000.0  # times white: logits of such images are large
 TOLERANCE = 1e-3  # of sums of ten probabilities: bfloat16 rounds each by 4e-3 of itself
 ELSEWHERE = re.compile("cuda|triton|gpu|driver|not implemented for|must be on the same device", re.IGNORECASE)
 """Errors of a network that runs on a GPU alone: they say nothing about shapes."""
@@ -81,6 +83,10 @@ def fit_loss(name: str, model: "nn.Module", *, shape: tuple[int, int, int], clas
     """
     scores = _trial(name, model, shape, classes)
     kind = "logits" if scores is None else kind_of(scores)
+    if kind == "in 0..1":  # by chance, or of any images
+        with suppress(UsageError):  # it checks that images are in 0..1
+            brighter = _trial(name, model, shape, classes, brightness=BRIGHT)
+            kind = kind if brighter is not None and ((brighter >= 0) & (brighter <= 1)).all() else "logits"
     attributes: dict[str, Any] = vars(model)
     attributes["loss"] = ScoreLoss(kind if kind != "in 0..1" else "logits")
     if (kind, pairs) in REMARKS:
@@ -121,11 +127,13 @@ def trial_images(model: "nn.Module", shape: tuple[int, int, int]) -> "Tensor":
     return pixels.reshape(IMAGES, *shape)
 
 
-def _trial(name: str, model: "nn.Module", shape: tuple[int, int, int], classes: int) -> "Tensor | None":
+def _trial(
+    name: str, model: "nn.Module", shape: tuple[int, int, int], classes: int, brightness: float = 1
+) -> "Tensor | None":
     """The network's scores of two images; None where it runs on another device alone."""
     import torch
 
-    images = trial_images(model, shape)
+    images = brightness * trial_images(model, shape)
     was_training = model.training
     model.eval()
     try:
@@ -141,7 +149,7 @@ def _trial(name: str, model: "nn.Module", shape: tuple[int, int, int], classes: 
         raise UsageError(
             f"The model {name!r} fails on images {list(images.shape)} (batch, channel, height, width): "
             f"{first_line(error)}. It must give scores [{IMAGES}, {classes}]; a constructor that takes image_size gets "
-            "the size in pixels."
+            "the size in pixels, one that takes channels_in the number of channels."
         ) from error
     finally:
         model.train(was_training)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from capsbench.building import build
 from capsbench.contracts import Batch, Output, TensorBatch
 from capsbench.errors import UsageError
-from capsbench.scoring import ScoreLoss, kind_of, remarks_of
+from capsbench.scoring import ScoreLoss, fit_loss, kind_of, remarks_of
 
 LOGITS = 3 * torch.randn(6, 10, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([3, 0, 9, 9, 1, 5])
@@ -78,6 +78,29 @@ def test_a_probability_of_zero_has_a_loss_and_gradients_that_are_numbers(kind: s
 )
 def test_what_scores_are_shows_in_their_sums_or_their_last_operation(scores: Tensor, kind: str) -> None:
     assert kind_of(scores) == kind
+
+
+class Bounded(nn.Module):
+    """Scores in 0..1 of a trial's images: by chance, because they are bounded, or checked to be images."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.layer = nn.Linear(784, 10)
+        nn.init.uniform_(self.layer.weight, 0, 1e-3)
+        nn.init.constant_(self.layer.bias, 0.4)
+        self.kind = kind
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert self.kind != "checked" or images.max() <= 1
+        scores: Tensor = self.layer(images.flatten(1))
+        return scores.clamp(0, 1) if self.kind == "clamped" else scores
+
+
+@pytest.mark.parametrize(("kind", "remarked"), [("by chance", False), ("clamped", True), ("checked", True)])
+def test_logits_that_lie_in_0_to_1_by_chance_are_no_remark(kind: str, remarked: bool) -> None:
+    model = Bounded(kind)
+    fit_loss("net", model, shape=(1, 28, 28), classes=10, pairs=False)
+    assert any("lie in 0..1" in one for one in remarks_of(model)) == remarked
 
 
 class Plain(nn.Module):

@@ -48,6 +48,13 @@ def weights_of(
     """
     texts = [str(given)] if isinstance(given, str | Path) else given
     if list(texts) == [PRETRAINED]:
+        ships = pretrained().get(f"{suite}-{preset}", {})
+        without = [network.label for network in networks if network.label not in ships]
+        if ships and without and len(networks) > 1:
+            raise UsageError(
+                f"No weights ship of {', '.join(without)}, but of {', '.join(ships)}. Name the networks whose weights "
+                f"ship, and the others are trained: --weights NAME={PRETRAINED}"
+            )
         texts = {network.label: PRETRAINED for network in networks}
     pairs, protocol = _named(texts, networks), f"{suite}-{preset}"
     if any(path == PRETRAINED for _, path in pairs) and protocol not in pretrained():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
 from capsbench.bench.cells import WEIGHTS, Work, works
+from capsbench.bench.elsewhere import PRETRAINED
 from capsbench.bench.pretrained import pretrained_file
 from capsbench.building import build, name_of
 from capsbench.contracts import CLASSES
@@ -51,6 +52,11 @@ def load_network(
     given = pretrained_file(str(result), pretrained) if pretrained else None
     found = _result(given.with_suffix(".json") if given else result)
     work = _works(found)
+    if not training and "" not in work:
+        several = " or ".join(map(repr, work))
+        raise UsageError(
+            f"The suite {found.suite!r} trains several networks in a cell. Choose one: training={several}."
+        )
     check_choice("network that the suite trains (training=)", training, work)
     model = _built(found, work[training], network)
     own = dict(model.state_dict())
@@ -95,6 +101,8 @@ def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "b
         raise UsageError(f"{path} is there already. Choose another name, or add --force to replace a file.")
     if found.origin != "trained":
         of = f"its weights are those in {found.training['file']}" if "file" in found.training else "it has no weights"
+        if found.training.get("file") == PRETRAINED:
+            of = f"it ships: capsbench.load_network({found.label!r}, pretrained={_protocol(found)!r})"
         raise UsageError(f"{found.label} was not trained here: {of}. There is nothing to export.")
     state: State = {}
     for part in _works(found):
@@ -126,9 +134,10 @@ def _built(result: Result, work: Work, given: Callable[..., Any] | None) -> "nn.
     """The network, if it is what was measured."""
     if result.origin == "scores":
         raise UsageError(f"{result.label} is known by its scores alone.")
-    if given is None and ":" not in result.model and result.model not in registry.catalog("model"):
+    of_a_file = ":" in result.model or result.model.endswith(".py")
+    if given is None and not of_a_file and result.model not in registry.catalog("model"):
         raise UsageError(f"{result.model} was given as a class or a function. Give it again: network={result.model}.")
-    if given is not None and (":" in result.model or result.model.endswith(".py")):
+    if given is not None and of_a_file:
         raise UsageError(
             f"This cell's network was named by its file, {result.model}, and not given in Python. Call load_network "
             "without network= in the folder where it was run, or export the weights and load them into your class."
@@ -158,11 +167,17 @@ def _only_best(result: Result, checkpoint: str) -> None:
 
 def _given(result: Result, own: State, part: str) -> State:
     """The weights that were trained elsewhere, if their file is still the same."""
-    path = user_path(result.training.get("file", ""), "weights")
+    file = result.training.get("file", "")
+    path = pretrained_file(result.label, _protocol(result)) if file == PRETRAINED else user_path(file, "weights")
     found, sha256 = read_weights(path, largest=2 * largest_file(own))
     if sha256 != result.training.get("sha256"):
         raise DataFileError(f"{path} is no longer the file that was measured.")
     return fitted(path, found, own, network=result.label, part=part)
+
+
+def _protocol(result: Result) -> str:
+    """Suite and preset, as those of the networks that ship are called."""
+    return f"{result.suite}-{result.preset.partition(' ')[0]}"
 
 
 def _kept(result: Result, part: str, checkpoint: str) -> State:

@@ -13,7 +13,7 @@ from capsbench import registry
 from capsbench.bench.cells import Preset
 from capsbench.building import OFFERED, build, name_of, parameter_names, presets_of
 from capsbench.contracts import CLASSES, checked_output
-from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, shown
+from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, meant, shown
 from capsbench.parameters import image_shape, literal
 from capsbench.scoring import trial_images
 from capsbench.sources.identity import Identity, identity_of_code
@@ -65,11 +65,22 @@ class Network:
         Raises:
             UsageError: It cannot be imported, or `capsbench.building.build` rejects the parameters.
         """
-        trial = partial(_try_to_build, self.given or self.name, images, self.parameters)
+        trial = partial(self.try_to_build, images)
         if self.given is not None:
             trial()
             return identity_of_code(self.name, self.given)
         return registry.identify("model", self.name, parameters=self.parameters, trial=trial)
+
+    def try_to_build(self, images: Mapping[str, Any]) -> None:
+        """Finds unknown parameters, bad values and scores of a wrong shape before the first cell is trained.
+
+        Args:
+            images: As for `identified`.
+
+        Raises:
+            UsageError: `capsbench.building.build` rejects the parameters, or the network's answer.
+        """
+        _try_to_build(self.given or self.name, images, self.parameters)
 
 
 @dataclass(frozen=True)
@@ -189,6 +200,9 @@ def _changes_of_models(
                 continue
             owners = [one for one in named if change in _parameters(one)]
             if not owners:
+                every = {name for one in named for name in _parameters(one)}
+                if settings and meant(change, sorted(every)) and not meant(change, sorted(settings)):
+                    raise UnknownNameError("parameter of the networks of this run", change, every)
                 continue
             if len(owners) > 1:
                 several = " or ".join(f"--set {one.key}.{key}=..." for one in owners)
@@ -244,11 +258,6 @@ def _spelled_out(name: str, thing: Given, stated: Mapping[str, Any]) -> dict[str
 
 
 def _try_to_build(network: Given, images: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Finds unknown parameters, bad values and scores of a wrong shape before the first cell is trained.
-
-    Raises:
-        UsageError: `capsbench.building.build` rejects the parameters, or the network's answer.
-    """
     import torch
 
     made = partial(build, network, classes=CLASSES, **images, **parameters)

@@ -152,6 +152,9 @@ def plan_run(
     trained = works(kind, protocol.settings)
     images = images_of(kind) | ({"image_size": trained[0].image_size} if trained else {})
     made_of = [network.identified(images) for network in measured]
+    for network in measured:
+        for work in trained[1:]:
+            network.try_to_build(work.images)
     if tensorboard:
         check_tensorboard()
     origin, sums = protocol.origin(digits), protocol.sums(digits)

@@ -122,6 +122,8 @@ def check_seeds(seeds: Sequence[int]) -> None:
     Raises:
         ParameterError: There are none, one comes twice, or one is out of range.
     """
+    if isinstance(seeds, int | str):
+        raise ParameterError(f"seeds must be a sequence of whole numbers, such as (0, 1, 2), got {shown(seeds)}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ParameterError(f"seeds must be different numbers, got {','.join(map(str, seeds)) or 'none'}.")
     for seed in seeds:

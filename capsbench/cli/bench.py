@@ -10,8 +10,17 @@ import click
 
 from capsbench.cli.completion import names, presets
 from capsbench.cli.options import PATH, Command, digits_option, json_option, say_embedded
-from capsbench.errors import CapsbenchError, CellsFailedError, DataError, UsageError, escaped, plain
-from capsbench.parameters import split_assignments
+from capsbench.errors import (
+    CapsbenchError,
+    CellsFailedError,
+    DataError,
+    ParameterError,
+    UsageError,
+    escaped,
+    plain,
+    shown,
+)
+from capsbench.parameters import convert, split_assignments
 
 if TYPE_CHECKING:
     from capsbench.bench.planning import Plan
@@ -133,12 +142,21 @@ def run(
         _run_plan(plan, as_json=as_json, wide=wide, **how)
 
 
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds: tuple[int, ...] = convert("--seeds", text, tuple[int, ...])
+    except ParameterError:
+        raise ParameterError(
+            f"--seeds must be whole numbers with commas between, such as 0,1,2, got {shown(text)}."
+        ) from None
+    return seeds
+
+
 def _planned(sets: tuple[str, ...], seeds: str, shard: str | None, only: str | None, options: dict[str, Any]) -> "Plan":
     """The plan of a command line."""
     from capsbench.bench.planning import plan_run
-    from capsbench.parameters import convert
 
-    plan = plan_run(changes=split_assignments(sets), seeds=convert("--seeds", seeds, tuple[int, ...]), **options)
+    plan = plan_run(changes=split_assignments(sets), seeds=_seeds(seeds), **options)
     if shard is not None:
         plan = plan.shard(shard)
     if only is not None:

@@ -143,9 +143,10 @@ def _loss_of(module: nn.Module, batch: TensorBatch) -> Tensor:
 
 
 def _loss(network: Network, scores: Tensor, labels: Tensor) -> float:
-    """The loss of scores ``[B, classes]`` without reconstructions: the margin loss alone."""
+    """The loss of scores ``[B, classes]`` whose reconstructions are perfect: the margin loss alone."""
     layers = torch.zeros(*labels.shape, *network.image_shape)
     batch = Batch(images=layers[:, :1], labels=labels if network.pairs else labels[:, 0], layers=layers)
     poses = scores.unsqueeze(-1)  # capsules of one dimension have the same lengths, for a loss that takes them
     with torch.no_grad():
-        return float(loss_of(network.module, Output(scores=scores, poses=poses), batch))
+        output = Output(scores=scores, poses=poses, reconstruct=lambda classes: batch.images)  # for a loss that asks
+        return float(loss_of(network.module, output, batch))

@@ -4,7 +4,7 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from capsbench.contracts import ArrayBatch, Batch, IndexArray, TensorBatch, UInt8Array
 from capsbench.data.samples import Samples, checked_indices
-from capsbench.errors import ParameterError
+from capsbench.errors import ParameterError, shown
 from capsbench.parameters import check_number, check_seed, convert
 from capsbench.randomness import Shuffle
 
@@ -132,6 +132,12 @@ class BatchDataset(IterableDataset[TensorBatch]):
     def __len__(self) -> int:
         """How many batches an epoch has."""
         return len(self.data) // self._size if self._drop_last else -(-len(self.data) // self._size)
+
+    def __getitem__(self, index: Any) -> NoReturn:
+        raise TypeError(
+            f"BatchDataset gives batches in a loop: for batch in batches. For sample {shown(index)} alone: "
+            f"data.batch([{shown(index)}]), or SampleDataset(data)[{shown(index)}]."
+        )
 
     def __iter__(self) -> Iterator[TensorBatch]:
         worker = get_worker_info()

@@ -45,7 +45,7 @@ def narrow(table: Table) -> Table:
         folded.append(header)
         shown = _without(table, folded)
     left_out = [header for header in table.headers if header in folded]
-    return replace(shown, notes=[*table.notes, f"--wide also shows: {', '.join(left_out)}."]) if left_out else table
+    return replace(shown, notes=[*table.notes, f"--wide also shows: {'; '.join(left_out)}."]) if left_out else table
 
 
 def _without(table: Table, folded: Sequence[str]) -> Table:

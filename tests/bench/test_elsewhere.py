@@ -111,8 +111,18 @@ def test_a_suite_of_two_networks_takes_both_from_one_file(tmp_path: Path) -> Non
         for key, value in again.metrics[part].items():
             assert key == "epoch" or value == result.metrics[part][key], (part, key)
     assert capsbench.load_network(result, training="pairs").get_parameter("drawn").shape == (10, 36, 36)
-    with pytest.raises(UnknownNameError, match="network that the suite trains"):
+    with pytest.raises(UsageError, match=r"several networks in a cell\. Choose one: training='single' or 'pairs'"):
         capsbench.load_network(result)
+    with pytest.raises(UnknownNameError, match="network that the suite trains"):
+        capsbench.load_network(result, training="other")
+
+
+def test_a_network_that_its_file_alone_names_comes_back(tmp_path: Path) -> None:
+    result = measured(plan(tmp_path, models=[f"{tmp_path}/net.py"], changes=LEARNING | {"epochs": "1"}))
+    assert result.model.endswith("net.py")
+    assert capsbench.load_network(result).get_parameter("drawn").shape == (10, 28, 28)
+    with pytest.raises(UsageError, match=r"was named by its file, .*net\.py, and not given in Python"):
+        capsbench.load_network(result, network=torch.nn.Linear)
 
 
 def test_a_network_comes_back_with_its_weights(cells: dict[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """Networks that ship with their weights: they are those of committed results, and give their figures again."""
 
+import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import capsbench
 from capsbench.bench.bench import Bench
@@ -100,6 +103,30 @@ def test_a_run_takes_the_weights_that_ship() -> None:
         assert cell.weights.path == pretrained_file(network, protocol) and cell.id != result.cell
         told = Bench(cell, plan.folder, plan.digits, silent).training  # as a result states it, on any machine
         assert told == {"file": "pretrained", "sha256": cell.weights.sha256}
+
+
+def test_a_result_of_weights_that_ship_leads_to_them(tmp_path: Path) -> None:
+    network, protocol = next(one for one in SHIPPED if one[1] == "affine-small")
+    file = pretrained_file(network, protocol)
+    told = {"file": "pretrained", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    result = replace(result_of(network, protocol), origin="weights", training=told)
+    ours, theirs = (
+        one.state_dict()
+        for one in (capsbench.load_network(result), capsbench.load_network(network, pretrained=protocol))
+    )
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(UsageError, match=r"it ships: capsbench\.load_network\('.*', pretrained='affine-small'\)"):
+        capsbench.export(result, tmp_path / "net.pt")
+
+
+def test_beside_a_network_of_ones_own_those_that_ship_are_named() -> None:
+    asked: dict[str, Any] = {"models": ["stn", "cnn-pool"], "preset": "small", "digits": "embedded", "device": "cpu"}
+    with pytest.raises(UsageError, match=r"No weights ship of cnn-pool, but of .*stn\. .* --weights NAME=pretrained"):
+        plan_run("affine", weights="pretrained", **asked)
+    assert [cell.weights is None for cell in plan_run("affine", weights=["stn=pretrained"], **asked).cells] == [
+        False,
+        True,
+    ]
 
 
 def test_what_does_not_ship_is_said(tmp_path: Path) -> None:

@@ -561,3 +561,30 @@ def test_a_finished_cell_of_another_number_of_threads_is_told(
         f"finished before, with threads: {had}; now there are {had + 1}, and sums in another order differ in their "
         "last digits"
     )
+
+
+def test_misfits_of_any_training_of_a_suite_are_found_before_the_first(tmp_path: Path) -> None:
+    (tmp_path / "square.py").write_text(
+        "import torch\n\nclass Square(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.last = torch.nn.Linear(784, 10)\n\n    def forward(self, images):\n"
+        "        return self.last(images.reshape(len(images), 784))\n"
+    )
+    asked: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
+    with pytest.raises(UsageError, match=r"fails on images \[2, 1, 36, 36\]"):  # single digits are 28x28
+        plan_run("reconstruction", models=[f"{tmp_path}/square.py"], **asked)
+
+
+def test_a_name_that_is_near_a_networks_parameter_is_not_taken_for_a_setting(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
+    with pytest.raises(UnknownNameError, match=r"networks of this run is called 'chanels'\. Did you mean 'channels'"):
+        plan_run("affine", models=["cnn-pool"], changes={"chanels": "4,8"}, **asked)
+    with pytest.raises(
+        UnknownNameError, match=r"parameter of suite 'affine' is called 'epoch'\. Did you mean 'epochs'"
+    ):
+        plan_run("affine", models=["cnn-pool"], changes={"epoch": "4"}, **asked)
+
+
+@pytest.mark.parametrize("seeds", [1, "1"])
+def test_seeds_are_several(seeds: Any, tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match=r"seeds must be a sequence of whole numbers, such as \(0, 1, 2\), got 1"):
+        run("mnist", seeds=seeds, preset="smoke", out=tmp_path)

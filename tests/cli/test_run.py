@@ -157,7 +157,11 @@ def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureF
         (["run", "--suite", "affine", "--set", "target=nan"], 2, "target must be in 0..1, got nan"),
         (["run", "--suite", "os:path"], 2, "is not a suite: it lacks"),
         (["run", "--suite", "affine", "--set", "capsnet.iteration=1"], 2, "Did you mean 'iterations'"),
-        (["run", "--suite", "affine", "--seeds", "zero"], 2, "--seeds must be a whole number, got zero"),
+        (
+            ["run", "--suite", "affine", "--seeds", "zero"],
+            2,
+            "--seeds must be whole numbers with commas between, such as 0,1,2, got zero",
+        ),
         (["run", "--suite", "affine", "--digits", "nowhere"], 3, "nowhere"),
         (["run", "--suite", "affine", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),
         (["run", "--suite", "affine", "--preset", "smoke", "--jobs", "0"], 2, "jobs must be in 1..1,024, got 0"),

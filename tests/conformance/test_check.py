@@ -357,6 +357,17 @@ def test_a_margin_loss_is_told_what_it_should_be() -> None:
     assert found == "network: all lengths 0.5: the loss is 1.6, expected 0.88"
 
 
+def test_a_loss_that_reconstructs_is_compared_without_an_error_of_its_reconstruction() -> None:
+    class Drawing(Capsules):
+        def loss(self, output: Output, batch: TensorBatch) -> Tensor:
+            assert output.reconstruct is not None
+            drawn = output.reconstruct(batch.labels)
+            return super().loss(output, batch) + 0.0005 * (drawn - batch.images).square().sum((1, 2, 3)).mean()
+
+    assert verdicts(capsbench.check(Drawing()))["margin loss"] is True
+    assert detail(capsbench.check(Drawing("no lambda")), "margin loss").startswith("network: all lengths 0.5")
+
+
 def test_a_right_network_passes_every_check_and_stays_as_it_was() -> None:
     network = Capsules()
     before = [parameter.clone() for parameter in network.parameters()]
@@ -460,7 +471,7 @@ def not_a_network(u: Tensor, weight: Tensor) -> Tensor:
         ("capsnet", {"iterations": 0}, ParameterError, "iterations must be .* got 0"),
         ("capsnet", {"image_size": "big"}, ParameterError, "image_size must be .* got big"),
         ("capsnet", {"image_size": (28, 28, 1)}, ParameterError, "image_size must be one number or"),
-        ("math:pi", {}, UsageError, "it is a float"),
+        ("math:pi", {}, UsageError, "it is of class float"),
         ("os.path:join", {}, UsageError, r"needs a.*\n.*docs/conformance.md"),
         ("capsbench.models.routing:route", {"gradiant": "exact"}, UsageError, "unexpected keyword argument 'gradiant'"),
         (not_a_network, {}, UsageError, "'not_a_network' should be a name, a network .* but it is a function"),

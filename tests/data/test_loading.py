@@ -279,6 +279,11 @@ def test_an_iteration_keeps_the_order_that_it_began_with() -> None:
     np.testing.assert_array_equal(found, Shuffle(100, seed=0, epoch=0).rows(np.arange(100)))
 
 
+def test_ready_batches_come_in_a_loop_alone() -> None:
+    with pytest.raises(TypeError, match=r"for batch in batches\. For sample 3 alone: data\.batch\(\[3\]\)"):
+        BatchDataset(embedded("padded"))[3]
+
+
 def test_ready_batches_are_what_a_model_takes() -> None:
     data = embedded("multimnist", 10)
     (batch,) = BatchDataset(data, layers=True)
