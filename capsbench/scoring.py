@@ -146,10 +146,12 @@ def _trial(
             raise
         if ELSEWHERE.search(str(error)):
             return None
+        hint = "a constructor that takes image_size gets the size in pixels, one that takes channels_in their number"
+        if isinstance(error, TypeError) and "positional argument" in str(error):
+            hint = "its forward gets the images and nothing else"
         raise UsageError(
             f"The model {name!r} fails on images {list(images.shape)} (batch, channel, height, width): "
-            f"{first_line(error)}. It must give scores [{IMAGES}, {classes}]; a constructor that takes image_size gets "
-            "the size in pixels, one that takes channels_in the number of channels."
+            f"{first_line(error)}. It must give scores [{IMAGES}, {classes}]; {hint}."
         ) from error
     finally:
         model.train(was_training)

@@ -103,6 +103,15 @@ def test_logits_that_lie_in_0_to_1_by_chance_are_no_remark(kind: str, remarked: 
     assert any("lie in 0..1" in one for one in remarks_of(model)) == remarked
 
 
+def test_a_forward_that_wants_labels_is_told_that_there_are_none() -> None:
+    class Labelled(nn.Module):
+        def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+            return images.new_zeros(len(images), 10)
+
+    with pytest.raises(UsageError, match=r"missing 1 required .* 'labels'\. It must .*; its forward gets the images"):
+        fit_loss("net", Labelled(), shape=(1, 28, 28), classes=10, pairs=False)
+
+
 class Plain(nn.Module):
     """A network as anyone has it; what comes last is a parameter."""
 
