@@ -146,7 +146,8 @@ def _trial(
             raise
         if ELSEWHERE.search(str(error)):
             return None
-        hint = "a constructor that takes image_size gets the size in pixels, one that takes channels_in their number"
+        hint = "a constructor that takes image_size gets the size in pixels, "
+        hint += "one that takes channels_in the number of channels"
         if isinstance(error, TypeError) and "positional argument" in str(error):
             hint = "its forward gets the images and nothing else"
         raise UsageError(
