@@ -105,7 +105,7 @@ def test_folded_columns_are_named_and_come_with_wide(tmp_path: Path) -> None:
         assert run.exit_code == 0, run.output
         return run.stdout
 
-    assert "--wide also shows: parameters, seeds." in said() and "Board: mnist" in said()
+    assert "--wide also shows: parameters; seeds." in said() and "Board: mnist" in said()
     assert "--wide" not in said("--wide") and "parameters" in said("--wide").splitlines()[2]
     assert said("--format", "csv").startswith("suite,protocol,network")
     assert said("--format", "csv", "--wide").startswith("table,network,parameters")
