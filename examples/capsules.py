@@ -38,7 +38,7 @@ class Capsules(nn.Module):
     """Two convolutions, capsules of 8 dimensions, and ten of 16."""
 
     needs_layers = True  # each digit alone, for the error of its reconstruction
-    margin_loss = True  # and that error: capsbench check compares the rest with the paper's
+    margin_loss = True  # capsbench check compares it with the paper's, with reconstructions that have no error
     routing = staticmethod(routing)
 
     def __init__(self, *, image_size: int | tuple[int, int], types: int = 4, iterations: int = 3) -> None:

@@ -50,11 +50,11 @@ def weights_of(
     if list(texts) == [PRETRAINED]:
         ships = pretrained().get(f"{suite}-{preset}", {})
         without = [network.label for network in networks if network.label not in ships]
-        if ships and without and len(networks) > 1:
-            raise UsageError(
-                f"No weights ship of {', '.join(without)}, but of {', '.join(ships)}. Name the networks whose weights "
-                f"ship, and the others are trained: --weights NAME={PRETRAINED}"
+        if 0 < len(without) < len(networks):
+            those = " ".join(
+                f"--weights {one.title or one.name}={PRETRAINED}" for one in networks if one.label in ships
             )
+            raise UsageError(f"No weights ship of {', '.join(without)}. To train the others, name what ships: {those}")
         texts = {network.label: PRETRAINED for network in networks}
     pairs, protocol = _named(texts, networks), f"{suite}-{preset}"
     if any(path == PRETRAINED for _, path in pairs) and protocol not in pretrained():

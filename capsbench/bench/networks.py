@@ -80,7 +80,22 @@ class Network:
         Raises:
             UsageError: `capsbench.building.build` rejects the parameters, or the network's answer.
         """
-        _try_to_build(self.given or self.name, images, self.parameters)
+        import torch
+
+        network = self.given or self.name
+        made = partial(build, network, classes=CLASSES, **images, **self.parameters)
+        with seeded(0), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # initial weights that are read from a file do not reach the first device
+            for device in ("meta", "cpu"):  # shapes alone, no numbers; a user's model may need numbers, too
+                try:
+                    with torch.device(device):
+                        shape = images["channels_in"], *image_shape(images["image_size"])
+                        _check_answer(_name(network), made(), shape)
+                    return
+                except UsageError:
+                    raise
+                except Exception:  # its cell will show it
+                    continue
 
 
 @dataclass(frozen=True)
@@ -255,23 +270,6 @@ def _spelled_out(name: str, thing: Given, stated: Mapping[str, Any]) -> dict[str
                 f"which a result can state, but it is {shown(value)} ({type(value).__name__})."
             ) from None
     return parameters
-
-
-def _try_to_build(network: Given, images: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    import torch
-
-    made = partial(build, network, classes=CLASSES, **images, **parameters)
-    with seeded(0), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # initial weights that are read from a file do not reach the first device
-        for device in ("meta", "cpu"):  # shapes alone, no numbers; a user's model may need numbers, too
-            try:
-                with torch.device(device):
-                    _check_answer(_name(network), made(), (images["channels_in"], *image_shape(images["image_size"])))
-                return
-            except UsageError:
-                raise
-            except Exception:  # its cell will show it
-                continue
 
 
 def _check_answer(name: str, model: "nn.Module", shape: tuple[int, int, int]) -> None:

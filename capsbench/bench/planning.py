@@ -150,11 +150,11 @@ def plan_run(
     protocol = Protocol.of(suite, preset, changes)
     check_seeds(seeds)
     trained = works(kind, protocol.settings)
-    images = images_of(kind) | ({"image_size": trained[0].image_size} if trained else {})
+    images, *others = [work.images for work in trained] or [images_of(kind)]
     made_of = [network.identified(images) for network in measured]
     for network in measured:
-        for work in trained[1:]:
-            network.try_to_build(work.images)
+        for of_another in others:
+            network.try_to_build(of_another)
     if tensorboard:
         check_tensorboard()
     origin, sums = protocol.origin(digits), protocol.sums(digits)

@@ -1,6 +1,6 @@
 """How a suite measures, without a network: a preset with its changes, and what identifies it; it loads no torch."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,9 +122,9 @@ def check_seeds(seeds: Sequence[int]) -> None:
     Raises:
         ParameterError: There are none, one comes twice, or one is out of range.
     """
-    if isinstance(seeds, int | str):
+    if isinstance(seeds, str) or not isinstance(seeds, Collection):
         raise ParameterError(f"seeds must be a sequence of whole numbers, such as (0, 1, 2), got {shown(seeds)}.")
-    if not seeds or len(set(seeds)) < len(seeds):
+    if len(seeds) == 0 or len(set(seeds)) < len(seeds):
         raise ParameterError(f"seeds must be different numbers, got {','.join(map(str, seeds)) or 'none'}.")
     for seed in seeds:
         check_seed(seed)

@@ -71,7 +71,7 @@ class Group:
     def apart(self, others: Sequence["Group"]) -> str:
         """What tells it from the others in a file's name: the preset; if that is not enough the device, the protocol.
 
-        It does not depend on their order, so the files keep their names when results join them.
+        It does not depend on their order, so a result that joins them renames nothing but files of its own preset.
         """
         number = 1
         rivals = [one for one in others if one is not self]

@@ -574,6 +574,19 @@ def test_misfits_of_any_training_of_a_suite_are_found_before_the_first(tmp_path:
         plan_run("reconstruction", models=[f"{tmp_path}/square.py"], **asked)
 
 
+def test_a_network_is_tried_as_its_suite_trains_it(tmp_path: Path) -> None:
+    (tmp_path / "single.py").write_text(
+        "import torch\n\nclass Single(torch.nn.Module):\n    def __init__(self, *, pairs):\n"
+        "        super().__init__()\n"
+        "        if pairs:\n            raise ValueError('one digit an image')\n"
+        "        self.last = torch.nn.Linear(1296, 10)\n\n    def forward(self, images):\n"
+        "        return self.last(images.flatten(1))\n"
+    )
+    asked: dict[str, Any] = {"digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
+    (cell,) = plan_run("overlap", models=[f"{tmp_path}/single.py"], preset="zero-shot", **asked).cells
+    assert cell.settings.trained_on == "singles"
+
+
 def test_a_name_that_is_near_a_networks_parameter_is_not_taken_for_a_setting(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"preset": "smoke", "digits": "embedded", "device": "cpu", "out": tmp_path / "runs"}
     with pytest.raises(UnknownNameError, match=r"networks of this run is called 'chanels'\. Did you mean 'channels'"):
@@ -584,7 +597,7 @@ def test_a_name_that_is_near_a_networks_parameter_is_not_taken_for_a_setting(tmp
         plan_run("affine", models=["cnn-pool"], changes={"epoch": "4"}, **asked)
 
 
-@pytest.mark.parametrize("seeds", [1, "1"])
+@pytest.mark.parametrize("seeds", [1, "1", np.int64(1)])
 def test_seeds_are_several(seeds: Any, tmp_path: Path) -> None:
     with pytest.raises(ParameterError, match=r"seeds must be a sequence of whole numbers, such as \(0, 1, 2\), got 1"):
         run("mnist", seeds=seeds, preset="smoke", out=tmp_path)
