@@ -16,7 +16,8 @@
 #     CHECKS   0 leaves out the tests and equality of first; 1 runs the tests beside rest, too
 #     SPEEDS   names what is timed, STAGE=SECONDS each; TIMES: seconds that rest keeps for throughput
 #     SEEDS, OVERLAP_EPOCHS, MNIST_EPOCHS   of the field; AT_ONCE: how many of its networks train at once (6)
-#     JOBS     the field's networks that are still missing, "SUITE MODEL SEED, ...": the machine has no results of before
+#     JOBS     the field's networks that are still missing, "SUITE MODEL SEED [ARGUMENT]..., ...": the machine has no results
+#              of before, and arguments are those of `capsbench run`, as in "affine capsnet 0 --set capsnet.shared=true"
 #     OUT, RUNS   what comes back; and the folder of data, checkpoints and results, which a second call goes on with
 #     TINY=1 DEVICE=cpu   tries it all on a CPU
 set -u
@@ -136,7 +137,7 @@ affine() { # all seeds of both networks at once: each waits for its host now and
 }
 
 field() { # the paper's networks and what their claims must beat, seed by seed, then others; AT_ONCE at once
-  local seed job suite model changes pids=() jobs=()
+  local seed job suite model rest changes pids=() jobs=()
   IFS=, read -ra jobs <<<"${JOBS:-}"
   [ ${#jobs[@]} = 0 ] && for seed in ${SEEDS:-0 1 2}; do
     for job in "overlap capsnet" "overlap cnn-pair" "mnist capsnet" "affine resnet-gap" "mnist cnn"; do jobs+=("$job $seed"); done
@@ -148,8 +149,8 @@ field() { # the paper's networks and what their claims must beat, seed by seed, 
     [ -e "$RUNS/ended/$job" ] && continue # in a call before this one
     while [ "$(jobs -rp | wc -l)" -ge "${AT_ONCE:-6}" ]; do sleep 1 && pack; done
     [ "$(left)" -gt $((RESERVE + 20)) ] || break
-    read -r suite model seed <<<"$job"
-    changes=(--model "$model")
+    read -r suite model seed rest <<<"$job"
+    changes=(--model "$model" $rest)
     [ "$suite$TINY" = overlap0 ] && changes+=(--set variants=1 --set "epochs=${OVERLAP_EPOCHS:-40}" --set schedule=one-cycle)
     [ "$suite$TINY" = mnist0 ] && changes+=(--set "epochs=${MNIST_EPOCHS:-20}" --set schedule=one-cycle)
     [ "$model" = capsnet ] && changes+=("${CAPSNET[@]}")

@@ -82,12 +82,15 @@ def test_what_comes_back_is_small_and_whole(came_back: tuple[Path, str]) -> None
 def test_a_second_call_trains_the_networks_that_are_missing_and_no_other_again(
     tmp_path: Path, warm_python: str
 ) -> None:
-    jobs = {"JOBS": "mnist resnet-gap 0,mnist resnet-gap 1", "TIMES": "0", "AT_ONCE": "2"}
+    jobs = {"JOBS": "mnist resnet-gap 0, mnist resnet-gap 1 --set resnet-gap.blur=true", "TIMES": "0", "AT_ONCE": "2"}
     out, told = called("rest", tmp_path, warm_python, **jobs)
-    assert [told.count(f"mnist, seed {seed}, --model resnet-gap: exit code 0") for seed in (0, 1)] == [1, 1]
+    for ended in ("0, --model resnet-gap", "1, --model resnet-gap --set resnet-gap.blur=true"):
+        assert told.count(f"mnist, seed {ended}: exit code 0") == 1
     with tarfile.open(out / "results.tgz") as archive:
         names = sorted(name for name in archive.getnames() if name.endswith(".json") and name.startswith("mnist/"))
+        labels = [json.load(archive.extractfile(name))["label"] for name in names]  # type: ignore[arg-type]
     assert [name.partition("-seed")[2][0] for name in names] == ["0", "1"]
+    assert labels == ["resnet-gap", "resnet-gap (blur=True)"]
     assert {path.name for path in out.iterdir()} == {"log.txt", "results.tgz", "table.txt"}
     _, told = called("rest", tmp_path, warm_python, **jobs)
     assert "=== field: exit code 0" in told and "mnist, seed" not in told
