@@ -16,7 +16,7 @@ from capsbench.report.groups import shown_by, smoke_note
 from capsbench.report.headlines import Headline
 from capsbench.report.tables import WIDTH
 
-WIDEST, CELL, NARROWEST, HEADER = 34, 18, 14, 11  # letters of a line: of a network, a figure, a header
+WIDEST, CELL, NARROWEST, HEADER = 34, 18, 14, 11  # letters of a line: a network, a figure, a header
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "†": r"$^\dagger$",
@@ -87,8 +87,10 @@ def _caption(board: Board) -> str:
 
 def _simple(board: Board) -> str:
     headers = [textwrap.fill(text, HEADER) for text in _headers(board)]
-    for width in range(CELL, NARROWEST - 1, -1):  # figures take two lines where they do not fit into one
-        rows = [[textwrap.fill(name, WIDEST), *(textwrap.fill(text, width) for text in figures)]
+    widths = [(WIDEST, width) for width in range(CELL, NARROWEST, -1)]
+    widths += [(widest, NARROWEST) for widest in range(WIDEST, NARROWEST - 1, -1)]
+    for widest, width in widths:  # figures, and if need be names, take two lines where they do not fit into one
+        rows = [[textwrap.fill(name, widest), *(textwrap.fill(text, width) for text in figures)]
                 for name, *figures in (_cells(board, row) for row in board.rows)]  # fmt: skip
         shown = tabulate(rows, headers, disable_numparse=True)
         if max(map(len, shown.splitlines())) <= WIDTH:
