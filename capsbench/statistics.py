@@ -178,7 +178,7 @@ def paired_interval(
         second: ``[N]`` the same of the second model, on the same images.
         source: ``[N]`` the digit that each image shows.
     """
-    return resampled_interval(*digit_sums(_more(first, second), source))
+    return resampled_interval(*digit_sums(more_often_right(first, second), source))
 
 
 def paired_p(
@@ -194,8 +194,36 @@ def paired_p(
         second: ``[N]`` the same of the second model, on the same images.
         source: ``[N]`` the digit that each image shows.
     """
-    differences, _ = digit_sums(_more(first, second), source)
+    differences, _ = digit_sums(more_often_right(first, second), source)
     return sign_flip_p(differences.astype(np.int64))
+
+
+def paired_gap(
+    clean: npt.NDArray[np.int8],
+    clean_source: npt.NDArray[np.integer[Any]],
+    moved: npt.NDArray[np.int8],
+    moved_source: npt.NDArray[np.integer[Any]],
+) -> tuple[Interval, float]:
+    """How much larger the gap of the second of two models is: its 95 % interval and the p of the sign-flip test.
+
+    A gap is the share of right answers to clean images minus that to transformed ones. Both sets show the same digits,
+    and a digit that is drawn, or whose sign is flipped, brings its images of both along.
+
+    Args:
+        clean: ``[N]`` 1 where the second model alone is right on a clean image, -1 where the first alone is, else 0.
+        clean_source: ``[N]`` the digit that each shows.
+        moved: ``[M]`` the same of transformed images.
+        moved_source: ``[M]`` the digit that each shows.
+    """
+    (ours, shown), (theirs, moved_shown) = digit_sums(clean, clean_source), digit_sums(moved, moved_source)
+    interval = resampled_interval(np.stack([ours, -theirs]), np.stack([shown, moved_shown]))
+    each = len(moved) * ours.astype(np.int64) - len(clean) * theirs.astype(np.int64)  # shares, times N and M
+    return interval, sign_flip_p(each // max(1, int(np.gcd.reduce(each))))
+
+
+def more_often_right(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
+    """``[N]``: 1 where the second alone is right, -1 where the first alone is."""
+    return second.astype(np.int8) - first.astype(np.int8)
 
 
 def holm(chances: Sequence[float]) -> list[float]:
@@ -236,11 +264,6 @@ def _heads(coins: int) -> FloatArray:
     upper = np.cumprod((coins - steps) / (steps + 1))  # beside the chance in the middle, the largest
     chances = np.concatenate([upper[coins % 2 :][::-1], [1.0], upper])
     return np.asarray(chances / chances.sum())
-
-
-def _more(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> npt.NDArray[np.int8]:
-    """``[N]``: 1 where the second alone is right, -1 where the first alone is."""
-    return second.astype(np.int8) - first.astype(np.int8)
 
 
 def pair_interval(found: FloatArray, pairs: npt.NDArray[np.integer]) -> Interval:
@@ -296,7 +319,7 @@ def paired_by_pair(
         second: ``[N]`` the same of the second model, on the same images.
         pairs: ``[N, 2]`` the digits that each image shows.
     """
-    more = _more(first, second)
+    more = more_often_right(first, second)
     middle, error = float(more.mean()), pair_error(more.astype(np.float64), pairs)
     p = math.erfc(abs(middle) / error / math.sqrt(2)) if error else 1.0
     return (middle - NORMAL * error, middle + NORMAL * error), p

@@ -20,6 +20,7 @@ from capsbench.statistics import (
     pair_error,
     pair_interval,
     paired_by_pair,
+    paired_gap,
     paired_interval,
     paired_p,
     resampled_interval,
@@ -156,6 +157,31 @@ def test_the_paired_interval_is_that_of_scipy() -> None:
     ).confidence_interval
     ours = paired_interval(first, second, np.arange(400, dtype=np.int32))
     assert ours == pytest.approx(tuple(theirs), abs=0.004)
+
+
+def test_a_difference_of_gaps_worked_by_hand() -> None:
+    # Two digits, a clean image and two transformed ones of each. The second model wins both transformed images of the
+    # first digit: its gap there is 1 smaller, 0.5 on the average. Of two draws with replacement both ends are extremes.
+    clean, moved = np.zeros(2, np.int8), np.array([1, 0, 1, 0], np.int8)
+    interval, p = paired_gap(clean, np.arange(2), moved, np.arange(4) % 2)
+    assert interval == (-1.0, 0.0) and p == 1.0  # one digit that differs has either sign
+    assert paired_gap(np.array([1, 1], np.int8), np.arange(2), np.ones(4, np.int8), np.arange(4) % 2) == ((0, 0), 1)
+
+
+def test_a_difference_of_gaps_is_that_of_each_digits_own_gap() -> None:
+    draw = np.random.default_rng(4)
+    clean = draw.integers(-1, 2, 3 * 200).astype(np.int8)  # three clean images of each digit, eight transformed ones
+    moved = (draw.random(8 * 200) < 0.3).astype(np.int8)
+    interval, p = paired_gap(clean, np.arange(600) % 200, moved, np.arange(1600) % 200)
+    own = clean.reshape(3, 200).mean(0) - moved.reshape(8, 200).mean(0)
+    theirs = stats.bootstrap(
+        (own,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(5)
+    ).confidence_interval
+    assert interval == pytest.approx(tuple(theirs), abs=0.01)
+    assert p == sign_flip_p(np.rint(24 * own).astype(np.int64))
+    few = paired_gap(clean, np.arange(600) % 200, np.zeros(1600, np.int8), np.arange(1600) % 200)
+    flips = np.random.default_rng(6).choice([-1, 1], (4000, 200)) @ clean.reshape(3, 200).sum(0)
+    assert few[1] == pytest.approx((np.abs(flips) >= abs(int(clean.sum()))).mean(), abs=0.03)
 
 
 def test_pairing_narrows_the_interval_where_the_same_digits_are_hard() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,15 @@ from capsbench.parameters import check_choice
 from capsbench.report.differences import (
     PAIRS_NOTE,
     Difference,
+    Place,
     check_comparable,
     decimals_of,
     difference_at,
     found_at,
+    gap_difference,
     kept_places,
+    over_seeds,
     points_of,
-    pooled_difference,
 )
 from capsbench.report.groups import readable, writers_note
 from capsbench.report.headlines import Headline
@@ -31,6 +33,7 @@ from capsbench.statistics import holm
 from capsbench.system.disk import kind_of
 
 SHOWN = 4  # results that an error names
+GAP_NOTE = "A gap is in points: clean minus transformed. Where B - A is above 0, the gap of B is the larger one."
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,31 @@ def compare_results(first: Result, second: Result) -> Comparison:
             f"{name_of(first)} and {name_of(second)} keep no answers to the same images, so there is nothing to pair. "
             "Earlier versions of the suites kept none; run both again."
         )
-    return Comparison(first, second, [difference_at(first, second, place) for place in common])
+    suite = registry.load("suite", first.suite)
+    gaps = [
+        gap_difference(first, second, gap, clean, moved)
+        for gap, (clean, moved) in gap_places(common, getattr(suite, "gaps", {})).items()
+    ]
+    found = [difference_at(first, second, place) for place in common] + [one for one in gaps if one]
+    checkpoints = [place[:2] for place in common]
+    return Comparison(first, second, sorted(found, key=lambda one: checkpoints.index(one.place[:2])))
+
+
+def gap_places(kept: Sequence[Place], gaps: Mapping[str, str]) -> dict[Place, tuple[Place, Place]]:
+    """Where gaps stand, with the places of the answers to the clean and to the transformed images.
+
+    Args:
+        kept: Places of answers.
+        gaps: What a suite calls a gap -> what it calls the transformed images; both stand beside ``clean``.
+    """
+    found = {}
+    for clean in kept:
+        *beside, name = clean
+        for gap, transformed in gaps.items() if name == "clean" else ():
+            begins = (*beside, transformed)
+            moved = [place for place in kept if place[: len(begins)] == begins]
+            found.update({(*beside, gap, *place[len(begins) :]): (clean, place) for place in moved})
+    return found
 
 
 def render_comparisons(found: Comparisons, style: str = "simple") -> str:
@@ -192,10 +219,9 @@ def pooled_table(pairs: Sequence[Comparison]) -> Table:
 
 def pooled(pairs: Sequence[Comparison]) -> list[Difference]:
     """How two networks differ over all their seeds, wherever the results of every seed keep their answers."""
-    results = [(pair.first, pair.second) for pair in pairs]
-    every = [{one.place for one in pair.differences} for pair in pairs]
-    common = [one.place for one in pairs[0].differences if all(one.place in places for places in every)]
-    return [pooled_difference(results, place) for place in common]
+    every = [{one.place: one for one in pair.differences} for pair in pairs]
+    common = [place for place in every[0] if all(place in places for places in every)]
+    return [over_seeds([places[place] for places in every]) for place in common]
 
 
 def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Table:
@@ -224,6 +250,7 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
         notes=[
             f"B - A with its 95 % interval over resampled {'writers' if written else 'base digits'}; p of the exact "
             f"sign-flip test over them{mcnemar}{tested}.",
+            *([GAP_NOTE] if any(one.gap for one in differences) else []),
             *([PAIRS_NOTE] if any(one.pairs for one in differences) else []),
             *written,
             "Of many rows some fall below 0.05 by chance; the last column has Holm's (1979) correction for all.",

@@ -23,8 +23,10 @@ from capsbench.statistics import (
     Interval,
     holm,
     interval_over_seeds,
+    more_often_right,
     p_over_seeds,
     paired_by_pair,
+    paired_gap,
     paired_interval,
     paired_p,
 )
@@ -35,17 +37,18 @@ PAIRS_NOTE = "Of pairs of digits, interval and p are normal, with the variance o
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """How two networks differ on one set of images.
+    """How two networks differ on one set of images, or in the gap between two.
 
     Attributes:
         place: Where it stands in the metrics of both, such as ``("checkpoints", "best", "affine")``.
-        first: Share of right answers 0..1 of the first.
+        first: Share of right answers 0..1 of the first; of a gap -1..1, clean minus transformed.
         second: The same of the second.
         interval: 95 % interval of second minus first, over resampled base digits.
         p: Of the exact sign-flip test over base digits; with one image a digit, McNemar's. Of several seeds,
             `capsbench.statistics.p_over_seeds`.
         digits: How many base digits there are.
-        images: How many images.
+        images: How many images; of a gap those of both sets.
+        gap: Whether it is of gaps.
         pairs: Whether each shows two digits; then interval and p take both for units.
         seeds: How many seeds it is over.
         writers: How many people wrote the digits, which then are the units; 0 where that is not known.
@@ -58,6 +61,7 @@ class Difference:
     p: float
     digits: int
     images: int
+    gap: bool = False
     pairs: bool = False
     seeds: int = 1
     writers: int = 0
@@ -68,8 +72,8 @@ class Difference:
         return self.second - self.first
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON types; without writers where they are not known."""
-        stated = {key: value for key, value in vars(self).items() if key != "writers" or value}
+        """As plain JSON types; without writers where they are not known, and ``gap`` where it is none."""
+        stated = {key: value for key, value in vars(self).items() if key not in ("writers", "gap") or value}
         return {**stated, "place": list(self.place), "interval": list(self.interval), "difference": self.difference}
 
 
@@ -211,17 +215,7 @@ def difference_at(
     Raises:
         DataFileError: What they keep is damaged, or they were not tested on the same images.
     """
-    ours, theirs = _answers(first, place), _answers(second, place)
-    if (len(ours.correct), ours.digits) != (len(theirs.correct), theirs.digits):
-        raise DataFileError(
-            f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
-            f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
-        )
-    if not (ours.writers is None or theirs.writers is None or np.array_equal(ours.writers, theirs.writers)):
-        raise DataFileError(
-            f"At {', '.join(place)} {name_of(first)} and {name_of(second)} name different writers of the same digits. "
-            "Run one again with the labels of the other (--digits)."
-        )
+    ours, theirs = _answers_of_both(first, second, place)
     some = np.ones(len(ours.correct), np.bool_) if among is None else among
     before, after = ours.correct[some], theirs.correct[some]
     pairs = _pairs(first, place, ours)
@@ -244,13 +238,67 @@ def difference_at(
     )
 
 
+def gap_difference(first: Result, second: Result, place: Place, clean: Place, moved: Place) -> Difference | None:
+    """How the gaps of two results differ, image by image.
+
+    Args:
+        first: One.
+        second: The other.
+        place: Where their gaps stand.
+        clean: Where both keep their answers to clean images.
+        moved: Where both keep those to transformed ones.
+
+    Returns:
+        None where clean and transformed images do not show the same digits, so that nothing is paired.
+
+    Raises:
+        DataFileError: As `difference_at`.
+    """
+    both = [_answers_of_both(first, second, one) for one in (clean, moved)]
+    if len({answers.digits for answers, _ in both}) > 1:
+        return None
+    known = all(one.writers is not None for answers in both for one in answers)
+    units = [resampled_units(ours.base, ours.writers if known else None) for ours, _ in both]
+    more = [more_often_right(ours.correct, theirs.correct) for ours, theirs in both]
+    interval, p = paired_gap(more[0], units[0], more[1], units[1])
+    ours, theirs = (float(both[0][side].correct.mean() - both[1][side].correct.mean()) for side in (0, 1))
+    return Difference(
+        place=place,
+        first=ours,
+        second=theirs,
+        interval=interval,
+        p=p,
+        digits=both[0][0].digits,
+        images=sum(len(one) for one in more),
+        gap=True,
+        writers=0 if units[0] is both[0][0].base else len(np.unique(units[0])),
+    )
+
+
+def _answers_of_both(first: Result, second: Result, place: Place) -> tuple[Answers, Answers]:
+    """What two results keep at a place of both.
+
+    Raises:
+        DataFileError: It is damaged, or of other images.
+    """
+    ours, theirs = _answers(first, place), _answers(second, place)
+    if (len(ours.correct), ours.digits) != (len(theirs.correct), theirs.digits):
+        raise DataFileError(
+            f"At {', '.join(place)} the results keep answers to {len(ours.correct):,} images of {ours.digits:,} digits "
+            f"and {len(theirs.correct):,} images of {theirs.digits:,} digits; they were not tested on the same images."
+        )
+    if not (ours.writers is None or theirs.writers is None or np.array_equal(ours.writers, theirs.writers)):
+        raise DataFileError(
+            f"At {', '.join(place)} {name_of(first)} and {name_of(second)} name different writers of the same digits. "
+            "Run one again with the labels of the other (--digits)."
+        )
+    return ours, theirs
+
+
 def pooled_difference(
     pairs: Sequence[tuple[Result, Result]], place: Place, among: npt.NDArray[np.bool_] | None = None
 ) -> Difference:
     """How two networks differ at a place of their results, over all their seeds.
-
-    Interval and p are over seeds and test digits; see `interval_over_seeds` and `p_over_seeds` in
-    `capsbench.statistics`.
 
     Args:
         pairs: A result of the one and of the other, for each seed.
@@ -260,7 +308,15 @@ def pooled_difference(
     Raises:
         DataFileError: As `difference_at`.
     """
-    found = [difference_at(first, second, place, among) for first, second in pairs]
+    return over_seeds([difference_at(first, second, place, among) for first, second in pairs])
+
+
+def over_seeds(found: Sequence[Difference]) -> Difference:
+    """The mean of differences at one place, of a seed each; the only one as it is.
+
+    Interval and p are over seeds and test digits; see `interval_over_seeds` and `p_over_seeds` in
+    `capsbench.statistics`.
+    """
     if len(found) == 1:
         return found[0]
     values, intervals = [one.difference for one in found], [one.interval for one in found]

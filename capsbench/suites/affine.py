@@ -151,6 +151,7 @@ class Affine:
     )
 
     headlines: ClassVar[Sequence[Headline]] = HEADLINES
+    gaps: ClassVar[Mapping[str, str]] = {"gap": "affine"}
     headline_figure: ClassVar[tuple[str, str]] = ("clean at target", "affine at target")
 
     @staticmethod

@@ -117,6 +117,7 @@ class Clutter:
         ),
     }
 
+    gaps: ClassVar[Mapping[str, str]] = {"gap": "scraps"}
     headlines: ClassVar[Sequence[Headline]] = (
         Headline(
             name="critical clutter",

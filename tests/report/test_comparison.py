@@ -87,6 +87,37 @@ def test_every_place_that_both_keep_is_compared() -> None:
     assert found == {("a", "0", "b"): 0.5, ("a", "1", "c"): 0.0}
 
 
+def test_gaps_are_compared_digit_by_digit() -> None:
+    # Four digits. The first network's gap is 100 - 25 %, the second's 75 - 75 %: it wins digits 1 and 2 of the
+    # transformed images, and loses digit 3 of the clean ones. Three digits differ, all the same way: 2 * (1/2)**3.
+    def tested(model: str, clean: list[int], moved: list[int], **kept: Any) -> Result:
+        best = {"clean": point(clean, 4), "affine": point(moved, 4), "gap": {"share": 0.0}, **kept}
+        return result(model, moved, metrics={"checkpoints": {"best": best, "last": {"affine": point(moved, 4)}}})
+
+    ours = tested("cnn", [1, 1, 1, 1], [1, 0, 0, 0])
+    theirs = tested("capsnet", [1, 1, 1, 0], [1, 1, 1, 0], other=point([1] * 4, 4))
+    found = compare_results(ours, theirs).differences
+    assert [one.place[1:] for one in found] == [
+        ("best", "clean"),
+        ("best", "affine"),
+        ("best", "gap"),
+        ("last", "affine"),
+    ]
+    gap = found[2]
+    assert (gap.first, gap.second, gap.difference, gap.p) == (0.75, 0.0, -0.75, 0.25)
+    assert (gap.digits, gap.images, gap.interval) == (4, 8, (-1.0, -0.25))
+    assert gap.to_dict()["gap"] and "gap" not in found[0].to_dict()
+    made = comparison_table(compare_results(ours, theirs))
+    assert made.rows[2][:6] == ["checkpoints, best, gap", 4, 8, "75.0", "0.0", "-75.0 (-100.0..-25.0)"]
+    assert any(note.startswith("A gap is in points") for note in made.notes)
+
+
+def test_of_other_digits_no_gap_is_compared() -> None:
+    best = {"clean": point([1, 1], 2), "affine": point([1, 0, 1, 0], 4)}
+    ours, theirs = (result(model, [1] * 4, metrics={"checkpoints": {"best": best}}) for model in ("cnn", "capsnet"))
+    assert [one.place[-1] for one in compare_results(ours, theirs).differences] == ["clean", "affine"]
+
+
 def test_what_was_tested_on_other_images_is_not_compared() -> None:
     with pytest.raises(UsageError, match="different images: of 'affine', seed: 0 and 7"):
         compare_results(result("cnn", [1, 0, 1, 0]), result("capsnet", [1, 0, 1, 0], data_seed=7))
