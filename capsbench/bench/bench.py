@@ -12,7 +12,6 @@ import torch
 
 from capsbench.bench.cells import WEIGHTS, Elsewhere
 from capsbench.bench.data import CellData
-from capsbench.bench.elsewhere import PRETRAINED
 from capsbench.bench.pretrained import FOLDER
 from capsbench.building import build
 from capsbench.contracts import CLASSES, ProgressBar, Say, no_bar
@@ -21,7 +20,7 @@ from capsbench.errors import DataFileError
 from capsbench.evaluation.inference import predict
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import NetworkSubject, Tests
-from capsbench.results.result import now
+from capsbench.results.result import PRETRAINED, SHIP, now
 from capsbench.scoring import remarks_of
 from capsbench.sources.seeding import seeded
 from capsbench.system.disk import is_regular
@@ -158,7 +157,8 @@ class Bench(CellData):
             raise DataFileError(f"{weights.path} was changed since the run began. Run again.")
         model.load_state_dict(fitted(weights.path, found, own, network=self.cell.label, part=name))
         model.to(self.cell.device)
-        self.report(f"weights of {weights.path}, trained elsewhere; nothing is trained")
+        told = SHIP if self.training["file"] == PRETRAINED else f"weights of {weights.path}, trained elsewhere"
+        self.report(f"{told}; nothing is trained")
         with seeded(self.cell.seed, self.cell.device):
             accuracy = float(self.predict(model, validation).correct.mean())
         return Trained(selected={"best": Selected(0, 0.0, accuracy, copied(model.state_dict()))})

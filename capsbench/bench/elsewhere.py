@@ -10,13 +10,11 @@ from capsbench.building import build
 from capsbench.contracts import CLASSES
 from capsbench.errors import UnknownNameError, UsageError
 from capsbench.paths import user_path
+from capsbench.results.result import PRETRAINED
 from capsbench.sources.seeding import seeded
 from capsbench.system.disk import kind_of
 from capsbench.training.config import State
 from capsbench.training.weights import fitted, largest_file, read_weights
-
-PRETRAINED = "pretrained"
-"""In place of a file: the weights that ship for the run's suite and preset."""
 
 GivenWeights = str | Path | Sequence[str] | Mapping[str, str | Path]
 """Files of weights: one for the only network, ``NAME=FILE`` each, or in Python a mapping of names to files."""

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
 from capsbench.bench.cells import WEIGHTS, Work, works
-from capsbench.bench.elsewhere import PRETRAINED
 from capsbench.bench.pretrained import pretrained_file
 from capsbench.building import build, name_of
 from capsbench.contracts import CLASSES
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
 from capsbench.parameters import check_choice, construct
 from capsbench.paths import user_path
-from capsbench.results.result import Result, load_result
+from capsbench.results.result import PRETRAINED, Result, load_result
 from capsbench.sources.identity import identity_of_code
 from capsbench.sources.seeding import seeded
 from capsbench.system.disk import kind_of
@@ -162,7 +161,9 @@ def _built(result: Result, work: Work, given: Callable[..., Any] | None) -> "nn.
 
 def _only_best(result: Result, checkpoint: str) -> None:
     if checkpoint != "best":
-        raise UsageError(f"{result.label} was trained elsewhere, so it has no checkpoint {checkpoint!r}.")
+        raise UsageError(
+            f"Of {result.label} there are the best weights alone, so that it has no checkpoint {checkpoint!r}."
+        )
 
 
 def _given(result: Result, own: State, part: str) -> State:

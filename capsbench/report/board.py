@@ -25,7 +25,7 @@ from capsbench.report.groups import (
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
-from capsbench.results.result import ORIGINS, Result, protocol_of
+from capsbench.results.result import Result, protocol_of
 from capsbench.spec import told_digits
 from capsbench.statistics import Interval
 from capsbench.version import VERSION
@@ -101,7 +101,7 @@ class Row:
     @property
     def origin(self) -> str:
         """Where its answers come from, in words."""
-        return ORIGINS[self.cells[0].origin]
+        return self.cells[0].from_where
 
     @property
     def device(self) -> str:

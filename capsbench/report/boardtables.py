@@ -15,6 +15,7 @@ from capsbench.report.glossary import WORDS
 from capsbench.report.groups import shown_by, smoke_note
 from capsbench.report.headlines import Headline
 from capsbench.report.tables import WIDTH
+from capsbench.results.result import ORIGINS
 
 WIDEST, CELL, NARROWEST, HEADER = 34, 18, 14, 11  # letters of a line: a network, a figure, a header
 SPECIAL = {
@@ -51,7 +52,7 @@ def _has_paper(board: Board, one: Headline) -> bool:
 
 def _cells(board: Board, row: Row) -> list[str]:
     """A row's cells: the network, its figures, and the difference to the best; a tie has a dagger."""
-    foreign = row.origin != "trained here" and row.origin not in row.network
+    foreign = row.origin != ORIGINS["trained"] and row.origin not in row.network
     cells = [row.network + (f" ({row.origin})" if foreign else "") + (" †" if row.tie else "")]
     for one in board.headlines:
         cells.append(one.told(row.figures[one.name], row.cells))

@@ -27,7 +27,7 @@ from capsbench.report.groups import readable, writers_note
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
-from capsbench.results.result import ORIGINS, Result, load_results, name_of
+from capsbench.results.result import Result, load_results, name_of
 from capsbench.spec import MNIST, told_digits
 from capsbench.statistics import holm
 from capsbench.system.disk import kind_of
@@ -302,7 +302,7 @@ def _flat(result: Result) -> dict[str, Any]:
     """What two results may differ in."""
     return {
         "network": result.label,
-        "origin": ORIGINS[result.origin],
+        "origin": result.from_where,
         "version of the suite": result.version,
         "digits": result.digits,
         "protocol": result.protocol,

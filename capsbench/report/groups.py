@@ -15,7 +15,7 @@ from capsbench.report.figures import Figure
 from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
 from capsbench.report.tables import Table
-from capsbench.results.result import ORIGINS, Result, name_of
+from capsbench.results.result import Result, name_of
 from capsbench.results.writers import unpacked_writers
 from capsbench.spec import MNIST, WRITERS, told_digits
 
@@ -397,7 +397,7 @@ def by_network(results: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _marked(result: Result) -> str:
-    return result.label if result.origin == "trained" else f"{result.label} ({ORIGINS[result.origin]})"
+    return result.label if result.origin == "trained" else f"{result.label} ({result.from_where})"
 
 
 def _origins(members: Sequence[Result]) -> list[str]:

@@ -31,7 +31,7 @@ def commands(result: Result) -> list[str]:
     threads = [f"OMP_NUM_THREADS={here['threads']}"] if on_cpu and type(here.get("threads")) is int else []
     line = " ".join([*threads, *map(shlex.quote, words)])
     if result.origin == "weights":
-        line += f" --weights {shlex.quote(str(result.training.get('file', 'FILE')))}  # trained elsewhere"
+        line += f" --weights {shlex.quote(str(result.training.get('file', 'FILE')))}  # {result.from_where}"
     if result.origin == "scores":
         digits = _digits(result.digits)
         tests = shlex.join(["capsbench", "tests", *words[2 : words.index("--model")], *digits])

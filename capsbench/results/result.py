@@ -19,7 +19,11 @@ METRICS_VERSION = 1
 """Raised when what a figure of several suites means changes, and no suite's own version says it."""
 
 ORIGINS = {"trained": "trained here", "weights": "trained elsewhere", "scores": "scores"}
-"""Where a network's answers come from, and what a table says of it."""
+"""Where a network's answers come from, and what a table says of it; of weights that ship it says `SHIP`."""
+
+SHIP = "weights that ship"
+PRETRAINED = "pretrained"
+"""In place of a file of weights: those that ship."""
 
 LARGEST = 2**28  # bytes; one of throughput or of figures at the paper's size has some millions
 
@@ -53,7 +57,7 @@ class Result:
         remarks: Sentences that every table must say of the network, such as how it was fitted to the images.
         training: The ``id`` of what determined the weights, and under ``weights`` the file of each training's, in the
             folder ``weights`` of the run; where an earlier run had trained, also the date and the environment of that.
-            Of weights trained elsewhere their ``file`` and its ``sha256``.
+            Of weights trained elsewhere their ``file``, `PRETRAINED` of those that ship, and its ``sha256``.
         writers: Who wrote the test digits, where it is known, by the key that an accuracy states; see
             `capsbench.results.writers`.
         path: The file that it was read from.
@@ -81,6 +85,12 @@ class Result:
     training: dict[str, Any] = field(default_factory=dict)
     writers: dict[str, Any] = field(default_factory=dict)
     path: Path | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def from_where(self) -> str:
+        """Where the network's answers come from, in words."""
+        ships = self.origin == "weights" and self.training.get("file") == PRETRAINED
+        return SHIP if ships else ORIGINS[self.origin]
 
     @property
     def protocol(self) -> str:

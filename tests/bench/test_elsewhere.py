@@ -189,7 +189,7 @@ def test_a_network_of_weights_from_elsewhere_comes_back_while_their_file_is_the_
     assert result.metrics["checkpoints"]["best"]["test"] == cells["result"].metrics["checkpoints"]["best"]["test"]
     net = capsbench.load_network(result)
     assert all(torch.equal(one, net.state_dict()[name]) for name, one in state_of(cells).items())
-    with pytest.raises(UsageError, match="trained elsewhere, so it has no checkpoint 'last'"):
+    with pytest.raises(UsageError, match="the best weights alone, so that it has no checkpoint 'last'"):
         capsbench.load_network(result, checkpoint="last")
     with pytest.raises(UsageError, match="was not trained here"):
         capsbench.export(result, tmp_path / "again.pt")

@@ -139,7 +139,7 @@ def test_what_does_not_ship_is_said(tmp_path: Path) -> None:
         plan_run("affine", weights=str(tmp_path / "pretrained" / "net.pt"), **asked)
     with pytest.raises(UnknownNameError, match=f"No pretrained network of {protocol} is called 'cnn'"):
         capsbench.load_network("cnn", pretrained=protocol)
-    with pytest.raises(UsageError, match="trained elsewhere, so it has no checkpoint 'last'"):
+    with pytest.raises(UsageError, match="the best weights alone, so that it has no checkpoint 'last'"):
         capsbench.load_network(network, pretrained=protocol, checkpoint="last")
     with pytest.raises(DataFileError, match="has no pretrained networks"):
         pretrained_file(network, protocol, tmp_path)

@@ -240,7 +240,7 @@ def test_a_network_at_chance_is_not_the_best_at_keeping_its_accuracy() -> None:
         ({"model": "n.py:N", "label": "n.py:N", "origin": "weights", "training": {"file": "a b.pt"}},
          "--weights 'a b.pt'  # trained elsewhere"),
         ({"origin": "weights", "training": {"file": "pretrained"}},
-         "--weights pretrained  # trained elsewhere"),
+         "--weights pretrained  # weights that ship"),
         ({"label": "my net", "origin": "scores", "seed": 2},
          "capsbench tests --suite mnist --preset small --digits embedded --out SCORES_DIR"),
         ({"label": "my net", "origin": "scores", "seed": 2},
