@@ -240,7 +240,7 @@ class Affine:
             if mean([_last(cell)["clean"]["share"] for cell in cells]) < 2 / CLASSES
         ]
         notes += few_seeds_note(results)
-        headers = ["model", "parameters", "seeds", "checkpoint", "epoch", *columns]
+        headers = ["network", "parameters", "seeds", "checkpoint", "epoch", *columns]
         headers[9:9] = near
         folded = ["parameters", "seeds", "epoch", "centered %"]
         spare = ["gap within reach", "within reach %"]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from capsbench.evaluation.predictions import Predictions
     from capsbench.training.config import Selected
 
-SELECTIONS = {"best": "best validation", "last": "last step"}
+SELECTIONS = {"best": "best validation", "last": "last epoch"}
 """The checkpoints that are tested, and what a chart calls them."""
 
 SIDE, COLOURS = 24, 3
@@ -186,8 +186,8 @@ class CIFAR10:
             *paired_notes(results, {"Test accuracy, best validation": Question(("checkpoints", "best", "test"))}),
         ]
         notes += few_seeds_note(results)
-        headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step", "ensemble %"]
-        folded = ["parameters", "error %, last step"]
+        headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last epoch", "ensemble %"]
+        folded = ["parameters", "error %, last epoch"]
         return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes, folded=folded)
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:

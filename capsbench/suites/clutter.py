@@ -220,7 +220,7 @@ class Clutter:
         folded += ["critical clutter"] if len({one.seed for one in results}) > 1 else []  # there is one for each
         return Table(
             headers=[
-                "model", "parameters", "seeds", "clean", *map(told_scraps, scraps), "gap",
+                "network", "parameters", "seeds", "clean", *map(told_scraps, scraps), "gap",
                 "critical clutter",
             ],
             rows=rows,

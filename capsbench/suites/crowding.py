@@ -197,7 +197,7 @@ class Crowding:
         folded += ["critical spacing"] if len({one.seed for one in results}) > 1 else []  # there is one for each
         return Table(
             headers=[
-                "model", "parameters", "seeds", "flankers", "alone",
+                "network", "parameters", "seeds", "flankers", "alone",
                 *(f"{spacing} px" for spacing in spacings), "critical spacing", "named %", "of wrong %",
             ],
             rows=rows,

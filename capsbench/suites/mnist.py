@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from capsbench.evaluation.subjects import Subject, Tests
 
 
-SELECTIONS = {"best": "best validation", "last": "last step"}
+SELECTIONS = {"best": "best validation", "last": "last epoch"}
 """The checkpoints that are evaluated, and what a chart calls them."""
 
 SIDE = 28
@@ -181,7 +181,7 @@ class MNIST:
             *paired_notes(results, {"Test accuracy, best validation": Question(("checkpoints", "best", "test"))}),
         ]
         notes += few_seeds_note(results)
-        headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last step"]
+        headers = ["network", "parameters", "seeds", "error %, best validation", "error %, last epoch"]
         folded = ["parameters", "seeds"]
         return Table(headers=[*headers, *(["paper %"] if beside else [])], rows=rows, notes=notes, folded=folded)
 

@@ -189,7 +189,7 @@ class Overlap:
         found = [f"{score}, found labels" for score in SCORES.values()]
         return Table(
             headers=[
-                "model", "parameters", "seeds", "checkpoint", "epoch",
+                "network", "parameters", "seeds", "checkpoint", "epoch",
                 "pair error %", "digit error %", "neither %", *SCORES.values(), *found,
             ],
             rows=rows,

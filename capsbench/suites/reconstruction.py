@@ -151,7 +151,7 @@ class Reconstruction:
         notes += few_seeds_note(results)
         return Table(
             headers=[
-                "model", "seeds", "parameters, digits", "digits right %", "squared error a pixel", "PSNR dB",
+                "network", "seeds", "parameters, digits", "digits right %", "squared error a pixel", "PSNR dB",
                 "parameters, pairs", "pairs right %",
             ],
             rows=rows,

@@ -111,12 +111,12 @@ class Throughput:
                 notes += _notes(cell)
         return Table(
             headers=[
-                "model", "part", "what", "gradient", "implementation", "px", "batch", "precision",
+                "network", "part", "what", "gradient", "implementation", "px", "batch", "precision",
                 "ms", "images/s", "x reference", "peak MB", "% of GEMM", "% of copy",
             ],
             rows=rows,
             notes=list(dict.fromkeys(notes)),
-            folded=["model", "px", "ms", "x reference", "peak MB", "% of GEMM", "% of copy"],
+            folded=["network", "px", "ms", "x reference", "peak MB", "% of GEMM", "% of copy"],
         )  # fmt: skip
 
     def charts(self, results: Sequence[Result]) -> list[Chart]:

@@ -139,9 +139,17 @@ def test_differences_and_their_tests(small: dict[tuple[str, int], dict[str, Any]
         comparison = compare_results(loaded["cnn-pool", seed], loaded["capsnet", seed])
         for found in comparison.differences:
             _, name, role = found.place
-            before, after = (
-                bits(small[model, seed]["metrics"]["checkpoints"][name][role]) for model in ("cnn-pool", "capsnet")
-            )
+            points = [small[model, seed]["metrics"]["checkpoints"][name] for model in ("cnn-pool", "capsnet")]
+            if role == "gap":
+                each = [bits(one["clean"]).reshape(-1, 1000).mean(0) - bits(one["affine"]).reshape(-1, 1000).mean(0)
+                        for one in points]  # fmt: skip
+                assert (found.first, found.second) == pytest.approx([one.mean() for one in each])
+                error = np.subtract(*each).std() / np.sqrt(1000)
+                normal = 2 * stats.norm.sf(abs(found.difference) / error)
+                assert found.p == pytest.approx(normal, rel=0.2, abs=0.01)
+                assert np.ptp(found.interval) == pytest.approx(2 * 1.96 * error, rel=0.1)
+                continue
+            before, after = (bits(one[role]) for one in points)
             assert found.difference == pytest.approx(after.mean() - before.mean())
             by_digit = (after.astype(int) - before).reshape(-1, 1000).sum(0)
             if role == "centered":  # one image a digit

@@ -113,7 +113,7 @@ def test_text_has_title_rows_and_notes(style: str) -> None:
 def test_csv_and_json_can_be_read_back() -> None:
     made = [result("cnn-pool", 0, 0.8)]
     rows = list(csv.reader(io.StringIO(render(made, "csv"))))
-    assert rows[0][:3] == ["table", "model", "parameters"] and len(rows) == 4
+    assert rows[0][:3] == ["table", "network", "parameters"] and len(rows) == 4
     assert json.loads(render(made, "json"))[0]["metrics"]["checkpoints"]["last"]["affine"]["share"] == 0.8
 
 

@@ -138,7 +138,7 @@ def test_capsnet_is_measured_without_and_with_an_orphan_category(results: dict[s
 def test_the_table_has_a_row_for_each_model(results: dict[str, Result]) -> None:
     table = Clutter().table(list(results.values()))
     assert list(table.headers) == [
-        "model", "parameters", "seeds", "clean", "2 scraps", "8 scraps", "gap", "critical clutter"
+        "network", "parameters", "seeds", "clean", "2 scraps", "8 scraps", "gap", "critical clutter"
     ]  # fmt: skip
     rows = {row[0].rpartition(":")[2]: row[3:] for row in table.rows}
     assert list(rows) == list(results)
