@@ -46,8 +46,8 @@ def reach_points(cells: Sequence[Result], name: str, *, intervals: bool = True) 
 
     Returns:
         ``"within reach"``: affine accuracy there. ``"gap within reach"``: clean accuracy minus that. ``"further out"``:
-        the share of the whole gap that the other images make. ``intervals`` are of a single cell alone, for of several
-        the table shows the deviation over seeds.
+        the share of the whole gap that the other images make, None where there is no gap. ``intervals`` are of a
+        single cell alone, for of several the table shows the deviation over seeds.
     """
     found = []
     for cell in cells:
@@ -60,15 +60,16 @@ def reach_points(cells: Sequence[Result], name: str, *, intervals: bool = True) 
 
 
 def reach_note(networks: Mapping[str, Sequence[Result]], name: str) -> str:
-    """The sentence about what makes the gap at a checkpoint; nothing where that was not measured."""
-    shares = []
+    """The sentences about what makes the gap at a checkpoint; nothing where no network with a gap was measured."""
+    shares, whole = [], False
     outside = 0.0
     for model, cells in networks.items():
         points = reach_points(cells, name, intervals=False)
-        if points:
+        further = [100 * point["further out"] for point in points if point["further out"] is not None]
+        if further and len(further) == len(points):
             outside = float(np.mean([100 * point["outside"] for point in points]))
-            further = spread([100 * point["further out"] for point in points], digits=0)
-            shares.append(f"{further} % of the gap of {model}")
+            shares.append(f"{spread(further, digits=0)} % of the gap of {model}")
+            whole |= round(float(np.mean(further))) > 100
     if not shares:
         return ""
     elsewhere = any(cell.origin != "trained" for cells in networks.values() for cell in cells)
@@ -77,6 +78,8 @@ def reach_note(networks: Mapping[str, Sequence[Result]], name: str) -> str:
         f"The gap has two parts: {outside:.0f} % of the affine images lie further "
         f"out than any in training; they make {', '.join(shares)} ({when}). Within reach: the other images, "
         f"at most {WITHIN} pixels off the centre (training: {REACH})."
+        + " More than 100 %: of the images within reach more are classified correctly than of the clean ones."
+        * whole
     )
 
 
@@ -89,7 +92,7 @@ def _measured(clean: Answers, affine: Answers, inside: npt.NDArray[np.bool_], *,
     measured: dict[str, Any] = {
         "within reach": {"share": share},
         "gap within reach": {"share": whole - share},
-        "further out": beyond / gap if gap else 0.0,
+        "further out": beyond / gap if gap > 0 else None,
         "outside": outside,
     }
     if intervals:
