@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from capsbench.models.routing.accuracy import Implementation as Routing
 from capsbench.models.routing.accuracy import largest_error, worst_error
 from capsbench.models.routing.reference import route_reference
 from capsbench.models.routing.route import GRADIENTS, IMPLEMENTATIONS, available
-from capsbench.system import memory
+from capsbench.suites.throughput_kept import Condition, KeptRows
+from capsbench.system import machine, memory
 from capsbench.system.disk import human_bytes
 from capsbench.system.timing import PROBE, Rates, Run, fit, machine_rates
 from capsbench.training.profiling import DTYPES, Conditions, count_flops, part_rows, step_rows
@@ -29,7 +31,7 @@ COMPILED_ITERATIONS = 3  # the paper's: each other number would be compiled agai
 
 
 def measure(bench: Bench, image_size: int) -> dict[str, Any]:
-    """Times the cell's network; the metrics of the cell.
+    """Times the cell's network; the metrics of the cell. What a run that was stopped has timed is not timed again.
 
     Args:
         bench: Of the cell; its settings say what is timed.
@@ -45,12 +47,17 @@ def measure(bench: Bench, image_size: int) -> dict[str, Any]:
     with _threads(settings.threads) as threads:
         model = bench.model(image_size)
         equality = _equality(model, settings.precisions, max(settings.iterations), device) if _routes(model) else {}
-        rates = {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions}
-        rows = [asdict(row) for row in _rows(bench, rates)]
+        kept = KeptRows(
+            bench.folder / bench.cell.folder / f"{bench.cell.name}.jsonl",
+            {"cell": bench.cell.id, "code": bench.cell.code, **machine.environment(device)},
+            lambda: {precision: machine_rates(device, DTYPES[precision]) for precision in settings.precisions},
+            since=bench.since,
+        )
+        rows = [asdict(row) for row in _rows(bench, kept)]
     return {
         "parameters": bench.count_parameters(model),
         "threads": threads,
-        "rates": {precision: asdict(rate) for precision, rate in rates.items()},
+        "rates": {precision: asdict(rate) for precision, rate in kept.rates.items()},
         "equality": equality,
         "rows": rows,
     }
@@ -81,19 +88,33 @@ def _check_memory(bench: Bench, size: int) -> None:
         )
 
 
-def _rows(bench: Bench, rates: Mapping[str, Rates]) -> Iterator[Row]:
-    settings, device = bench.cell.settings, bench.cell.device
+def _rows(bench: Bench, kept: KeptRows) -> Iterator[Row]:
+    """The rows of every condition, those of an earlier run first taken from what it kept."""
+    settings = bench.cell.settings
     for size in settings.image_sizes:
-        model = bench.model(size).to(device)
-        networks = _networks(bench, size) if _routes(model) else {"": model}
-        for batch in settings.batches:
-            for precision in settings.precisions:
-                conditions = Conditions(size, batch, precision, device, settings.seconds, rates[precision])
-                bench.report(f"{size}x{size}, {batch} images, {precision}")
-                if _routes(model):
-                    yield from _routing_rows(model, conditions, settings.iterations, settings.compiled, bench.report)
-                yield from part_rows(model, conditions)
-                yield from step_rows(networks, conditions)
+        conditions = [Condition(size, *others) for others in product(settings.batches, settings.precisions)]
+        if any(kept.of(one) is None for one in conditions):
+            model = bench.model(size).to(bench.cell.device)
+            networks = _networks(bench, size) if _routes(model) else {"": model}
+        for one in conditions:
+            rows = kept.of(one)
+            told = "" if rows is None else ", timed by an earlier run"
+            bench.report(f"{size}x{size}, {one.batch} images, {one.precision}{told}")
+            if rows is None:
+                rows = list(_timed(bench, model, networks, one, kept.rates[one.precision]))
+                kept.add(one, rows)
+            yield from rows
+
+
+def _timed(
+    bench: Bench, model: nn.Module, networks: Mapping[str, nn.Module], condition: Condition, rates: Rates
+) -> Iterator[Row]:
+    settings = bench.cell.settings
+    conditions = Conditions(*condition, bench.cell.device, settings.seconds, rates)
+    if _routes(model):
+        yield from _routing_rows(model, conditions, settings.iterations, settings.compiled, bench.report)
+    yield from part_rows(model, conditions)
+    yield from step_rows(networks, conditions)
 
 
 def _networks(bench: Bench, size: int) -> dict[str, nn.Module]:
