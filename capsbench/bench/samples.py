@@ -119,7 +119,7 @@ def _used(result: Result, place: Sequence[str], images: int) -> dict[str, Any]:
     )  # 8 scraps, 1 scrap
     for role in (*told, *(["pair test"] if place[0] == "pairs" else []), "test"):
         used = result.data.get(role)
-        if isinstance(used, dict) and used.get("spec", {}).get("count") == images:
+        if isinstance(used, dict) and isinstance(spec := used.get("spec"), dict) and spec.get("count") == images:
             return used
     return {}
 

@@ -169,7 +169,7 @@ def load_result(path: Path) -> Result:
             raise DataFileError(f"{path} is not a file.")
         if path.stat().st_size > LARGEST:
             raise DataFileError(f"{path} has more than {human_bytes(LARGEST)}, which no result of capsbench has.")
-        content = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite)
+        content = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
@@ -200,6 +200,16 @@ def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{shown(text)} is no finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    """A whole number of a result's file, no larger than a float can be: figures are made of them."""
+    number = int(text)
+    try:
+        float(number)
+    except OverflowError:
+        raise ValueError(f"{shown(text)} is too large a number") from None
     return number
 
 

@@ -110,6 +110,15 @@ def test_without_the_digits_there_are_answers_all_the_same(tmp_path: Path) -> No
     assert first["right"] == "1" and first["label"] == "" and first["index"] == "0"
 
 
+@pytest.mark.parametrize("spec", [[], 7, None, "x", {"count": "10,000"}], ids=str)
+def test_a_spec_that_is_damaged_is_none(spec: Any, tmp_path: Path) -> None:
+    result = load_results(RESULTS / "affine" / "h200")[0]
+    few = {"checkpoints": {"best": {"clean": result.metrics["checkpoints"]["best"]["clean"]}}}
+    told: list[str] = []
+    save_samples([replace(result, metrics=few, data={"clean": {"spec": spec}})], tmp_path / "s.csv", say=told.append)
+    assert {line["label"] for line in read(tmp_path / "s.csv")} == {""}
+
+
 @pytest.mark.parametrize("text", ["1", "x" * 4, 7, "1²"])
 def test_damaged_mistakes_are_refused(text: Any) -> None:
     data = stream("padded", split="test", count=20, digits="embedded")

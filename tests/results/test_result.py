@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,15 @@ def test_a_number_that_is_not_finite_is_a_damaged_file(place: str, number: str, 
     (tmp_path / "one.json").write_text(text.replace("12345", number))
     with pytest.raises(DataFileError, match=f"one.json is damaged.*{number} is no finite number"):
         load_result(tmp_path / "one.json")
+
+
+@pytest.mark.parametrize(("zeros", "damaged"), [(300, False), (309, True), (5000, True)])
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_whole_number_that_no_float_holds_is_a_damaged_file(
+    sign: str, zeros: int, damaged: bool, tmp_path: Path
+) -> None:
+    save_result(result(settings={"epochs": 12345}), tmp_path / "one.json")
+    text = (tmp_path / "one.json").read_text()
+    (tmp_path / "one.json").write_text(text.replace("12345", f"{sign}1{'0' * zeros}"))
+    with pytest.raises(DataFileError, match=r"one\.json is damaged") if damaged else nullcontext():
+        assert load_result(tmp_path / "one.json").settings == {"epochs": int(f"{sign}1") * 10**300}
