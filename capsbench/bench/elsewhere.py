@@ -47,11 +47,9 @@ def weights_of(
     texts = [str(given)] if isinstance(given, str | Path) else given
     if list(texts) == [PRETRAINED]:
         ships = pretrained().get(f"{suite}-{preset}", {})
-        without = [network.label for network in networks if network.label not in ships]
+        without = [network.label for network in networks if network.form not in ships]
         if 0 < len(without) < len(networks):
-            those = " ".join(
-                f"--weights {one.title or one.name}={PRETRAINED}" for one in networks if one.label in ships
-            )
+            those = " ".join(f"--weights {one.title or one.name}={PRETRAINED}" for one in networks if one.form in ships)
             raise UsageError(f"No weights ship of {', '.join(without)}. To train the others, name what ships: {those}")
         texts = {network.label: PRETRAINED for network in networks}
     pairs, protocol = _named(texts, networks), f"{suite}-{preset}"
@@ -60,8 +58,9 @@ def weights_of(
             f"No network ships with weights for the preset {preset!r} of the suite {suite!r}. There are some for: "
             f"{', '.join(pretrained())}; the part behind the dash is the preset."
         )
+    by_label = {network.label: network for network in networks}
     named = {
-        label: pretrained_file(label, protocol) if path == PRETRAINED else user_path(path, "weights")
+        label: pretrained_file(by_label[label].form, protocol) if path == PRETRAINED else user_path(path, "weights")
         for label, path in pairs
     }
     if not named:
@@ -72,7 +71,6 @@ def weights_of(
         raise UsageError(
             "Weights are those of one training, got several seeds. Give one seed, and run once for each file."
         )
-    by_label = {network.label: network for network in networks}
     return {label: _checked(path, by_label[label], trained) for label, path in named.items()}
 
 

@@ -42,6 +42,7 @@ class Network:
         given: The class or function that was given instead of a name.
         title: The label that the user chose; empty where he chose none.
         changes: The parameters that the user changed, as text.
+        form: What its label would be without a title; weights that ship are called so.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Network:
     given: Callable[..., Any] | None = None
     title: str = ""
     changes: Mapping[str, str] = field(default_factory=dict)
+    form: str = ""
 
     @property
     def factory(self) -> Any:
@@ -136,11 +138,22 @@ def networks(
         for variant in protocol.variants.get(one.name, [{}]):
             told = {key: literal(value) for key, value in own[one.key].items()}
             changed = {**variant, **told}
-            parameters = _spelled_out(one.name, one.thing, {**protocol.models.get(one.name, {}), **changed})
-            label = labelled(one.title, variant) if one.title else labelled(one.name, changed)
+            parameters = _spelled_out(one.name, one.thing, {**_protocols(protocol, one), **changed})
+            form = labelled(one.name, changed)
+            label = labelled(one.title, variant) if one.title else form
             code = None if isinstance(one.thing, str) else one.thing
-            found.append(Network(one.name, label, parameters, code, one.title, own[one.key]))
+            found.append(Network(one.name, label, parameters, code, one.title, own[one.key], form))
     return found
+
+
+def _protocols(protocol: Preset, one: _Named) -> Mapping[str, Any]:
+    """The protocol's parameters of a network; where it names small ones, of another that ships its small form."""
+    named = protocol.models.get(one.name)
+    if named is not None or one.name not in registry.shipped("model"):
+        return named or {}
+    beside = any(parameters.get("preset") == "small" for parameters in protocol.models.values())
+    has = beside and "small" in presets_of(one.name, registry.load("model", one.name))
+    return {"preset": "small"} if has else {}
 
 
 def _named(given: Several) -> list[_Named]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from capsbench.cli.completion import names, words
-from capsbench.cli.options import PATH, Command, json_option
+from capsbench.cli.options import PATH, Command, found_digits_option, json_option
 from capsbench.errors import UsageError, escaped, plain
 
 STYLES = ("simple", "github", "latex_booktabs", "csv", "json")
@@ -35,6 +35,7 @@ STYLES = ("simple", "github", "latex_booktabs", "csv", "json")
 @click.option("--html", type=PATH, metavar="FILE.html", help="Also write one page with boards and everything else.")
 @click.option("--json", "document", type=PATH, metavar="FILE.json", help="Also write the boards as data.")
 @click.option("--samples", type=PATH, metavar="FILE.csv", help="Also write every answer, a line for each image.")
+@found_digits_option
 @click.option("--force", is_flag=True, help="Write a page over a file that is no page of capsbench.")
 def report(
     folders: Sequence[Path],
@@ -45,6 +46,7 @@ def report(
     html: Path | None,
     document: Path | None,
     samples: Path | None,
+    digits: str,
     force: bool,
 ) -> None:
     """Print tables of results; with --charts also write charts and pictures, with their data as CSV.
@@ -97,7 +99,7 @@ def report(
     if samples:
         from capsbench.bench.samples import save_samples  # which draws the images' factors
 
-        save_samples(results, samples, say=lambda line: click.echo(plain(f"Note: {line}"), err=True))
+        save_samples(results, samples, digits, say=lambda line: click.echo(plain(f"Note: {line}"), err=True))
     for page in (markdown, html, document, samples):
         if page:
             click.echo(f"page: {page}", err=True)

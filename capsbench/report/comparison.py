@@ -23,7 +23,7 @@ from capsbench.report.differences import (
     over_seeds,
     points_of,
 )
-from capsbench.report.groups import readable, writers_note
+from capsbench.report.groups import by_network, readable, writers_note
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
@@ -124,9 +124,13 @@ def compare_networks(place: str | Path, models: Sequence[str]) -> Comparisons:
             f"Two networks are compared, got {len(set(models))}: name another place, or two networks of {place} with "
             f"--model. There are {', '.join(labels[:SHOWN])}."
         )
-    sides = []
+    sides, shown = [], by_network(results)
     for model in models:
-        named = [one for one in results if one.label == model] or [one for one in results if one.model == model]
+        named = (
+            [one for one in results if one.label == model]
+            or [one for one in results if one.model == model]
+            or shown.get(model, [])
+        )
         if not named:
             raise UnknownNameError(f"network in {place}", model, labels)
         if len({one.label for one in named}) > 1:
@@ -326,7 +330,10 @@ def summarised(pairs: Sequence[Comparison]) -> dict[str, Any]:
 
 def _summary_tables(pairs: Sequence[Comparison]) -> list[Table]:
     suite = ", ".join([pairs[0].first.suite, *_other_digits(pairs[0])])
-    title = f"{suite}, {told_seeds([pair.first for pair in pairs])}: what differs, and the figures"
+    seeds = told_seeds([pair.first for pair in pairs])
+    if any(pair.first.seed != pair.second.seed for pair in pairs):  # files that were named
+        seeds = f"A: {seeds}, B: {told_seeds([pair.second for pair in pairs])}"
+    title = f"{suite}, {seeds}: what differs, and the figures"
     return [
         Table(headers=["", "A", "B"], rows=side_by_side(pairs), title=title),
         *([pooled_table(pairs)] if len(pairs) > 1 else []),

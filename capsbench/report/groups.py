@@ -274,13 +274,14 @@ def groups(results: Sequence[Result]) -> list[Group]:
 def newest(results: Sequence[Result]) -> list[Result]:
     """The results, without those of a network and seed that were measured again later by the same protocol and device.
 
-    Their order stays.
+    One file of weights is one training, and stays once. Their order stays.
     """
     latest: dict[tuple[Any, ...], tuple[str, str, int]] = {}
     keys = []
     for number, one in enumerate(results):
         edition = "" if one.origin == "scores" else one.source  # those of each seed are other files
-        keys.append((*_protocol(one), _marked(one), edition, one.seed))
+        weights = one.training.get("sha256") if one.origin == "weights" else None  # of one training, whatever the seed
+        keys.append((*_protocol(one), _marked(one), edition, weights or one.seed))
         found = (one.date, one.cell, number)
         latest[keys[-1]] = max(latest.get(keys[-1], found), found)
     return [one for number, (one, key) in enumerate(zip(results, keys, strict=True)) if latest[key][-1] == number]
@@ -290,7 +291,10 @@ def older_note(number: int) -> list[str]:
     """The sentence about results that `newest` leaves out, if there are any."""
     if not number:
         return []
-    return [f"{number} older result{'s' * (number > 1)} of a network and seed that were measured again: left out."]
+    return [
+        f"{number} older result{'s' * (number > 1)} of a network and seed, or of one file of weights, that were "
+        "measured again: left out."
+    ]
 
 
 def smoke_note(results: Sequence[Result]) -> list[str]:

@@ -21,8 +21,11 @@ def commands(result: Result) -> list[str]:
         words += ["--set", f"{key}={value}"]
     title = "" if result.label.startswith(result.model) else result.label.partition(" (")[0]  # else of the user's own
     words += ["--model", f"{title}={result.model}" if title else result.model]
-    for key, value in _changes(result.label.removeprefix(result.model), result.parameters):
-        words += ["--set", f"{result.model}.{key}={value}"]
+    if title:  # which does not say what was changed
+        changed = [(key, _as_text(value)) for key, value in result.parameters.items()]
+    else:
+        changed = list(_changes(result.label.removeprefix(result.model), result.parameters))
+    words += [word for key, value in changed for word in ("--set", f"{result.model}.{key}={value}")]
     words += ["--seeds", str(result.seed)]
     words += _digits(result.digits)
     here = result.environment
@@ -65,8 +68,12 @@ def _changes(label: str, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     """What a label ``small (epochs=5, scale=(1, 2))`` says was changed, as ``--set`` takes it."""
     for key in re.findall(r"[(,] ?(\w+)=", label):
         if key in values:
-            value = values[key]
-            yield key, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            yield key, _as_text(values[key])
+
+
+def _as_text(value: Any) -> str:
+    """A value as ``--set`` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def stated(result: Result) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class ClutterSettings(ExperimentSettings):
 
 
 SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
-    name: {"preset": "small"} for name in ("capsnet", "cnn-pool", "efficient-capsnet", "gcnn", "resnet-gap", "stn")
+    "capsnet": {"preset": "small"},
 }
 FORMS: Mapping[str, Sequence[Mapping[str, Any]]] = {"capsnet": ({}, {"leaky": True})}
 """Routing without and with the paper's orphan category."""

@@ -58,7 +58,8 @@ class CrowdingSettings(ExperimentSettings):
 
 
 SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
-    name: {"preset": "small"} for name in ("capsnet", "cnn-pool", "efficient-capsnet", "gcnn", "resnet-gap", "stn")
+    "capsnet": {"preset": "small"},
+    "cnn": {"preset": "small", "padding": "same"},
 }
 
 

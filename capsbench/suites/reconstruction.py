@@ -62,6 +62,7 @@ SMALL_MODELS: Mapping[str, Mapping[str, Any]] = {
     "capsnet": {
         "preset": "small", "kernel": 5, "more": (64,), "decoder": (512, 1024), "reconstruction_weight": 0.002
     },
+    "cnn": {"preset": "small", "padding": "same"},
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ class Throughput:
     presets: ClassVar[Mapping[str, Preset]] = {
         "smoke": Preset(
             ThroughputSettings(batches=(8,), iterations=(1, 3), compiled=False, seconds=0.0),
-            {"capsnet": {"preset": "small"}},
+            {"capsnet": {"preset": "small"}, "cnn": {"preset": "small", "padding": "same"}},
         ),
         "small": Preset(ThroughputSettings(), {}),
         "paper": Preset(

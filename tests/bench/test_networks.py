@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from torch import nn
 
+from capsbench import registry
 from capsbench.bench.apart import command
+from capsbench.bench.networks import networks
 from capsbench.bench.planning import Plan, plan_run
 from capsbench.bench.running import run_plan
 from capsbench.errors import ParameterError, UnknownNameError, UsageError
@@ -153,3 +155,21 @@ def test_a_process_of_its_own_gets_the_label_and_the_parameters_of_its_network_a
     (mine, other) = ([word for word in command(cell, made) if "=" in word] for cell in made.cells)
     assert {"--set=Ours.width=3", "--model=Ours=one.py"} <= set(mine) and "--set=cnn-pool.dropout=0.1" not in mine
     assert {"--set=cnn-pool.dropout=0.1", "--model=cnn-pool"} <= set(other) and "--set=Ours.width=3" not in other
+
+
+@pytest.mark.parametrize("suite", ["affine", "clutter", "crowding", "mnist", "overlap", "reconstruction", "throughput"])
+def test_beside_small_networks_every_one_that_ships_is_small(suite: str) -> None:
+    for network in registry.shipped("model"):
+        small = registry.load("model", network).presets["small"]
+        (cell, *_) = plan_run(suite, models=[network], preset="smoke", device="cpu", digits="embedded").cells
+        changed = cell.parameters.keys() & small.keys()
+        same = [key for key in changed if cell.parameters[key] == small[key]]
+        assert len(same) >= len(small) - 1, (network, cell.parameters)  # a suite may choose one of its own
+    paper = registry.load("suite", suite).presets["paper"]
+    assert "channels" not in networks(["cnn-pool"], paper, {})[0].parameters
+
+
+def test_a_network_of_ones_own_has_the_form_that_its_author_gave_it(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(ONE)
+    (cell,) = plan_run("mnist", models=[f"{tmp_path}/one.py:Net"], preset="smoke", device="cpu").cells
+    assert cell.parameters == {}

@@ -129,6 +129,14 @@ def test_beside_a_network_of_ones_own_those_that_ship_are_named() -> None:
     ]
 
 
+def test_weights_that_ship_are_found_under_a_label(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"preset": "small", "digits": "embedded", "device": "cpu", "out": tmp_path}
+    plain = plan_run("affine", models=["stn"], weights="pretrained", **asked)
+    for weights in ("pretrained", ["Ours=pretrained"], ["stn=pretrained"]):
+        (cell,) = plan_run("affine", models=["Ours=stn"], weights=weights, **asked).cells
+        assert cell.label == "Ours" and cell.weights == plain.cells[0].weights
+
+
 def test_what_does_not_ship_is_said(tmp_path: Path) -> None:
     network, protocol = next(one for one in SHIPPED if one[1] == "affine-small")
     asked: dict[str, Any] = {"models": ["stn"], "preset": "smoke", "digits": "embedded", "device": "cpu"}

@@ -60,6 +60,17 @@ def test_seeds_are_one_row_with_an_interval_over_them() -> None:
     assert row.seeds == [0, 1, 2]
 
 
+def test_one_file_of_weights_is_one_training_whatever_its_seed() -> None:
+    def given(seed: int, sha256: str, date: str) -> Any:
+        training = {"file": "net.pt", "sha256": sha256}
+        return measured("net", range(3), seed, origin="weights", training=training, date=date)
+
+    cells = [given(0, "ab", "2026-01-01"), given(1, "ab", "2026-01-02"), given(2, "cd", "2026-01-01")]
+    found = board(*cells)
+    assert found.rows[0].seeds == [1, 2]
+    assert any("1 older result" in note and "one file of weights" in note for note in found.notes)
+
+
 def test_networks_with_the_best_figure_are_all_the_best() -> None:
     found = board(measured("b", [1, 2]), measured("a", [0, 1]), measured("c", [3]), measured("d", [5]))
     assert {row.network: row.best for row in found.rows} == {"a": False, "b": False, "c": True, "d": True}
@@ -237,6 +248,8 @@ def test_a_network_at_chance_is_not_the_best_at_keeping_its_accuracy() -> None:
         ({"environment": {"device": "Some GPU", "threads": 3}}, "--device cuda"),
         ({"model": "n.py:N", "label": "Ours (width=8)", "parameters": {"width": 8}, "origin": "weights",
           "training": {"file": "a b.pt"}}, "--model Ours=n.py:N --set n.py:N.width=8 --seeds"),
+        ({"label": "B", "parameters": {"width": 8, "sizes": [1, 2], "blur": True}},
+         "--model B=net --set net.width=8 --set net.sizes=1,2 --set net.blur=True --seeds"),
         ({"model": "n.py:N", "label": "n.py:N", "origin": "weights", "training": {"file": "a b.pt"}},
          "--weights 'a b.pt'  # trained elsewhere"),
         ({"origin": "weights", "training": {"file": "pretrained"}},

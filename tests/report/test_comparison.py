@@ -10,7 +10,14 @@ from scipy import stats
 
 import capsbench
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.comparison import compare, compare_results, comparison_table
+from capsbench.report.comparison import (
+    Comparisons,
+    compare,
+    compare_networks,
+    compare_results,
+    comparison_table,
+    render_comparisons,
+)
 from capsbench.report.differences import Question, paired_notes
 from capsbench.results.answers import Answers, packed_partners
 from capsbench.results.result import Result, load_results, save_result
@@ -194,6 +201,19 @@ def test_one_model_with_other_parameters_is_a_partner_where_there_is_no_closer(t
     found = compare(ours, saved(tmp_path / "b", changed, result("cnn", right, cell="b")))
     pairs = [(pair.first.label, pair.second.label) for pair in found.pairs]
     assert pairs == [("cnn", "cnn"), ("capsnet", "capsnet (iterations=1)")] and found.alone == []
+
+
+def test_a_network_is_named_as_tables_name_it(tmp_path: Path) -> None:
+    shipped = result("stn", [1, 0, 1, 0], origin="weights", training={"file": "pretrained"}, label="stn", date="x")
+    folder = saved(tmp_path / "a", result("cnn", [1, 0, 0, 0]), shipped)
+    (pair,) = compare_networks(folder, ["cnn", "stn (weights that ship)"]).pairs
+    assert pair.second.model == "stn"
+
+
+def test_files_of_different_seeds_are_said_to_be(tmp_path: Path) -> None:
+    first, second = result("cnn", [1, 0, 0, 0]), result("capsnet", [1, 1, 0, 0], seed=3)
+    found = render_comparisons(Comparisons([compare_results(first, second)], []))
+    assert found.splitlines()[0] == "affine, A: one seed: 0, B: one seed: 3: what differs, and the figures"
 
 
 def test_partners_come_in_the_order_of_their_files(tmp_path: Path) -> None:
