@@ -19,7 +19,7 @@ from capsbench.errors import DataFileError, ParameterError, UsageError, plain, s
 from capsbench.evaluation.predictions import Predictions
 from capsbench.evaluation.subjects import Images
 from capsbench.judging.manifest import Entry, Manifest, load_manifest
-from capsbench.judging.orders import other_order
+from capsbench.judging.orders import other_order, ties
 from capsbench.judging.samples import SamplesFile
 from capsbench.judging.scores import Drawings, has_digest, has_drawings, read_scores, scores_file
 from capsbench.judging.tests import Examination, file_stems
@@ -184,9 +184,8 @@ class ScoresSubject:
         scores = read_scores(path, len(samples), entry.digest)
         facts = samples.facts
         found = Predictions(scores, facts.labels, facts.source, writers_of(samples.samples))
-        noticed = other_order(found)
-        if noticed:
-            self.warnings.append(plain(f"{entry.name}: {noticed}"))
+        noticed = filter(None, (other_order(found), ties(found)))
+        self.warnings.extend(plain(f"{entry.name}: {one}") for one in noticed)
         return found
 
     def draw(self, name: str, rows: IndexArray, classes: IndexArray, layer: int | None = None) -> Images | None:

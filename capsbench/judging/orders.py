@@ -14,6 +14,7 @@ from capsbench.contracts import CLASSES, FloatArray, IndexArray
 from capsbench.evaluation.predictions import Predictions
 
 FEWEST = 50  # images: of fewer, chance finds an order that fits
+MANY = 0.01  # of the images: fewer ties change no figure by more than its interval
 GAIN = 0.2  # of accuracy: an order that gains less is not worth a warning
 
 
@@ -25,6 +26,19 @@ def other_order(predictions: Predictions) -> str:
     found = [(float(ordered.correct.mean()), told) for told, ordered in _orders(predictions)]
     best, told = max(found, key=lambda one: one[0])
     return f"{right:.1%} of the answers are right; {told} it would be {best:.1%}." if best - right >= GAIN else ""
+
+
+def ties(predictions: Predictions) -> str:
+    """A sentence about answers that equal scores leave open, as where small numbers were rounded; nothing of few."""
+    asked = predictions.labels.reshape(len(predictions.labels), -1).shape[1]  # two of pairs
+    falling = -np.sort(-predictions.scores, axis=1)
+    tied = int((falling[:, asked - 1] == falling[:, asked]).sum())
+    if tied < MANY * len(falling):
+        return ""
+    return (
+        f"{tied:,} of {len(falling):,} images have equal scores where the answer is decided; of equal ones the class "
+        "with the lowest number is taken. Logits, or probabilities in float32 or float64, do not become equal."
+    )
 
 
 def _orders(predictions: Predictions) -> Iterator[tuple[str, Predictions]]:

@@ -7,7 +7,7 @@ import pytest
 
 from capsbench.data.digits import load_digits
 from capsbench.evaluation.predictions import Predictions
-from capsbench.judging.orders import other_order
+from capsbench.judging.orders import other_order, ties
 
 COUNT = 400
 
@@ -33,6 +33,22 @@ def test_scores_in_order_are_not_complained_about() -> None:
 def test_a_network_that_always_names_one_class_is_not_in_another_order() -> None:
     one = answers()
     assert not other_order(Predictions(np.tile(np.eye(10)[3], (COUNT, 1)), one.labels, one.source))
+
+
+def test_scores_that_tie_are_named() -> None:
+    scores = np.tile(np.arange(10.0), (200, 1))
+    single, pairs = np.zeros(200, np.int64), np.tile([3, 4], (200, 1))
+    assert not ties(Predictions(scores, single, np.arange(200))) and not ties(
+        Predictions(scores, pairs, np.arange(200))
+    )
+    scores[:2, 8] = 9  # the highest: decides single digits, and of pairs nothing
+    assert "2 of 200 images" in ties(Predictions(scores, single, np.arange(200)))
+    assert not ties(Predictions(scores, pairs, np.arange(200)))
+    scores[:2, 7:9] = 8  # the second and the third
+    assert "2 of 200 images" in ties(Predictions(scores, pairs, np.arange(200)))
+    assert not ties(Predictions(scores, single, np.arange(200)))
+    scores[1, 7] = 7  # one in 200
+    assert not ties(Predictions(scores, pairs, np.arange(200)))
 
 
 def test_of_a_few_images_any_order_could_fit() -> None:
