@@ -37,18 +37,19 @@ def test_a_network_that_always_names_one_class_is_not_in_another_order() -> None
 
 def test_scores_that_tie_are_named() -> None:
     scores = np.tile(np.arange(10.0), (200, 1))
-    single, pairs = np.zeros(200, np.int64), np.tile([3, 4], (200, 1))
-    assert not ties(Predictions(scores, single, np.arange(200))) and not ties(
-        Predictions(scores, pairs, np.arange(200))
-    )
+    of_each = np.arange(200, dtype=np.int32)
+
+    def told(*labels: int) -> str:
+        shown = np.tile(np.array(labels, np.uint8), (200, 1)).squeeze(1 if len(labels) == 1 else ())
+        return ties(Predictions(scores, shown, of_each))
+
+    assert not told(3) and not told(3, 4)
     scores[:2, 8] = 9  # the highest: decides single digits, and of pairs nothing
-    assert "2 of 200 images" in ties(Predictions(scores, single, np.arange(200)))
-    assert not ties(Predictions(scores, pairs, np.arange(200)))
+    assert "2 of 200 images" in told(3) and not told(3, 4)
     scores[:2, 7:9] = 8  # the second and the third
-    assert "2 of 200 images" in ties(Predictions(scores, pairs, np.arange(200)))
-    assert not ties(Predictions(scores, single, np.arange(200)))
+    assert not told(3) and "2 of 200 images" in told(3, 4)
     scores[1, 7] = 7  # one in 200
-    assert not ties(Predictions(scores, pairs, np.arange(200)))
+    assert not told(3, 4)
 
 
 def test_of_a_few_images_any_order_could_fit() -> None:
