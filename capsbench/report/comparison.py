@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,15 @@ from capsbench.parameters import check_choice
 from capsbench.report.differences import (
     PAIRS_NOTE,
     Difference,
-    Place,
     check_comparable,
     decimals_of,
     difference_at,
     found_at,
-    gap_difference,
     kept_places,
     over_seeds,
     points_of,
 )
+from capsbench.report.gaps import gap_difference, gap_places
 from capsbench.report.groups import by_network, readable, writers_note
 from capsbench.report.headlines import Headline
 from capsbench.report.numbers import told_p, told_seeds
@@ -167,30 +166,14 @@ def compare_results(first: Result, second: Result) -> Comparison:
             "Earlier versions of the suites kept none; run both again."
         )
     suite = registry.load("suite", first.suite)
-    gaps = [
-        gap_difference(first, second, gap, clean, moved)
-        for gap, (clean, moved) in gap_places(common, getattr(suite, "gaps", {})).items()
-    ]
-    found = [difference_at(first, second, place) for place in common] + [one for one in gaps if one]
-    checkpoints = [place[:2] for place in common]
-    return Comparison(first, second, sorted(found, key=lambda one: checkpoints.index(one.place[:2])))
-
-
-def gap_places(kept: Sequence[Place], gaps: Mapping[str, str]) -> dict[Place, tuple[Place, Place]]:
-    """Where gaps stand, with the places of the answers to the clean and to the transformed images.
-
-    Args:
-        kept: Places of answers.
-        gaps: What a suite calls a gap -> what it calls the transformed images; both stand beside ``clean``.
-    """
-    found = {}
-    for clean in kept:
-        *beside, name = clean
-        for gap, transformed in gaps.items() if name == "clean" else ():
-            begins = (*beside, transformed)
-            moved = [place for place in kept if place[: len(begins)] == begins]
-            found.update({(*beside, gap, *place[len(begins) :]): (clean, place) for place in moved})
-    return found
+    gaps = gap_places(common, getattr(suite, "gaps", {}))
+    found = []
+    for place in common:
+        found.append(difference_at(first, second, place))
+        for gap, (clean, moved) in gaps.items():
+            between = gap_difference(first, second, gap, clean, moved) if moved == place else None
+            found += [between] if between else []
+    return Comparison(first, second, found)
 
 
 def render_comparisons(found: Comparisons, style: str = "simple") -> str:

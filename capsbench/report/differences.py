@@ -23,10 +23,8 @@ from capsbench.statistics import (
     Interval,
     holm,
     interval_over_seeds,
-    more_often_right,
     p_over_seeds,
     paired_by_pair,
-    paired_gap,
     paired_interval,
     paired_p,
 )
@@ -148,11 +146,8 @@ def _over_seeds(answers: Sequence["Difference | str"], shown: str) -> list[str]:
     found = [one for one in answers if isinstance(one, Difference)]
     if len(found) < 2:
         return []
-    differences = [one.difference for one in found]
-    intervals = [one.interval for one in found]
-    low, high = interval_over_seeds(differences, intervals)
-    points = told_points(float(np.mean(differences)), (max(-1.0, low), min(1.0, high)), decimals_of(found[0]))
-    return [f"over seeds and {shown} {points} points, p {told_p(p_over_seeds(differences, intervals))}"]
+    pooled = over_seeds(found)
+    return [f"over seeds and {shown} {points_of(pooled)} points, p {told_p(pooled.p)}"]
 
 
 def _asked(first: Result, second: Result, question: Question) -> "Difference | str":
@@ -170,9 +165,9 @@ def _asked(first: Result, second: Result, question: Question) -> "Difference | s
 
 
 def kept_places(metrics: Any, place: Place = ()) -> Iterator[tuple[Place, Mapping[str, Any]]]:
-    """Every accuracy in a result's metrics that keeps its answers, with its place."""
+    """Every accuracy in a result's metrics that keeps its answers, with its place; the metrics themselves are none."""
     if isinstance(metrics, Mapping):
-        if "answers" in metrics:
+        if place and "answers" in metrics:
             yield place, metrics
         for key, value in metrics.items():
             yield from kept_places(value, (*place, str(key)))
@@ -215,7 +210,7 @@ def difference_at(
     Raises:
         DataFileError: What they keep is damaged, or they were not tested on the same images.
     """
-    ours, theirs = _answers_of_both(first, second, place)
+    ours, theirs = answers_of_both(first, second, place)
     some = np.ones(len(ours.correct), np.bool_) if among is None else among
     before, after = ours.correct[some], theirs.correct[some]
     pairs = _pairs(first, place, ours)
@@ -238,44 +233,7 @@ def difference_at(
     )
 
 
-def gap_difference(first: Result, second: Result, place: Place, clean: Place, moved: Place) -> Difference | None:
-    """How the gaps of two results differ, image by image.
-
-    Args:
-        first: One.
-        second: The other.
-        place: Where their gaps stand.
-        clean: Where both keep their answers to clean images.
-        moved: Where both keep those to transformed ones.
-
-    Returns:
-        None where clean and transformed images do not show the same digits, so that nothing is paired.
-
-    Raises:
-        DataFileError: As `difference_at`.
-    """
-    both = [_answers_of_both(first, second, one) for one in (clean, moved)]
-    if len({answers.digits for answers, _ in both}) > 1:
-        return None
-    known = all(one.writers is not None for answers in both for one in answers)
-    units = [resampled_units(ours.base, ours.writers if known else None) for ours, _ in both]
-    more = [more_often_right(ours.correct, theirs.correct) for ours, theirs in both]
-    interval, p = paired_gap(more[0], units[0], more[1], units[1])
-    ours, theirs = (float(both[0][side].correct.mean() - both[1][side].correct.mean()) for side in (0, 1))
-    return Difference(
-        place=place,
-        first=ours,
-        second=theirs,
-        interval=interval,
-        p=p,
-        digits=both[0][0].digits,
-        images=sum(len(one) for one in more),
-        gap=True,
-        writers=0 if units[0] is both[0][0].base else len(np.unique(units[0])),
-    )
-
-
-def _answers_of_both(first: Result, second: Result, place: Place) -> tuple[Answers, Answers]:
+def answers_of_both(first: Result, second: Result, place: Place) -> tuple[Answers, Answers]:
     """What two results keep at a place of both.
 
     Raises:
@@ -320,12 +278,13 @@ def over_seeds(found: Sequence[Difference]) -> Difference:
     if len(found) == 1:
         return found[0]
     values, intervals = [one.difference for one in found], [one.interval for one in found]
-    interval = interval_over_seeds(values, intervals)
+    low, high = interval_over_seeds(values, intervals)
+    largest = 2.0 if found[0].gap else 1.0  # a gap is -1..1 itself
     return replace(
         found[0],
         first=float(np.mean([one.first for one in found])),
         second=float(np.mean([one.second for one in found])),
-        interval=(max(-1.0, interval[0]), min(1.0, interval[1])),
+        interval=(max(-largest, low), min(largest, high)),
         p=p_over_seeds(values, intervals),
         seeds=len(found),
     )

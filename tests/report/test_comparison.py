@@ -16,11 +16,13 @@ from capsbench.report.comparison import (
     compare_networks,
     compare_results,
     comparison_table,
+    pooled,
     render_comparisons,
 )
 from capsbench.report.differences import Question, paired_notes
 from capsbench.results.answers import Answers, packed_partners
 from capsbench.results.result import Result, load_results, save_result
+from capsbench.results.writers import key_of_writers, packed_writers
 from capsbench.statistics import pair_error
 
 AFFINE = ("checkpoints", "best", "affine")
@@ -117,6 +119,76 @@ def test_gaps_are_compared_digit_by_digit() -> None:
     made = comparison_table(compare_results(ours, theirs))
     assert made.rows[2][:6] == ["checkpoints, best, gap", 4, 8, "75.0", "0.0", "-75.0 (-100.0..-25.0)"]
     assert any(note.startswith("A gap is in points") for note in made.notes)
+
+
+@pytest.mark.parametrize("within", [(), ("best",), ("a", "b", "c")])
+def test_a_gap_stands_behind_its_images_however_deep_they_are(within: tuple[str, ...]) -> None:
+    def tested(model: str) -> Result:
+        metrics: dict[str, Any] = {"clean": point([1, 1], 2), "affine": point([1, 0], 2), "other": point([1, 1], 2)}
+        for name in reversed(within):
+            metrics = {name: metrics}
+        return result(model, [1, 1], metrics=metrics)
+
+    found = compare_results(tested("cnn"), tested("capsnet")).differences
+    assert [one.place for one in found] == [(*within, name) for name in ("clean", "affine", "gap", "other")]
+
+
+def gaps_of(
+    model: str, clean: list[int], moved: list[int], *, people: dict[str, list[int]] | None = None, seed: int = 0
+) -> Result:
+    points = {"clean": point(clean, len(clean)), "affine": point(moved, len(clean))}
+    written = {}
+    for name, writers in (people or {}).items():
+        numbers = np.array(writers, np.int32)
+        points[name] |= {"writers": key_of_writers(numbers)}
+        written[key_of_writers(numbers)] = packed_writers(numbers)
+    return result(model, clean, metrics={"best": points}, writers=written, seed=seed)
+
+
+def test_gaps_may_differ_by_two_hundred_points() -> None:
+    # The first network reads clean digits alone (gap 100 %), the second transformed ones alone (-100 %).
+    right, wrong = [1] * 4, [0] * 4
+    pairs = [
+        compare_results(gaps_of("cnn", right, wrong, seed=seed), gaps_of("capsnet", wrong, right, seed=seed))
+        for seed in (0, 1)
+    ]
+    (one,) = [found for found in pairs[0].differences if found.gap]
+    (both,) = [found for found in pooled(pairs) if found.gap]
+    assert one.interval == both.interval == (-2.0, -2.0)
+    assert both.difference == -2.0
+
+
+def test_writers_of_a_gap_are_those_that_both_results_know() -> None:
+    people = [number // 2 for number in range(40)]
+    names = {"clean": people, "affine": people}
+    draw = np.random.default_rng(0)
+    answers = [draw.integers(0, 2, 40).tolist() for _ in range(4)]
+
+    def writers_of_gap(first: dict[str, Any], second: dict[str, Any]) -> int:
+        ours, theirs = (
+            gaps_of(model, clean, moved, people=known)
+            for model, known, (clean, moved) in (("cnn", first, answers[:2]), ("capsnet", second, answers[2:]))
+        )
+        (found,) = [one for one in compare_results(ours, theirs).differences if one.gap]
+        return found.writers
+
+    assert writers_of_gap(names, names) == 20
+    assert writers_of_gap(names, {}) == writers_of_gap({}, names) == writers_of_gap({}, {}) == 0
+    few = {"clean": [0, 1] * 20, "affine": [0, 1] * 20}  # of two people, digits are the units
+    assert writers_of_gap(few, few) == 0
+
+
+def test_a_result_that_names_two_sets_of_writers_is_damaged() -> None:
+    people = {"clean": list(range(20)) * 2, "affine": list(range(40))}
+    ours, theirs = (gaps_of(model, [1] * 40, [0] * 40, people=people) for model in ("cnn", "capsnet"))
+    with pytest.raises(DataFileError, match="best, gap: A result is damaged: it names different writers"):
+        compare_results(ours, theirs)
+
+
+def test_metrics_that_are_answers_themselves_have_no_place() -> None:
+    ours, theirs = (result(model, [1], metrics=point([1, 1], 2)) for model in ("cnn", "capsnet"))
+    with pytest.raises(DataFileError, match="keep no answers to the same images"):
+        compare_results(ours, theirs)
 
 
 def test_of_other_digits_no_gap_is_compared() -> None:
