@@ -52,12 +52,47 @@ def load(family: str, name: str) -> Any:
         return _of_library(library, name.partition(":")[2])
     place, attribute = _place(family, name)
     module = _module(family, place)
+    if ":" in name and name not in _named:
+        _named.append(name)
     try:
         return getattr(module, attribute)
     except AttributeError:
         public = {key: value for key, value in vars(module).items() if not key.startswith("_") and callable(value)}
         own = [key for key, value in public.items() if getattr(value, "__module__", place) == module.__name__]
         raise UnknownNameError(f"{family} in {place}", attribute, own or public) from None
+
+
+def load_stated(family: str, name: str) -> Any:
+    """The object that a file from elsewhere, such as a result, names; a file does not choose the code that is run.
+
+    Args:
+        family: One of `FAMILIES`.
+        name: That of what ships or is installed as a plug-in; or a place, ``package.module:attribute`` or
+            ``file.py:attribute``, that somebody named in this process, in whatever folder the file then was.
+
+    Raises:
+        UsageError: As `load`, or nobody named the place.
+    """
+    if ":" not in name:
+        return load(family, name)
+    if name in _named:
+        return load(family, name)
+    alike = [one for one in _named if one.rpartition(":")[0].endswith(".py") and _file_alone(one) == _file_alone(name)]
+    if not alike:
+        raise UsageError(
+            f"The {family} {name!r} is code that a result names, and a file does not choose the code that is "
+            f"run. If you trust it, name it yourself: --{family} {_file_alone(name)}"
+        )
+    return load(family, alike[-1])
+
+
+_named: list[str] = []
+"""Places that this process was told of, and loaded."""
+
+
+def _file_alone(name: str) -> str:
+    """``file.py:attribute``, without its folder."""
+    return name.replace("\\", "/").rpartition("/")[2]
 
 
 def room(family: str, name: str) -> Room | None:
@@ -252,5 +287,7 @@ def _import_errors(family: str, place: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise UsageError(f"The {family} {place!r} cannot be imported: there is no module {error.name!r}.") from None
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's code can fail in any way, and may even end the process
         raise UsageError(f"The {family} {place!r} cannot be imported: {first_line(error)}") from error

@@ -117,7 +117,7 @@ def _result(result: Result | str | Path) -> Result:
 
 def _works(result: Result) -> dict[str, Work]:
     """What the suite trains in a cell, by name."""
-    kind = registry.load("suite", result.suite)
+    kind = registry.load_stated("suite", result.suite)
     preset = result.preset.partition(" ")[0]
     if preset not in kind.presets:
         raise UnknownNameError(f"preset of suite {result.suite!r}", preset, kind.presets)

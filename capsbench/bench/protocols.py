@@ -12,6 +12,8 @@ from capsbench.data.digits import load_digits, sums_of
 from capsbench.errors import ParameterError, UsageError, shown
 from capsbench.parameters import check_choice, check_seed, construct
 from capsbench.paths import user_path
+from capsbench.report.gaps import gaps_of
+from capsbench.report.headlines import headlines_of
 from capsbench.sources.identity import Identity
 from capsbench.sources.places import digest
 
@@ -112,6 +114,8 @@ def load_suite(name: str, preset: str) -> type[Suite]:
         value = getattr(kind, attribute)
         if not isinstance(value, wanted):
             raise UsageError(f"The {attribute} of suite {name!r} is {shown(value)} ({type(value).__name__}).")
+    headlines_of(name)  # what its boards and comparisons need is said before anything is trained
+    gaps_of(name)
     check_choice(f"preset of suite {name!r}", preset, kind.presets)
     return kind
 

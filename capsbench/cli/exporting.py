@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from capsbench.cli.options import PATH, Command
+from capsbench.cli.options import PATH, Command, suites_option
 
 
 @click.command(cls=Command)
@@ -13,6 +13,7 @@ from capsbench.cli.options import PATH, Command
 @click.option(
     "--checkpoint", default="best", show_default=True, metavar="best|target|last", help="Which of the selected weights."
 )
+@suites_option
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def export(result: Path, out: Path, checkpoint: str, force: bool) -> None:
     """Write the weights of a finished cell, for torch.load and for `run --weights`.

@@ -148,6 +148,25 @@ def digits_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 force_option = click.option("--force", is_flag=True, help="Replace a file of another spec.")
+suites_option = click.option(
+    "--suite",
+    "suites",
+    multiple=True,
+    metavar="FILE.py:SUITE",
+    callback=lambda ctx, param, value: _load_suites(value),
+    expose_value=False,
+    help="A suite of your own that results are of; its code is run. May be repeated.",
+)
+"""Of commands that read results: a result does not choose the code that is run."""
+
+
+def _load_suites(names: tuple[str, ...]) -> None:
+    from capsbench.registry import load
+
+    for name in names:
+        load("suite", name)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 set_option = click.option("--set", "sets", multiple=True, metavar="K=V", help="Set a parameter; may be repeated.")
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from capsbench.cli.completion import names, words
-from capsbench.cli.options import PATH, Command, found_digits_option, json_option
+from capsbench.cli.options import PATH, Command, found_digits_option, json_option, suites_option
 from capsbench.errors import UsageError, escaped, plain
 
 STYLES = ("simple", "github", "latex_booktabs", "csv", "json")
@@ -36,6 +36,7 @@ STYLES = ("simple", "github", "latex_booktabs", "csv", "json")
 @click.option("--json", "document", type=PATH, metavar="FILE.json", help="Also write the boards as data.")
 @click.option("--samples", type=PATH, metavar="FILE.csv", help="Also write every answer, a line for each image.")
 @found_digits_option
+@suites_option
 @click.option("--force", is_flag=True, help="Write a page over a file that is no page of capsbench.")
 def report(
     folders: Sequence[Path],
@@ -122,6 +123,7 @@ def report(
     shell_complete=words(STYLES),
     help="simple, github, latex_booktabs, csv or json.",
 )
+@suites_option
 @json_option
 def compare(places: Sequence[Path], models: tuple[str, ...], style: str, as_json: bool) -> None:
     """Compare results of one suite on the same images: how B differs from A, with paired tests.

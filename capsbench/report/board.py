@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from capsbench import registry
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
 from capsbench.report.groups import (
@@ -17,14 +16,14 @@ from capsbench.report.groups import (
     by_network,
     newest,
     older_note,
-    readable,
     shown_by,
     smoke_note,
     writers_note,
 )
-from capsbench.report.headlines import Headline, Measured
+from capsbench.report.headlines import Headline, Measured, headlines_of
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
+from capsbench.report.suites import readable
 from capsbench.results.result import Result, protocol_of
 from capsbench.spec import told_digits
 from capsbench.statistics import Interval
@@ -168,7 +167,7 @@ def boards(results: Sequence[Result]) -> list[Board]:
     for one in results:
         found.setdefault((one.suite, one.protocol), []).append(one)
     ordered = sorted(found.items(), key=lambda item: item[0][0])  # a suite's boards together
-    return [_board(suite, members) for (suite, _), members in ordered]
+    return [readable(suite, _board, suite, headlines_of(suite), members) for (suite, _), members in ordered]
 
 
 def board_document(results: Sequence[Result]) -> str:
@@ -180,7 +179,7 @@ def board_document(results: Sequence[Result]) -> str:
     content = {
         "boards_version": BOARDS_VERSION,
         "capsbench": VERSION,
-        "boards": [_board_content(board) for board in boards(results)],
+        "boards": [readable(board.suite, _board_content, board) for board in boards(results)],
     }
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
@@ -233,12 +232,10 @@ def _figure_content(found: Measured | None) -> dict[str, Any]:
     return {"value": found.value, "interval": list(found.interval) if found.interval and known else None}
 
 
-def _board(suite: str, members: Sequence[Result]) -> Board:
-    kind = registry.load("suite", suite)()
-    headlines: Sequence[Headline] = getattr(kind, "headlines", ())
-    rows = [readable(suite, _row, *name, cells, headlines) for name, cells in _networks(newest(members)).items()]
+def _board(suite: str, headlines: Sequence[Headline], members: Sequence[Result]) -> Board:
+    rows = [_row(*name, cells, headlines) for name, cells in _networks(newest(members)).items()]
     if headlines:
-        rows = _ranked(suite, rows, headlines[0])
+        rows = _ranked(rows, headlines[0])
     return Board(suite, headlines, rows, _notes(headlines, rows, members))
 
 
@@ -266,7 +263,7 @@ def _row(name: str, beside: str, cells: Sequence[Result], headlines: Sequence[He
     )
 
 
-def _ranked(suite: str, rows: Sequence[Row], first: Headline) -> list[Row]:
+def _ranked(rows: Sequence[Row], first: Headline) -> list[Row]:
     """Rows from the best to the worst, those without the first figure last, with their differences to the best."""
 
     def place(row: Row) -> tuple[bool, float, str]:
@@ -278,7 +275,7 @@ def _ranked(suite: str, rows: Sequence[Row], first: Headline) -> list[Row]:
     best = ordered[0]
     if best.figures[first.name] is None:
         return ordered
-    others = [readable(suite, _compared, best, row, first) for row in ordered[1:]]
+    others = [_compared(best, row, first) for row in ordered[1:]]
     equal = best.figures[first.name]
     return [
         replace(row, best=found is not None and equal is not None and found.value == equal.value)

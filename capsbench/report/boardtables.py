@@ -14,6 +14,7 @@ from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
 from capsbench.report.groups import shown_by, smoke_note
 from capsbench.report.headlines import Headline
+from capsbench.report.suites import readable
 from capsbench.report.tables import WIDTH
 from capsbench.results.result import ORIGINS
 
@@ -31,11 +32,12 @@ def render_boards(boards: Sequence[Board], style: str) -> str:
     Args:
         boards: What to show.
         style: ``"simple"``, ``"github"``, ``"latex_booktabs"`` or ``"csv"``.
+
+    Raises:
+        DataFileError: A suite cannot read a result.
     """
-    if style == "csv":
-        return "\n".join(map(_csv, boards))
-    made: Callable[[Board], str] = {"simple": _simple, "github": _github, "latex_booktabs": _latex}[style]
-    return "\n\n".join(map(made, boards))
+    made: Callable[[Board], str] = {"simple": _simple, "github": _github, "latex_booktabs": _latex, "csv": _csv}[style]
+    return ("\n" if style == "csv" else "\n\n").join(readable(board.suite, made, board) for board in boards)
 
 
 def _headers(board: Board) -> list[str]:

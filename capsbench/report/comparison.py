@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from capsbench import registry
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
 from capsbench.parameters import check_choice
 from capsbench.report.differences import (
@@ -21,10 +20,11 @@ from capsbench.report.differences import (
     over_seeds,
     points_of,
 )
-from capsbench.report.gaps import gap_difference, gap_places
-from capsbench.report.groups import by_network, readable, writers_note
-from capsbench.report.headlines import Headline
+from capsbench.report.gaps import gap_difference, gap_places, gaps_of
+from capsbench.report.groups import by_network, writers_note
+from capsbench.report.headlines import Headline, headlines_of
 from capsbench.report.numbers import told_p, told_seeds
+from capsbench.report.suites import readable
 from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.results.result import Result, load_results, name_of
 from capsbench.spec import MNIST, told_digits
@@ -165,8 +165,7 @@ def compare_results(first: Result, second: Result) -> Comparison:
             f"{name_of(first)} and {name_of(second)} keep no answers to the same images, so there is nothing to pair. "
             "Earlier versions of the suites kept none; run both again."
         )
-    suite = registry.load("suite", first.suite)
-    gaps = gap_places(common, getattr(suite, "gaps", {}))
+    gaps = gap_places(common, gaps_of(first.suite))
     found = []
     for place in common:
         found.append(difference_at(first, second, place))
@@ -272,7 +271,7 @@ def side_by_side(pairs: Sequence[Comparison]) -> list[tuple[str, str, str]]:
     for name in dict.fromkeys([*stated[0], *stated[1]]):
         ours, theirs = (str(one.get(name, "-")) for one in stated)
         rows += [(name, ours, theirs)] if ours != theirs else []
-    for one in getattr(registry.load("suite", pairs[0].first.suite), "headlines", ()):
+    for one in headlines_of(pairs[0].first.suite):
         told = [readable(pairs[0].first.suite, _told_headline, one, cells) for cells in sides]
         rows.append((f"{one.name}, {one.unit}".strip(", "), *told))
     return rows

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from capsbench.errors import UsageError, shown
 from capsbench.report.differences import Difference, Place, answers_of_both, found_at
+from capsbench.report.suites import suite_of
 from capsbench.results.answers import Answers
 from capsbench.results.result import Result
 from capsbench.results.writers import resampled_units
@@ -25,6 +27,20 @@ def gap_places(kept: Sequence[Place], gaps: Mapping[str, str]) -> dict[Place, tu
             begins = (*beside, transformed)
             moved = [place for place in kept if place[: len(begins)] == begins]
             found.update({(*beside, gap, *place[len(begins) :]): (clean, place) for place in moved})
+    return found
+
+
+def gaps_of(suite: str) -> Mapping[str, str]:
+    """Which gaps a suite has: what it calls a gap -> what it calls the transformed images; none if it says nothing.
+
+    Raises:
+        UsageError: They are something else.
+    """
+    found = getattr(suite_of(suite), "gaps", {})
+    if not isinstance(found, Mapping) or not all(isinstance(word, str) for word in (*found, *found.values())):
+        raise UsageError(
+            f'The gaps of suite {suite!r} must name images by gaps, such as {{"gap": "affine"}}, got {shown(found)}.'
+        )
     return found
 
 

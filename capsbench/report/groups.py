@@ -1,19 +1,17 @@
 """Which results may stand together, and what their suites make of them."""
 
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from capsbench import registry
-from capsbench.errors import DataFileError
+from capsbench.errors import DataFileError, UsageError
 from capsbench.report.figures import Figure
 from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
+from capsbench.report.suites import listed, readable, suite_of
 from capsbench.report.tables import Table
 from capsbench.results.result import Result, name_of
 from capsbench.results.writers import unpacked_writers
@@ -103,7 +101,9 @@ class Group:
         Raises:
             DataFileError: The suite cannot read a result.
         """
-        table: Table = self._made(registry.load("suite", self.suite)().table)
+        table = self._made(suite_of(self.suite).table)
+        if not isinstance(table, Table):
+            raise DataFileError(f"The table of suite {self.suite!r} is no Table, but {type(table).__name__}.")
         return replace(
             table,
             title=self.title,
@@ -126,8 +126,8 @@ class Group:
         Raises:
             DataFileError: The suite cannot read a result.
         """
-        make = getattr(registry.load("suite", self.suite)(), "charts", None)
-        return list(self._made(make)) if make else []
+        make = getattr(suite_of(self.suite), "charts", None)
+        return listed(self.suite, "charts", Figure, make, self.members) if make else []
 
     def ours(self, reported: ReportedValue) -> str | None:
         """Our value beside one that the paper reports, of networks trained here; None where it was not measured.
@@ -142,25 +142,9 @@ class Group:
         return readable(self.suite, make, self.members)
 
 
-def readable(suite: str, make: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a suite makes of results; their files come from anywhere, and may hold anything.
-
-    Raises:
-        DataFileError: It cannot read one.
-    """
-    try:
-        return make(*arguments)
-    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise DataFileError(
-            f"The suite {suite!r} cannot read a result: {error!r} at {Path(frame.filename).name}:"
-            f"{frame.lineno}. Either the file is damaged or not the suite's, or the suite itself has a fault there."
-        ) from error
-
-
 def shown_by(suite: str) -> str:
     """What a suite shows to networks: digits, or images if it has its own."""
-    return "images" if hasattr(registry.load("suite", suite), "load") else "digits"
+    return "images" if hasattr(suite_of(suite), "load") else "digits"
 
 
 def _legend(table: Table, shown: str) -> list[str]:
@@ -226,25 +210,31 @@ def _threads(members: Sequence[Result]) -> list[str]:
 def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
     """The results of the suites' present versions, and a sentence for each suite and version that is left out.
 
+    Also left out are results of suites that cannot be asked, such as one in a file that nobody but the result names.
+
     Raises:
         DataFileError: None is left.
     """
+    present: dict[str, Any] = {}
+    why: dict[str, str] = {}
+    for suite in dict.fromkeys(one.suite for one in results):
+        try:
+            present[suite] = suite_of(suite).version
+        except UsageError as error:
+            why[suite] = str(error)
     kept: list[Result] = []
-    outdated: dict[tuple[str, int, int], int] = {}
-    present = {
-        suite: getattr(registry.load("suite", suite), "version", None) for suite in {one.suite for one in results}
-    }
+    left_out: dict[str, int] = {}
     for result in results:
-        version = present[result.suite] or result.version
-        if result.version == version:
-            kept.append(result)
+        if result.suite in why:
+            note = why[result.suite]
+        elif result.version != present[result.suite]:
+            here = f"the suite {result.suite!r}, and this is version {present[result.suite]}"
+            note = f"of version {result.version} of {here}. Run again."
         else:
-            key = (result.suite, result.version, version)
-            outdated[key] = outdated.get(key, 0) + 1
-    notes = [
-        f"{number} results of version {theirs} of the suite {suite!r} left out: this is version {ours}. Run them again."
-        for (suite, theirs, ours), number in outdated.items()
-    ]
+            kept.append(result)
+            continue
+        left_out[note] = left_out.get(note, 0) + 1
+    notes = [f"{number} result{'s' * (number > 1)} left out: {note}" for note, number in left_out.items()]
     if not kept:
         raise DataFileError(" ".join(notes) or "There are no results.")
     return kept, notes
@@ -328,7 +318,7 @@ def _file_words(words: Sequence[str]) -> str:
 
 def _ordered(suite: str, members: Sequence[Result]) -> list[Result]:
     """Sorted by network, then by seed: the suite's own networks first, in the suite's order."""
-    own = list(getattr(registry.load("suite", suite), "models", ()))
+    own = readable(suite, list, suite_of(suite).models)
 
     def place(result: Result) -> int:
         return own.index(result.model) if result.model in own and result.origin == "trained" else len(own)

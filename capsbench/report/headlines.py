@@ -3,11 +3,14 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any
 
 import numpy as np
 
+from capsbench.errors import ParameterError, UsageError, shown
 from capsbench.report.differences import Question
+from capsbench.report.suites import suite_of
 from capsbench.results.result import Result
 from capsbench.statistics import Interval, interval_over_seeds
 
@@ -23,6 +26,26 @@ class Measured:
 
     value: float
     interval: Interval | None = None
+
+    def __post_init__(self) -> None:
+        numbers = [self.value, *(() if self.interval is None else self.interval)]
+        if len(numbers) not in (1, 3) or not all(isinstance(one, Real) for one in numbers):
+            raise ParameterError(f"A figure is a number, with the two ends of its interval or None, got {self}.")
+
+
+HEADLINE: dict[str, Any] = {
+    "name": str,
+    "unit": str,
+    "measure": Callable,
+    "decimals": int,
+    "question": Question | None,
+    "paper": Mapping,
+    "missing": str | Callable,
+    "missing_elsewhere": str,
+    "caption": str,
+    "elsewhere": str,
+}
+"""Of which types the parts of a headline are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +78,12 @@ class Headline:
     missing_elsewhere: str = ""
     caption: str = ""
     elsewhere: str = ""
+
+    def __post_init__(self) -> None:
+        for name, wanted in HEADLINE.items():
+            value = getattr(self, name)
+            if not isinstance(value, wanted) or (name == "decimals" and value < 0):
+                raise ParameterError(f"The {name} of the headline {shown(self.name)} must not be {shown(value)!r}.")
 
     def over_seeds(self, cells: Sequence[Result]) -> Measured | None:
         """The mean of a network's results, with an interval over seeds and test digits; None where there is none."""
@@ -100,11 +129,26 @@ class Headline:
 
     def why_missing(self, cell: Result) -> str:
         """What stands in place of the figure, which a result does not have."""
-        return self.missing if isinstance(self.missing, str) else self.missing(cell)
+        return self.missing if isinstance(self.missing, str) else str(self.missing(cell))
 
     def number(self, value: float, *, signed: bool = False) -> str:
         """A number with the decimals of this figure; what rounds to nothing has no sign of its own."""
         return f"{round(value, self.decimals) + 0.0:{'+' * signed},.{self.decimals}f}"
+
+
+def headlines_of(suite: str) -> Sequence[Headline]:
+    """The headlines of a suite; none if it has none.
+
+    Raises:
+        UsageError: They are something else.
+    """
+    found = getattr(suite_of(suite), "headlines", ())
+    if not isinstance(found, tuple | list) or not all(isinstance(one, Headline) for one in found):
+        raise UsageError(
+            f"The headlines of suite {suite!r} must be a sequence of capsbench.report.headlines.Headline, got "
+            f"{shown(found)}."
+        )
+    return found
 
 
 def share(point: Mapping[str, Any] | None, *, error: bool = False) -> Measured | None:

@@ -13,6 +13,7 @@ from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import OF_PAPER, Group, ReportedValue, figures_by_group, groups, tables
 from capsbench.report.numbers import seeds_of, seeds_of_each
+from capsbench.report.suites import suite_of
 from capsbench.report.tables import Table, body, narrow, render_tables
 from capsbench.results.result import Result, content_of
 from capsbench.spec import MNIST
@@ -143,7 +144,7 @@ def _suites() -> Iterator[tuple[str, Any]]:
     """Every suite that measures values of the paper."""
     for name in sorted(registry.catalog("suite")):
         with suppress(Exception):  # a plug-in can fail in any way, and must not hide the others
-            kind = registry.load("suite", name)()
+            kind = suite_of(name)
             if hasattr(kind, "paper"):
                 yield name, kind
 

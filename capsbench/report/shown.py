@@ -1,10 +1,11 @@
 """Results as Python shows them: a table in a notebook, and plain values for pandas."""
 
 import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from capsbench.registry import load
 from capsbench.report.groups import tables
 from capsbench.report.pages import render
 from capsbench.report.tables import body
@@ -37,12 +38,20 @@ class Results(list[Result]):
         return [{name: getattr(one, name) for name in FACTS} | dict(_values(one.metrics)) for one in self]
 
 
-def load_results(folder: str | Path) -> Results:
+def load_results(folder: str | Path, *, suites: Sequence[str] = ()) -> Results:
     """Every result in a folder and below it, or the one in a file, in the order of their paths.
 
+    Args:
+        folder: The folder, or a file.
+        suites: Suites of a user's own that results are of, such as ``["mine.py:Suite"]``; their code is run. A result
+            does not choose the code that is run.
+
     Raises:
+        UsageError: There is no such suite.
         DataFileError: There is no such folder, there are no results in it, or one of them is damaged.
     """
+    for suite in suites:
+        load("suite", suite)
     return Results(load_list(folder))
 
 

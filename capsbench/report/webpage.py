@@ -15,20 +15,20 @@ from typing import Any
 
 import numpy as np
 
-from capsbench import registry
 from capsbench.errors import escaped
 from capsbench.report.board import Board, Row, as_asked, boards
 from capsbench.report.charts import Chart, Point
 from capsbench.report.confusion import confusion
 from capsbench.report.figures import Figure
 from capsbench.report.glossary import GLOSSARY, WORDS
-from capsbench.report.groups import Group, by_network, groups, readable
+from capsbench.report.groups import Group, by_network, groups
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.pages import paper_table, shows_paper
 from capsbench.report.pictures import Picture, Tile
 from capsbench.report.png import png
 from capsbench.report.provenance import stated
+from capsbench.report.suites import readable, suite_of
 from capsbench.report.svg import Line, Panel, drawn, drawn_rows, in_parts, key, panels_of
 from capsbench.report.tables import Table, formatted
 from capsbench.results.result import Result
@@ -69,7 +69,8 @@ def html_page(
     hues = {network: number for number, network in enumerate(networks)}
     suites: dict[str, list[dict[str, Any]]] = {}
     for board in made:
-        suites.setdefault(board.suite, []).append(_shown_board(board, hues, Markup))
+        shown = readable(board.suite, _shown_board, board, hues, Markup)
+        suites.setdefault(board.suite, []).append(shown)
     environment = Environment(
         autoescape=True,
         keep_trailing_newline=True,
@@ -107,7 +108,7 @@ def _slug(name: str) -> str:
 
 def _summary(suite: str) -> str:
     """The first line of a suite's docstring."""
-    return (registry.load("suite", suite).__doc__ or "").strip().partition("\n")[0]
+    return (type(suite_of(suite)).__doc__ or "").strip().partition("\n")[0]
 
 
 def _shown_board(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _shown_board(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str
         "columns": columns,
         "rows": [_shown_row(board, row, hues, markup) for row in board.rows],
         "notes": board.notes,
-        "figure": readable(board.suite, _headline_figure, board, hues, markup),
+        "figure": _headline_figure(board, hues, markup),
         "parts": parts,
         "confusions": _confusions(board, hues, markup),
         "stated": "\n".join(_stated(board.stated_protocol())),
@@ -243,9 +244,9 @@ def _shown_table(table: Table, but: str = "") -> dict[str, Any]:
 
 def _shown_part(group: Group, hues: Mapping[str, int], markup: Any) -> dict[str, Any]:
     """A suite's own table and its charts, for the results of one device."""
-    figures = [*group.charts(), *readable(group.suite, lambda: list(_training_curves(group)))]
+    figures = [*group.charts(), *_training_curves(group)]
     pictures = [one for one in figures if isinstance(one, Picture)][: 3 * PICTURES]
-    shown = [readable(group.suite, _shown_chart, one, hues, markup) for one in figures if isinstance(one, Chart)]
+    shown = [_shown_chart(one, hues, markup) for one in figures if isinstance(one, Chart)]
     return {
         "title": f"All figures and charts ({group.device}, {told_seeds(group.members)})",
         **_shown_table(group.table(), but=WORDS),
@@ -318,7 +319,7 @@ def _shown_tile(tile: Tile) -> dict[str, Any]:
 
 def _headline_figure(board: Board, hues: Mapping[str, int], markup: Any) -> dict[str, Any] | None:
     """The figure that stands below a board: the one that its suite names, else its first figure, a row a network."""
-    wanted = getattr(registry.load("suite", board.suite), "headline_figure", None)
+    wanted = getattr(suite_of(board.suite), "headline_figure", None)
     if isinstance(wanted, str):
         made = [(group, chart) for group in groups(board.members) for chart in group.charts() if chart.name == wanted]
         shown = [(group, _shown_chart(chart, hues, markup)) for group, chart in made if isinstance(chart, Chart)]
@@ -327,14 +328,14 @@ def _headline_figure(board: Board, hues: Mapping[str, int], markup: Any) -> dict
             notes = [f"Measured on {devices}."] if len(shown) > 1 else []
             panels = [panel for _, one in shown for panel in one["panels"]]
             return {**shown[0][1], "panels": panels, "notes": [*notes, *shown[0][1]["notes"]]}
-    if isinstance(wanted, tuple):
-        return _scatter(board, wanted, hues, markup)
-    return _dots(board, hues, markup)
+    axes = [one for name in wanted for one in board.headlines if one.name == name] if isinstance(wanted, tuple) else []
+    return _scatter(board, axes[0], axes[1], hues, markup) if len(axes) == 2 else _dots(board, hues, markup)
 
 
-def _scatter(board: Board, wanted: tuple[str, str], hues: Mapping[str, int], markup: Any) -> dict[str, Any] | None:
+def _scatter(
+    board: Board, across: Headline, up: Headline, hues: Mapping[str, int], markup: Any
+) -> dict[str, Any] | None:
     """Two figures of each network against one another, with the intervals of both."""
-    across, up = (next(one for one in board.headlines if one.name == name) for name in wanted)
     lines = []
     for row in board.rows:
         x, y = row.figures[across.name], row.figures[up.name]

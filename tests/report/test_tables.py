@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from capsbench import registry
 from capsbench.errors import DataFileError
 from capsbench.report.groups import alike, by_network, charts, current, groups, tables
 from capsbench.report.numbers import percent, spread
@@ -157,6 +158,9 @@ from capsbench.report.charts import Chart
 from capsbench.report.tables import Table
 
 class Drawing:
+    version = 1
+    models = ()
+
     def table(self, results):
         return Table(headers=["model"], rows=[[result.model] for result in results if result.metrics])
 
@@ -172,13 +176,19 @@ class Drawing:
 def drawing(tmp_path: Path) -> str:
     path = tmp_path / "drawing.py"
     path.write_text(DRAWING)
-    return f"{path}:Drawing"
+    return named(f"{path}:Drawing")
+
+
+def named(suite: str) -> str:
+    """A suite that this process is told of, as `capsbench run --suite` does."""
+    registry.load("suite", suite)
+    return suite
 
 
 def test_suites_that_draw_nothing_have_no_charts(drawing: str, tmp_path: Path) -> None:
     silent = tmp_path / "silent.py"
     silent.write_text(DRAWING.partition("    def charts")[0])
-    plain = replace(result("capsnet", 0, 0.8), suite=f"{silent}:Drawing")
+    plain = replace(result("capsnet", 0, 0.8), suite=named(f"{silent}:Drawing"))
     assert charts([plain]) == [] and charts([]) == []
     drawn = replace(plain, suite=drawing, model="drawn", metrics={"name": "some"})
     assert [chart.title for chart in charts([plain, drawn, plain])] == ["drawn"]
@@ -241,9 +251,9 @@ def test_results_of_another_version_are_left_out_and_named() -> None:
     old, new = result("capsnet", 0, 0.8), replace(result("capsnet", 0, 0.8), version=2)
     kept, notes = current([old, new, old])
     assert kept == [new]
-    assert notes == ["2 results of version 1 of the suite 'affine' left out: this is version 2. Run them again."]
+    assert notes == ["2 results left out: of version 1 of the suite 'affine', and this is version 2. Run again."]
     assert current([new]) == ([new], [])
-    with pytest.raises(DataFileError, match="version 1 of the suite 'affine' left out"):
+    with pytest.raises(DataFileError, match="left out: of version 1 of the suite 'affine'"):
         current([old])
 
 
