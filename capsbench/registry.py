@@ -6,8 +6,9 @@ has an entry point of the same form in the group ``capsbench.generators``, ``cap
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
@@ -264,7 +265,8 @@ def _module(family: str, place: str) -> ModuleType:
         with _import_errors(family, place):
             return importlib.import_module(place)
     here = _room(family, place)
-    with _import_errors(family, place), seeded(0):  # a file may draw numbers while it is imported
+    # A file may draw numbers while it is imported, and print; what it sets holds for as long as it is imported.
+    with _import_errors(family, place), seeded(0), redirect_stdout(sys.stderr):
         return here.load()
 
 

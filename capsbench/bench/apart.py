@@ -319,7 +319,9 @@ def _measure_and_tell(plan: Plan, tell: Callable[[Event], None]) -> None:
         run_cell(cell, plan, lambda line: tell({"line": line}), bar)
     except LockedError:
         tell({"locked": True})
-    except (Exception, SystemExit) as error:  # a user's model can fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's code can fail in any way, and may even end the process
         tell({"failed": explain(error, cell, plan.path(cell))})
     else:
         tell({"done": True})

@@ -11,7 +11,7 @@ from capsbench.contracts import CLASSES
 from capsbench.errors import UnknownNameError, UsageError
 from capsbench.paths import user_path
 from capsbench.results.result import PRETRAINED
-from capsbench.sources.seeding import seeded
+from capsbench.sources.hosting import hosted
 from capsbench.system.disk import kind_of
 from capsbench.training.config import State
 from capsbench.training.weights import fitted, largest_file, read_weights
@@ -135,7 +135,7 @@ def _own_state(network: Network, work: Work) -> State | None:
 
     for device in ("meta", "cpu"):  # of shapes alone, where it needs no numbers
         try:
-            with seeded(0), torch.device(device):
+            with hosted(0), torch.device(device):
                 built = build(
                     network.given or network.name,
                     classes=CLASSES,
@@ -143,6 +143,8 @@ def _own_state(network: Network, work: Work) -> State | None:
                     **network.parameters,
                 )
                 return dict(built.state_dict())
-        except Exception:  # of anyone's network
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # of anyone's network
             continue
     return None

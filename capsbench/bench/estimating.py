@@ -12,7 +12,7 @@ from capsbench.bench.protocols import full_presets, loader
 from capsbench.building import build
 from capsbench.contracts import CLASSES, Batch, TensorBatch
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
-from capsbench.sources.seeding import seeded
+from capsbench.sources.hosting import hosted
 from capsbench.system.convolutions import fast_order, fast_training
 from capsbench.system.timing import finish
 from capsbench.training.config import TrainConfig
@@ -36,12 +36,12 @@ def estimate(cell: Cell, digits: str, *, training: bool = True) -> float | None:
         None if the suite does not state its work.
 
     Raises:
-        Exception: Whatever the network raises.
+        BaseException: Whatever the network raises.
     """
     with (
         registry.as_identified(cell.suite_identity.hash),
         registry.as_identified(cell.source),
-        seeded(cell.seed, cell.device),
+        hosted(cell.seed, cell.device),
     ):
         return _estimated(cell, digits, training)
 

@@ -13,8 +13,8 @@ from capsbench.errors import DataFileError, UnknownNameError, UsageError
 from capsbench.parameters import check_choice, construct
 from capsbench.paths import user_path
 from capsbench.results.result import PRETRAINED, Result, load_result
+from capsbench.sources.hosting import hosted
 from capsbench.sources.identity import identity_of_code
-from capsbench.sources.seeding import seeded
 from capsbench.system.disk import kind_of
 from capsbench.training.checkpoints import fits
 from capsbench.training.config import State
@@ -144,7 +144,7 @@ def _built(result: Result, work: Work, given: Callable[..., Any] | None) -> "nn.
     thing = given or result.model
 
     def built() -> "nn.Module":
-        with seeded(result.seed):
+        with hosted(result.seed):
             return build(thing, classes=CLASSES, **work.images, **result.parameters)
 
     model = built()

@@ -16,7 +16,7 @@ from capsbench.contracts import ProgressBar, Say, no_bar, silent
 from capsbench.errors import CapsbenchError, CellsFailedError, LockedError, StorageError, first_line
 from capsbench.results.failures import keep_failure
 from capsbench.results.result import Result, load_result, now, save_result
-from capsbench.sources.seeding import seeded
+from capsbench.sources.hosting import hosted
 from capsbench.system import machine
 from capsbench.system.disk import lock, make_folder
 from capsbench.system.ranks import ranks
@@ -45,9 +45,9 @@ def measure(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar 
     """Measures one cell in this process; see `Measure`."""
     try:
         run_cell(cell, plan, report, progress)
-    except LockedError:
+    except (LockedError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # a user's model can fail in any way
+    except BaseException as error:  # a user's code can fail in any way, and may even end the process
         why = explain(error, cell, plan.path(cell))
         if ranks().size > 1:  # the others may be waiting for this process, which must end
             raise CellsFailedError(f"{cell.label}, seed {cell.seed}: {why}") from None
@@ -89,8 +89,8 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
     begun = perf_counter()
     bench = Bench(cell, plan.folder, plan.digits, report, progress, tensorboard=plan.tensorboard, since=plan.since)
     # Seeded as a whole, since a network may draw numbers while it is tested, too.
-    randomness = seeded(cell.seed, cell.device)
-    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source), randomness:
+    guest = hosted(cell.seed, cell.device)
+    with registry.as_identified(cell.suite_identity.hash), registry.as_identified(cell.source), guest:
         metrics = registry.load("suite", cell.suite)().run(bench)
     result = Result(
         suite=cell.suite,

@@ -16,8 +16,8 @@ from capsbench.contracts import CLASSES, checked_output
 from capsbench.errors import ModelError, ParameterError, UnknownNameError, UsageError, meant, shown
 from capsbench.parameters import image_shape, literal
 from capsbench.scoring import trial_images
+from capsbench.sources.hosting import hosted
 from capsbench.sources.identity import Identity, identity_of_code
-from capsbench.sources.seeding import seeded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,7 +86,7 @@ class Network:
 
         network = self.given or self.name
         made = partial(build, network, classes=CLASSES, **images, **self.parameters)
-        with seeded(0), warnings.catch_warnings():
+        with hosted(0):
             warnings.simplefilter("ignore")  # initial weights that are read from a file do not reach the first device
             for device in ("meta", "cpu"):  # shapes alone, no numbers; a user's model may need numbers, too
                 try:
@@ -94,9 +94,9 @@ class Network:
                         shape = images["channels_in"], *image_shape(images["image_size"])
                         _check_answer(_name(network), made(), shape)
                     return
-                except UsageError:
+                except (UsageError, KeyboardInterrupt):
                     raise
-                except Exception:  # its cell will show it
+                except BaseException:  # its cell will show it
                     continue
 
 

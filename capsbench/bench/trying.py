@@ -18,7 +18,7 @@ from capsbench.contracts import CLASSES, Say, checked_output, silent
 from capsbench.data.digits import load_digits
 from capsbench.errors import CapsbenchError, UnknownNameError, first_line
 from capsbench.scoring import remarks_of
-from capsbench.sources.seeding import seeded
+from capsbench.sources.hosting import hosted
 from capsbench.system import machine
 from capsbench.training.step import TrainingStep, adam
 
@@ -166,11 +166,13 @@ class _Tries:
         if key not in self._known:
             room = registry.room("model", network.name) if network.given is None else None
             try:
-                with seeded(0), room or nullcontext():
+                with hosted(0), room or nullcontext():
                     self._known[key] = _measured(network, work, self._device)
             except CapsbenchError as error:
                 self._known[key] = str(error)
-            except (Exception, SystemExit) as error:  # a user's network can fail in any way
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a user's code can fail in any way, and may even end the process
                 self._known[key] = first_line(error)
         return self._known[key]
 

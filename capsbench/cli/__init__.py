@@ -3,7 +3,6 @@
 Commands import what they need when they run, so that ``capsbench --help`` answers at once.
 """
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from capsbench.cli import bench, conformance, data, exporting, files, importing, judging, listing, report, trying
-from capsbench.cli.exits import SHOWABLE, exit_code
+from capsbench.cli.exits import exit_code, prepare_streams
 from capsbench.version import VERSION
 
 
@@ -58,7 +57,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # its profiler logs warnings that mean nothing to our users
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors=SHOWABLE)  # a file's name need not be Unicode, nor may a terminal show all of it
+    prepare_streams()
     sys.exit(exit_code(lambda: cli.main(arguments, prog_name="capsbench", standalone_mode=False)))

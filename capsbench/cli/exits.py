@@ -1,6 +1,7 @@
 """How a command ends: errors become lines on stderr and exit codes here, and nowhere else."""
 
 import codecs
+import io
 import os
 import sys
 import warnings
@@ -26,6 +27,36 @@ def showable(error: UnicodeError) -> tuple[bytes, int]:
 codecs.register_error(SHOWABLE, showable)
 
 
+class _Lenient(io.FileIO):
+    """A stream of messages: what cannot be written is lost, and the work goes on.
+
+    Its reader may have gone away, as in ``2>&1 | head``, or its disk may be full.
+    """
+
+    def write(self, content: Any, /) -> int:
+        """Says that it wrote all."""
+        try:
+            return super().write(content)
+        except OSError:
+            return memoryview(content).nbytes
+
+
+def prepare_streams() -> None:
+    """Makes stdout and stderr bear any text, and stderr any failure; none of their numbers is free for a file."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # it was closed before we began, and the next file that is opened would have its number
+            os.open(os.devnull, os.O_RDWR)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SHOWABLE)  # a file's name need not be Unicode, nor may a terminal show all of it
+    if sys.stderr is sys.__stderr__:  # not a stream that a caller in Python put in its place
+        encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+        messages = io.BufferedWriter(_Lenient(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(messages, encoding, SHOWABLE, line_buffering=True, write_through=True)
+
+
 def exit_code(command: Callable[[], Any]) -> int:
     """Runs a command and returns its exit code; an error becomes a line on stderr."""
     output = sys.stdout
@@ -45,9 +76,9 @@ def exit_code(command: Callable[[], Any]) -> int:
     except click.UsageError as error:
         place = error.ctx.command_path if error.ctx else "capsbench"
         return _complain(f"{_usage(error)}\nTry '{place} --help'.", error.exit_code)
-    except SystemExit:
-        if sys.stdout is output:
-            raise
+    except SystemExit as end:
+        if sys.stdout is output:  # no part of ours ends the process in this way
+            return _complain(f"The code of a network or a suite ended the process ({end!r}).", CapsbenchError.exit_code)
         # The reader of our output went away, as `head` does: click put a stream of its own in place and ends with 1.
         sys.stdout = output
         _silence_output()

@@ -22,7 +22,7 @@ from capsbench.conformance.routing import FaultError, Layer
 from capsbench.contracts import Routing
 from capsbench.errors import CapsbenchError, UnknownNameError, UsageError, first_line
 from capsbench.parameters import image_shape
-from capsbench.sources.seeding import seeded
+from capsbench.sources.hosting import hosted
 
 CHECKS: dict[str, tuple[Callable[[Layer], str] | None, Callable[[Network], str | None] | None]] = {
     "couplings": (routing_checks.couplings, None),
@@ -80,7 +80,7 @@ def check(
         UsageError: ``model`` is neither, or the network cannot be built.
     """
     room = registry.room("model", model) if isinstance(model, str) else None
-    with room or nullcontext(), seeded(0), torch.enable_grad():
+    with room or nullcontext(), hosted(0), torch.enable_grad():
         layer, network = _subject(model, image_size, pairs, parameters)
         return [_finding(name, layer, network) for name in CHECKS]
 
@@ -107,7 +107,9 @@ def _finding(name: str, layer: Layer | None, network: Network | None) -> Finding
             found = part()
         except FaultError as fault:
             return Finding(name, False, f"{prefix}{fault}")
-        except (Exception, SystemExit) as error:  # a user's code can fail in any way
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's code can fail in any way, and may even end the process
             return Finding(name, False, f"{prefix}it raises {first_line(error)}")
         details += [f"{prefix}{found}"] if found else []
     if details:
@@ -144,7 +146,9 @@ def _subject(
         )
     try:
         routing: Any = getattr(module, "routing", None)
-    except Exception as error:  # a property of a user's can fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a property of a user's can fail in any way
         raise UsageError(f"The routing of model {name!r} cannot be read: {first_line(error)}") from error
     offered = None
     if _is_routing(routing):  # an attribute of this name may be something else
@@ -223,7 +227,7 @@ def _named_network(
 def _built(name: str, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build().cpu().eval()
-    except CapsbenchError:
+    except (CapsbenchError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # a user's constructor can fail in any way
+    except BaseException as error:  # a user's constructor can fail in any way
         raise UsageError(f"The model {name!r} cannot be built: {first_line(error)}") from error

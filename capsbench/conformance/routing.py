@@ -215,7 +215,9 @@ def _routed(routing: Routing, u: Tensor, weight: Tensor, iterations: int) -> Ten
     asked = f"u {list(u.shape)}, weight {list(weight.shape)} of {u.dtype}, iterations={iterations}"
     try:
         v: object = routing(u.clone(), weight.clone(), iterations)
-    except (Exception, SystemExit) as error:  # a user's code can fail in any way
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's code can fail in any way, and may even end the process
         raise FaultError(f"for {asked} it raises {first_line(error)}") from error
     expected = [len(u), *weight.shape[1:3]]
     if not isinstance(v, Tensor) or list(v.shape) != expected:

@@ -454,6 +454,42 @@ def test_a_class_is_measured_as_it_is(tmp_path: Path) -> None:
         plan(tmp_path, models=[torch.nn.Linear(1, 1)])
 
 
+ENDS = {
+    "in its forward": "def forward(self, images): raise {error}",
+    "in its constructor": "def __init__(self, **options): raise {error}",
+    "after a while": "def forward(self, images):\n"
+    "        self.calls = getattr(self, 'calls', 0) + 1\n"
+    "        if self.calls > 9: raise {error}\n"
+    "        return super().forward(images)",
+}
+
+
+@pytest.mark.parametrize("error", ["SystemExit(0)", "GeneratorExit()", "Own('no')"])
+@pytest.mark.parametrize("code", ENDS.values(), ids=ENDS)
+def test_a_network_that_ends_the_process_costs_itself_alone(tmp_path: Path, code: str, error: str) -> None:
+    body = f"class Own(BaseException): pass\nclass Ending(Linear):\n    {code.format(error=error)}\n"
+    (tmp_path / "ending.py").write_text(LINEAR + body)
+    (tmp_path / "plain.py").write_text(LINEAR)
+    made = plan(tmp_path, models=[f"{tmp_path}/ending.py:Ending", f"{tmp_path}/plain.py:Linear"])
+    outcome = run_plan(made)
+    assert [result.label for result in outcome.results] == [f"{tmp_path}/plain.py:Linear"]
+    ((cell, why),) = outcome.failed
+    assert "ending.py" in cell.label and error.partition("(")[0] in why
+
+
+def test_what_a_network_sets_for_the_process_does_not_reach_the_next(tmp_path: Path) -> None:
+    setting = "torch.set_grad_enabled(False), torch.set_default_dtype(torch.float64), print('set')"
+    body = f"class Setting(Linear):\n    def forward(self, images):\n        {setting}\n"
+    (tmp_path / "setting.py").write_text(LINEAR + body + "        return super().forward(images)\n")
+    (tmp_path / "plain.py").write_text(LINEAR)
+    plain = f"{tmp_path}/plain.py:Linear"
+    (alone,) = run_plan(plan(tmp_path, models=[plain], out=tmp_path / "alone")).results
+    outcome = run_plan(plan(tmp_path, models=[f"{tmp_path}/setting.py:Setting", plain]))
+    (beside,) = [one for one in outcome.results if one.label == plain]
+    assert beside.metrics["checkpoints"] == alone.metrics["checkpoints"]
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+
+
 def test_an_edited_suite_is_measured_again(tmp_path: Path) -> None:
     options: dict[str, Any] = {"preset": "smoke", "models": ["cnn-pool"], "device": "cpu", "out": tmp_path}
     made = []

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +36,37 @@ def test_a_reader_that_goes_away_is_no_failure(command: str) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("report nowhere 2>/dev/full", 3, ""),
+        ("report nowhere 2>&-", 3, ""),
+        ("report nowhere <&- >&- 2>&-", 3, ""),
+        ("list 2>/dev/full", 0, "data sets"),
+        ("list 2>&-", 0, "data sets"),
+        ("list --nothing 2>/dev/full", 2, ""),
+        ("list >/dev/full", 4, "Error: The output could not be written: No space left on device.\n"),
+    ],
+)
+def test_a_stderr_that_is_full_or_closed_changes_nothing(line: str, code: int, said: str, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = f"{sys.executable} -m capsbench {line}; echo $? >&3"
+    done = subprocess.run(
+        ["bash", "-c", f"exec 3>{tmp_path}/code; {command}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int((tmp_path / "code").read_text()) == code
+    assert (done.stdout + done.stderr).startswith(said) and "Traceback" not in done.stderr
+
+
+def test_code_that_ends_the_process_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(lambda: sys.exit(0)) == 1
+    assert capsys.readouterr().err == "Error: The code of a network or a suite ended the process (SystemExit(0)).\n"
 
 
 def test_what_a_terminal_cannot_show_is_replaced() -> None:
