@@ -104,6 +104,8 @@ def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "b
             of = f"it ships: capsbench.load_network({found.label!r}, pretrained={_protocol(found)!r})"
         raise UsageError(f"{found.label} was not trained here: {of}. There is nothing to export.")
     state: State = {}
+    if force and kind_of(path) and load_kept(path):
+        raise UsageError(f"{path} has the weights that a run keeps of a training. Choose another name.")
     for part in _works(found):
         before = f"{part}." if part else ""
         state |= {f"{before}{name}": value for name, value in _kept(found, part, checkpoint).items()}

@@ -1,9 +1,10 @@
 """One cell, measured in this process: under a lock, seeded as a whole, its result saved."""
 
+import os
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -13,13 +14,14 @@ from capsbench.bench.bench import Bench
 from capsbench.bench.cells import Cell
 from capsbench.bench.planning import Plan
 from capsbench.contracts import ProgressBar, Say, no_bar, silent
-from capsbench.errors import CapsbenchError, CellsFailedError, LockedError, StorageError, first_line
+from capsbench.errors import CapsbenchError, CellsFailedError, DataFileError, LockedError, StorageError, first_line
 from capsbench.results.failures import keep_failure
 from capsbench.results.result import Result, load_result, now, save_result
 from capsbench.sources.hosting import hosted
 from capsbench.system import machine
 from capsbench.system.disk import lock, make_folder
 from capsbench.system.ranks import ranks
+from capsbench.training.checkpoints import put_aside
 
 Measure = Callable[[Cell, Plan, Say, ProgressBar], str | None]
 """Measures one cell of a plan and saves its result; returns None, or in a line why it failed. Where another run is
@@ -117,8 +119,19 @@ def _measured(cell: Cell, plan: Plan, report: Say, progress: ProgressBar) -> Res
     )
     if not ranks().first:
         return result
+    _put_foreign_aside(cell, plan.path(cell), report)
     save_result(result, plan.path(cell))
     return load_result(plan.path(cell))  # so that what is shown is what the file holds
+
+
+def _put_foreign_aside(cell: Cell, path: Path, report: Say) -> None:
+    """Puts aside what stands in the place of a cell's result and is none of this cell."""
+    if not os.path.lexists(path):
+        return
+    with suppress(DataFileError):
+        if load_result(path).cell == cell.id:
+            return
+    report(f"{path} is damaged or of another cell; it is now called {put_aside(path).name}")
 
 
 def explain(error: BaseException, cell: Cell, path: Path) -> str:

@@ -92,12 +92,14 @@ class Plan:
         return MEASURE if kept or not cell.trainings else TRAIN
 
     def finished(self, cell: Cell) -> Result | None:
-        """A cell's result, if it is there and readable, and is not to be measured again."""
+        """A cell's result, if it is there, readable and of this cell, and is not to be measured again."""
         if self.force:
             return None
         try:
             found = load_result(self.path(cell))
         except DataFileError:
+            return None
+        if (found.cell, found.seed) != (cell.id, cell.seed):  # somebody put another one there
             return None
         return replace(found, label=cell.label) if cell.title else found  # a label is no part of what was measured
 

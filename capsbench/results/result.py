@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -234,7 +235,7 @@ def load_results(folder: str | Path) -> list[Result]:
         return [load_result(place)]
     if kind_of(place) != "folder":
         raise DataFileError(f"There is no folder {place} to read results from.")
-    paths = [path for path in sorted(place.rglob("*.json")) if _is_result(path)]
+    paths = [path for path in _json_files(place) if _is_result(path)]
     if not paths:
         raise DataFileError(
             f"There are no results in {place}. Make some with: capsbench run --suite affine --out {place}"
@@ -242,12 +243,33 @@ def load_results(folder: str | Path) -> list[Result]:
     return [load_result(path) for path in paths]
 
 
+def _json_files(folder: Path) -> list[Path]:
+    """Every JSON file in a folder and below it, in the order of their paths.
+
+    Raises:
+        DataFileError: A folder cannot be read, so that results in it would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise DataFileError(f"The folder {error.filename} cannot be read: {error.strerror}.")
+
+    found = (Path(here, name) for here, _, names in os.walk(folder, onerror=refuse) for name in names)
+    return sorted(path for path in found if path.suffix == ".json")
+
+
 def _is_result(path: Path) -> bool:
-    """A folder of results also holds the sidecars of data files, which are JSON too."""
+    """Whether a JSON file is a result, or was one: a folder of results also holds the sidecars of data files.
+
+    What cannot be read or is no JSON counts, so that reading it names it.
+    """
     if not is_regular(path):
         return False
     try:
         with path.open("rb") as file:
-            return b'"schema_version"' in file.read(256)
-    except OSError:
-        return False
+            content = file.read(LARGEST)
+        if b'"schema_version"' not in content:
+            json.loads(content)
+            return False
+    except (OSError, ValueError, RecursionError):
+        pass
+    return True

@@ -162,6 +162,11 @@ def test_what_no_network_can_be_made_of_is_named(cells: dict[str, Any], tmp_path
         capsbench.export(result, tmp_path / "net.pt")
     assert (tmp_path / "net.pt").read_text() == "mine"
     capsbench.export(result, tmp_path / "net.pt", force=True)
+    kept = result.path.parent.parent / "weights" / result.training["weights"][""]["file"]
+    before = kept.read_bytes()
+    with pytest.raises(UsageError, match=r"has the weights that a run keeps of a training\. Choose another name"):
+        capsbench.export(result, kept, force=True)
+    assert kept.read_bytes() == before
     (tmp_path / "folder.pt").mkdir()
     with pytest.raises(UsageError, match="is there already"):
         capsbench.export(result, tmp_path / "folder.pt", force=True)

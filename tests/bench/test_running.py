@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from capsbench.errors import (
     UsageError,
 )
 from capsbench.report.groups import tables
+from capsbench.results.result import load_result, save_result
 from capsbench.sources import seeding
 from capsbench.system.disk import lock
 from capsbench.training.trainer import Trainer
@@ -452,6 +454,23 @@ def test_a_class_is_measured_as_it_is(tmp_path: Path) -> None:
         plan(tmp_path, models=[3])
     with pytest.raises(UsageError, match="should be a class or a function, but it is of class Linear"):
         plan(tmp_path, models=[torch.nn.Linear(1, 1)])
+
+
+@pytest.mark.parametrize("change", [{"cell": "0" * 12}, {"seed": 1}], ids=str)
+def test_a_result_of_another_cell_is_put_aside_and_not_taken(
+    tmp_path: Path, linear: str, change: dict[str, Any]
+) -> None:
+    made = plan(tmp_path, models=[linear])
+    outcome = run_plan(made)
+    (result,), (path,) = outcome.results, outcome.paths
+    save_result(replace(result, **change), path)
+    lines: list[str] = []
+    (again,) = run_plan(made, lines.append).results
+    assert again.metrics["checkpoints"] == result.metrics["checkpoints"] and again.cell == result.cell
+    assert load_result(path) == again
+    if "cell" in change:
+        assert any(line.endswith(f"it is now called {path.name}.aside") for line in lines)
+        assert load_result(path.with_name(f"{path.name}.aside")).cell == change["cell"]
 
 
 ENDS = {

@@ -50,6 +50,32 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+def test_a_result_in_a_folder_is_never_passed_over(tmp_path: Path) -> None:
+    save_result(result(environment={"device": "cpu", "about": "x" * 300}), tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps(content, sort_keys=True))  # its version now stands at its end
+    assert len(load_results(tmp_path)) == 1
+    for damage in (b"", b"{", b"\xff", (tmp_path / "a.json").read_bytes()[:200]):
+        (tmp_path / "b.json").write_bytes(damage)
+        with pytest.raises(DataFileError, match=r"b\.json is damaged, or is not JSON"):
+            load_results(tmp_path)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_result(result(), tmp_path / "a.json")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("closed"):  # root may read anything
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataFileError, match="closed cannot be read: Permission denied"):
+        load_results(tmp_path)
+
+
 TEST = {"spec": {"split": "test", "count": 10}}
 
 
