@@ -4,11 +4,12 @@ import csv
 import io
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from capsbench.errors import escaped
 from capsbench.system.disk import make_folder, write_atomically
 
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
@@ -56,7 +57,8 @@ class Figure(ABC):
         import matplotlib  # takes half a second
 
         with matplotlib.rc_context({"text.parse_math": False}):  # a dollar sign in a model's name begins no formula
-            return self._drawn()
+            drawable: Figure = _drawable(self)
+            return drawable._drawn()
 
     def csv(self) -> bytes:
         """What the image shows, in lines of UTF-8 below a line of titles."""
@@ -65,7 +67,7 @@ class Figure(ABC):
         if self.digits:
             lines = ([*line, self.digits if number else "digits"] for number, line in enumerate(lines))
         csv.writer(buffer, lineterminator="\n").writerows(lines)
-        return buffer.getvalue().encode()
+        return buffer.getvalue().encode(errors="backslashreplace")
 
     @abstractmethod
     def _drawn(self) -> bytes:
@@ -74,3 +76,19 @@ class Figure(ABC):
     @abstractmethod
     def _lines(self) -> Iterable[Sequence[Any]]:
         """The titles of the columns, then a line for each thing that is shown."""
+
+
+def _drawable(content: Any) -> Any:
+    """The same with texts that can be drawn: a name in a file from elsewhere may hold what no font has."""
+    made = content
+    if isinstance(content, str):
+        made = escaped(content).encode(errors="backslashreplace").decode()
+    elif isinstance(content, Mapping):
+        made = {_drawable(key): _drawable(value) for key, value in content.items()}
+    elif isinstance(content, list | tuple):
+        made = [_drawable(one) for one in content]
+        made = made if isinstance(content, list) else tuple(made)
+    elif is_dataclass(content) and not isinstance(content, type):
+        stated = ((one.name, getattr(content, one.name)) for one in fields(content) if one.init)
+        made = replace(content, **{name: _drawable(value) for name, value in stated})
+    return made

@@ -26,6 +26,7 @@ SHIP = "weights that ship"
 PRETRAINED = "pretrained"
 """In place of a file of weights: those that ship."""
 
+DEEPEST = 60  # levels of a result; ours have some ten
 LARGEST = 2**28  # bytes; one of throughput or of figures at the paper's size has some millions
 
 
@@ -189,11 +190,40 @@ def load_result(path: Path) -> Result:
         if one.name == "path":
             continue
         kind: Any = get_origin(one.type) or one.type
-        if not isinstance(getattr(result, one.name), (int, float) if kind is float else kind):
+        value = getattr(result, one.name)
+        if not isinstance(value, (int, float) if kind is float else kind):
             raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")
+        if isinstance(value, dict | list):
+            _check(path, value, (one.name,))
     if result.origin not in ORIGINS:
         raise DataFileError(f"{path} is not a result of capsbench: its origin is {shown(result.origin)}.")
     return result
+
+
+def _check(path: Path, value: Any, place: tuple[str, ...]) -> None:
+    """Refuses what is nested too deeply to be read, and an accuracy that is not that of its own counts.
+
+    Raises:
+        DataFileError: It is so.
+    """
+    if len(place) > DEEPEST:
+        raise DataFileError(f"{path} is damaged, or is no result of capsbench: its {place[0]} has {DEEPEST} levels.")
+    if isinstance(value, dict):
+        if {"answers", "share"} <= value.keys() and value["share"] != _share(value):
+            share, correct, total = (shown(value.get(name)) for name in ("share", "correct", "total"))
+            raise DataFileError(f"{path} is damaged: {', '.join(place)} is {share}, with {correct} of {total} right.")
+        inner: Iterable[tuple[Any, Any]] = value.items()
+    else:
+        inner = enumerate(value)
+    for key, one in inner:
+        if isinstance(one, dict | list):
+            _check(path, one, (*place, str(key)))
+
+
+def _share(point: Mapping[str, Any]) -> float | None:
+    """The share of right answers by the counts of an accuracy."""
+    correct, total = point.get("correct"), point.get("total")
+    return correct / total if type(correct) is type(total) is int and total > 0 else None
 
 
 def _finite(text: str) -> float:

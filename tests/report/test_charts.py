@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from capsbench.errors import StorageError
 from capsbench.report.charts import Chart, _apart, look
 from capsbench.report.figures import COLORS
+from capsbench.report.pictures import Picture, Tile
 
 
 def chart(**changes: Any) -> Chart:
@@ -175,6 +176,18 @@ def test_a_dollar_sign_begins_no_formula(tmp_path: Path) -> None:
     chart(title="mine$_.py:Net$", note="$^$", series=series).save(tmp_path)
     plain = matplotlib.rcParams["text.parse_math"]
     assert plain is True  # ours alone
+
+
+@pytest.mark.parametrize("odd", ["a\ud800", "net\udcff.py:Net", "\x1b[2J\x00", "\u202eright to left"])
+def test_text_that_no_font_has_is_drawn_all_the_same(tmp_path: Path, odd: str) -> None:
+    bars = {odd: [(odd, 1.0), ("plain", 2.0)]}
+    picture = Picture(
+        name=odd, title=odd, note=odd, rows=[[Tile(np.zeros((4, 4), np.uint8), caption=odd)]], row_titles=[odd]
+    )
+    for one in (chart(title=odd, note=odd, series=bars), chart(series={odd: [(1.0, 1.0)]}), picture):
+        png, csv = one.save(tmp_path)
+        assert png.stat().st_size > 1000
+        csv.read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("undrawn")

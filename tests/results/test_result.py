@@ -61,6 +61,38 @@ def test_a_result_in_a_folder_is_never_passed_over(tmp_path: Path) -> None:
             load_results(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"share": 5.0}, "metrics, best, clean is 5.0, with 3 of 4 right"),
+        ({"share": 0.7500000001}, "is 0.7500000001"),
+        ({"share": None}, "is None"),
+        ({"correct": 4}, "is 0.75, with 4 of 4 right"),
+        ({"total": 0}, "with 3 of 0 right"),
+        ({"total": "4"}, "with 3 of 4 right"),
+    ],
+)
+def test_an_accuracy_that_is_not_that_of_its_counts_is_damaged(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    point = {"share": 0.75, "correct": 3, "total": 4, "answers": "4A==", "digits": 4}
+    save_result(result(metrics={"best": {"clean": point}}), tmp_path / "a.json")
+    load_result(tmp_path / "a.json")
+    save_result(result(metrics={"best": {"clean": point | change}}), tmp_path / "a.json")
+    with pytest.raises(DataFileError, match=f"is damaged: .*{said}"):
+        load_result(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("place", ["metrics", "settings", "identity", "writers"])
+def test_a_result_that_is_nested_too_deeply_is_refused(tmp_path: Path, place: str) -> None:
+    deep: Any = 1
+    for level in range(150):
+        deep = {"x": deep} if level % 2 else [deep]
+    save_result(result(**{place: {"x": [deep]}}), tmp_path / "a.json")
+    with pytest.raises(DataFileError, match=f"its {place} has 60 levels"):
+        load_result(tmp_path / "a.json")
+
+
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_result(result(), tmp_path / "a.json")
     (tmp_path / "closed").mkdir()
