@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -54,10 +55,10 @@ def save_samples(results: Sequence[Result], path: Path, digits: str = "auto", sa
         StorageError: The file cannot be written.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.new")
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.new")  # another process may write the same file
     with storage_errors(path):
         try:
-            with temporary.open("w", newline="", errors="backslashreplace") as file:
+            with temporary.open("x", newline="", errors="backslashreplace") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(COLUMNS)
                 number = 0

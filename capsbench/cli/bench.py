@@ -23,6 +23,7 @@ from capsbench.errors import (
 from capsbench.parameters import convert, split_assignments
 
 if TYPE_CHECKING:
+    from capsbench.bench.apart import Apart
     from capsbench.bench.planning import Plan
     from capsbench.results.result import Result
 
@@ -114,10 +115,11 @@ def run(
       capsbench run --suite affine --set epochs=10 --set capsnet.iterations=1
       capsbench run --suite affine --seeds 0,1,2,3 --jobs 4 --retries 1
     """
-    from capsbench.bench.apart import told_events
+    from capsbench.bench.apart import Apart, told_events
     from capsbench.system.ranks import ranks
 
     how = {key: options.pop(key) for key in ("jobs", "isolate", "retries", "timeout", "scheduler", "collect")}
+    apart = Apart(**how)
     if ranks().size > 1 and how != IN_THIS_PROCESS:
         raise UsageError(
             "torchrun is for one cell at a time: leave --jobs, --isolate, --retries, --timeout, --scheduler."
@@ -139,7 +141,7 @@ def run(
     if dry_run:
         _show_plan(plan, as_json=as_json)
     else:
-        _run_plan(plan, as_json=as_json, wide=wide, **how)
+        _run_plan(plan, apart, as_json=as_json, wide=wide)
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -188,7 +190,7 @@ def _show_plan(plan: "Plan", *, as_json: bool) -> None:
         _say_estimates(plan)
 
 
-def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
+def _run_plan(plan: "Plan", apart: "Apart", *, as_json: bool, wide: bool) -> None:
     """Runs a plan and prints what came of it."""
     from capsbench.bench.apart import Apart
     from capsbench.bench.running import engine_of, run_plan
@@ -200,8 +202,7 @@ def _run_plan(plan: "Plan", *, as_json: bool, wide: bool, **how: Any) -> None:
 
     for line in _beginning(plan):
         say(line)
-    apart = Apart(**how)
-    if how == IN_THIS_PROCESS and _is_estimated(plan):
+    if apart == Apart() and _is_estimated(plan):
         _say_estimates(plan)
     # Each epoch also prints a line.
     with progress_of_several(every=60.0) as progress, engine_of(plan, apart, say) as engine:

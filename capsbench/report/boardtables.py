@@ -15,7 +15,7 @@ from capsbench.report.glossary import WORDS
 from capsbench.report.groups import shown_by, smoke_note
 from capsbench.report.headlines import Headline
 from capsbench.report.suites import readable
-from capsbench.report.tables import WIDTH
+from capsbench.report.tables import WIDTH, markdown
 from capsbench.results.result import ORIGINS
 
 WIDEST, CELL, NARROWEST, HEADER = 34, 18, 14, 11  # letters of a line: a network, a figure, a header
@@ -103,13 +103,10 @@ def _simple(board: Board) -> str:
 
 
 def _github(board: Board) -> str:
-    def cell(text: str) -> str:
-        return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text)
-
-    rows = [[_bold(cell(text), row, number, "**{}**") for number, text in enumerate(_cells(board, row))]
+    rows = [[_bold(markdown(text), row, number, "**{}**") for number, text in enumerate(_cells(board, row))]
             for row in board.rows]  # fmt: skip
-    table = tabulate(rows, list(map(cell, _headers(board))), tablefmt="github", disable_numparse=True)
-    return f"{cell(_caption(board))}\n\n{table}\n\n{WORDS}"
+    table = tabulate(rows, list(map(markdown, _headers(board))), tablefmt="github", disable_numparse=True)
+    return f"{markdown(_caption(board))}\n\n{table}\n\n{WORDS}"
 
 
 def _latex(board: Board) -> str:

@@ -14,7 +14,7 @@ from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import OF_PAPER, Group, ReportedValue, figures_by_group, groups, tables
 from capsbench.report.numbers import seeds_of, seeds_of_each
 from capsbench.report.suites import suite_of
-from capsbench.report.tables import Table, body, narrow, render_tables
+from capsbench.report.tables import Table, body, markdown, narrow, render_tables
 from capsbench.results.result import Result, content_of
 from capsbench.spec import MNIST
 from capsbench.system.disk import kind_of, same_file, write_atomically
@@ -73,8 +73,8 @@ def markdown_page(results: Sequence[Result], pictures: str = "") -> str:
         parts += ["## The paper's values and ours", body(paper_table(results), "github")]
     for group, figures in figures_by_group(results):
         table = group.table()
-        parts += [f"## {group.title}", body(table, "github"), _listed(table.notes)]
-        parts += [f"![{figure.title}]({pictures}/{figure.stem}.png)" for figure in figures if pictures]
+        parts += [f"## {markdown(group.title)}", body(table, "github"), _listed(table.notes)]
+        parts += [f"![{markdown(figure.title)}]({pictures}/{figure.stem}.png)" for figure in figures if pictures]
     return "\n\n".join(part.strip() for part in parts if part.strip()) + "\n"
 
 
@@ -165,4 +165,4 @@ def _where(group: Group, reported: ReportedValue) -> str:
 
 
 def _listed(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {one_line(note)}" for note in notes)
+    return "\n".join(f"- {markdown(one_line(note))}" for note in notes)

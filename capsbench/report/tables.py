@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,6 +65,11 @@ def formatted(table: Table) -> list[list[Any]]:
     return [[f"{cell:,}" if type(cell) is int else _one_line(cell) for cell in row] for row in table.rows]
 
 
+def markdown(text: str) -> str:
+    """A text for Markdown, whose signs are shown and not obeyed: a name may hold a bar, a tag or a link."""
+    return re.sub(r"([\\|*_`\[\]]|<(?=[\w/!?]))", r"\\\1", text)
+
+
 def _one_line(cell: Any) -> Any:
     return one_line(cell) if isinstance(cell, str) else cell
 
@@ -78,8 +84,11 @@ def body(table: Table, style: str, *, align: bool = False) -> str:
     """
     first = table.rows[0] if table.rows and align else []
     sides = ["left" if isinstance(cell, str) and not cell[:1].isdigit() else "right" for cell in first]
-    headers = list(map(one_line, table.headers))
-    return tabulate(formatted(table), headers, tablefmt=style, disable_numparse=True, colalign=sides or None)
+    headers, rows = list(map(one_line, table.headers)), formatted(table)
+    if style == "github":
+        headers = list(map(markdown, headers))
+        rows = [[markdown(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=sides or None)
 
 
 def render_tables(tables: Sequence[Table], style: str = "simple") -> str:

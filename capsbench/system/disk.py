@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -273,8 +274,10 @@ def _open_locked(name: Path, *, wait: bool) -> int:
         UnlockableError: The file system has no locks; the file is removed.
     """
     while True:
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT, 0o666)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)  # a pipe would wait for a reader
         try:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                raise OSError(errno.EEXIST, f"{name} is in its way, and is no file")
             _flock(handle, name, wait=wait)
             # The process that held it before may have renamed or removed it between our opening and our locking it.
             with suppress(FileNotFoundError):

@@ -104,6 +104,14 @@ def test_a_markdown_page_has_tables_notes_and_charts(tmp_path: Path) -> None:
     assert "![" not in markdown_page([result()])
 
 
+def test_a_name_is_text_of_a_markdown_page_and_nothing_else() -> None:
+    name = "a|b <script>*x*</script> [y](z)"
+    page = markdown_page([result(model=name), result()])
+    assert r"a\|b \<script>\*x\*\</script> \[y\](z)" in page and "<script" not in page.replace(r"\<", "")
+    for table in re.findall(r"(?:^\|.*\n)+", page, re.M):
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in table.splitlines()}) == 1
+
+
 def test_networks_come_in_the_suites_order_whatever_the_files_are_called() -> None:
     found = [result(model=model) for model in ("capsnet", "mine.py:Net", "cnn")]
     rows = [

@@ -162,6 +162,22 @@ def test_what_a_killed_writer_left_behind_is_written_over() -> None:
     assert names() == ["x"]
 
 
+@pytest.mark.parametrize("ending", [".new", ".lock"])
+@pytest.mark.parametrize("read", [False, True])
+def test_a_pipe_in_the_way_is_an_error_and_not_waited_for(tmp_path: Path, ending: str, read: bool) -> None:
+    os.mkfifo(tmp_path / f"a{ending}")
+    reader = os.open(tmp_path / f"a{ending}", os.O_RDONLY | os.O_NONBLOCK) if read else None
+    try:
+        with pytest.raises(StorageError):
+            write_atomically(tmp_path / "a", b"x")
+            with lock(tmp_path / "a"):
+                pass
+    finally:
+        if reader is not None:
+            os.close(reader)
+    assert (tmp_path / f"a{ending}").is_fifo()
+
+
 def test_many_writers_of_one_file_never_mix() -> None:
     contents = [bytes([65 + writer]) * 50_000 for writer in range(6)]
     write_atomically(Path("x"), contents[0])
