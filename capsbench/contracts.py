@@ -240,7 +240,11 @@ def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "to
     Raises:
         ModelError: It is not a scalar.
     """
-    loss: Any = cast(Model, model).loss(output, batch)
+    try:
+        loss: Any = cast(Model, model).loss(output, batch)
+    except Exception as error:
+        error.add_note("in the model's loss")
+        raise
     shape: Any = getattr(loss, "shape", None)  # the type alone would import torch
     if shape is None or tuple(shape) != ():
         found = f"a {type(loss).__name__}" if shape is None else f"shape {list(shape)}"

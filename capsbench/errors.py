@@ -99,9 +99,10 @@ def shown(value: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """An error in one line: the first line of its message, if it has one, after its class if that is not ours."""
+    """An error in one line: the first line of its message, after its class if that is not ours, and of its notes."""
     lines = str(error).splitlines() or ["no message"]
-    return lines[0] if isinstance(error, CapsbenchError) else f"{type(error).__name__}: {lines[0]}"
+    told = lines[0] if isinstance(error, CapsbenchError) else f"{type(error).__name__}: {lines[0]}"
+    return told + "".join(f" ({note.partition(chr(10))[0]})" for note in getattr(error, "__notes__", ()))
 
 
 def _letters(name: str) -> str:

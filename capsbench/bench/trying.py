@@ -182,7 +182,7 @@ def _measured(network: Network, work: Work, device: str) -> Speed:
     given = network.given or network.name
     model = build(given, classes=CLASSES, **work.images, **network.parameters)
     model.to(device)
-    batch = random_batch(IMAGES, work, device)
+    batch = random_batch(IMAGES, work, device, needs_layers=bool(getattr(model, "needs_layers", False)))
     output = checked_output(model(batch.images), IMAGES)
     train = TrainingStep(model, adam(model, 1e-4), device=device)
     step = seconds_each(lambda: train(batch), device, at_least=SECONDS)

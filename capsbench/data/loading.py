@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from capsbench.contracts import ArrayBatch, Batch, IndexArray, TensorBatch, UInt8Array
 from capsbench.data.samples import Samples, checked_indices
@@ -159,6 +160,16 @@ class BatchDataset(IterableDataset[TensorBatch]):
             positions = positions[positions < len(self.data)]
             rows = positions if shuffle is None else shuffle.rows(positions)
             yield from batches(self.data, rows, self._size, device=self._device, layers=self._layers, dtype=self._dtype)
+
+
+def _refuse_to_collate(some: Any, **how: Any) -> NoReturn:
+    raise ParameterError(
+        "Batches are made already: torch's DataLoader takes them with batch_size=None, as in "
+        "DataLoader(BatchDataset(data, batch_size=128), batch_size=None)."
+    )
+
+
+default_collate_fn_map[Batch] = _refuse_to_collate
 
 
 def _check_samples(data: Samples) -> None:

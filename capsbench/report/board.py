@@ -16,6 +16,7 @@ from capsbench.report.groups import (
     by_network,
     newest,
     older_note,
+    remarks_note,
     shown_by,
     smoke_note,
     writers_note,
@@ -322,7 +323,7 @@ def _told(found: Difference, headline: Headline) -> Beside:
 
 
 def _notes(headlines: Sequence[Headline], rows: Sequence[Row], members: Sequence[Result]) -> list[str]:
-    notes = list(dict.fromkeys(f"{one.label}: {remark}" for one in members for remark in one.remarks))
+    notes = remarks_note(members)
     if headlines:
         better = "largest" if headlines[0].larger_is_better else "smallest"
         notes.append(f"Networks are in the order of {headlines[0].name}; the {better} is the best.")

@@ -12,7 +12,7 @@ from tabulate import tabulate
 from capsbench.errors import one_line
 from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
-from capsbench.report.groups import shown_by, smoke_note
+from capsbench.report.groups import remarks_note, shown_by, smoke_note
 from capsbench.report.headlines import Headline
 from capsbench.report.suites import readable
 from capsbench.report.tables import WIDTH, markdown
@@ -82,6 +82,7 @@ def _caption(board: Board) -> str:
     told += "".join(f" {one.caption.format(**settings)}" for one in board.headlines if one.caption)
     if board.headlines:
         told += f" Networks are in the order of {board.headlines[0].name}."
+    told += "".join(f" {remark}" for remark in remarks_note(board.members))
     told += "".join(f" {note}" for note in smoke_note(board.rows[0].cells))
     if any(row.beside for row in board.rows):
         told += " To the best: the paired difference on the same images; †: a tie."

@@ -76,33 +76,54 @@ class Comparisons:
         }
 
 
-def compare(first: str | Path, second: str | Path) -> Comparisons:
+Compared = str | Path | Result | Sequence[Result]
+"""A result's file, a folder of results, or what was loaded already."""
+
+
+def compare(first: Compared, second: Compared) -> Comparisons:
     """Compares results on the same images.
 
-    Two files are compared as they are. Of folders, results of one suite, preset, digits and seed are partners; where
-    either folder has several of those, those of one network, and then those of one model with other parameters.
+    Two single results are compared as they are. Of several, results of one suite, preset, digits and seed are
+    partners; where either side has several of those, those of one network, and then those of one model with other
+    parameters.
 
     Args:
-        first: A result's file, or a folder of results.
-        second: Another.
+        first: A result's file, a folder of results, or results that were loaded.
+        second: Others.
 
     Raises:
         UsageError: Both are the same, nothing has a partner, or partners were tested on different images.
         DataFileError: There are no results, or one is damaged or keeps no answers.
     """
-    if os.path.realpath(first) == os.path.realpath(second):
+    paths = [os.path.realpath(one) for one in (first, second) if isinstance(one, str | Path)]
+    if len(paths) > len(set(paths)):
         raise UsageError(f"{first} cannot be compared with itself; name two results.")
-    ours, theirs = load_results(first), load_results(second)
-    if kind_of(Path(first)) == kind_of(Path(second)) == "file":
+    ours, theirs = _loaded(first), _loaded(second)
+    if _is_single(first) and _is_single(second):
         return Comparisons([compare_results(ours[0], theirs[0])], [])
     partners, alone = _partners(ours, theirs)
     if not partners:
         more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
         raise UsageError(
-            f"No result in {first} has a partner in {second}: of one suite, preset, digits and seed. "
+            f"No result in {_name(first, 'A')} has a partner in {_name(second, 'B')}: of one suite, preset, digits and "
+            "seed. "
             f"There are {'; '.join(alone[:SHOWN])}{more}."
         )
     return Comparisons([compare_results(*pair) for pair in partners], alone)
+
+
+def _loaded(side: Compared) -> list[Result]:
+    if isinstance(side, str | Path):
+        return load_results(side)
+    return [side] if isinstance(side, Result) else list(side)
+
+
+def _is_single(side: Compared) -> bool:
+    return isinstance(side, Result) or (isinstance(side, str | Path) and kind_of(Path(side)) == "file")
+
+
+def _name(side: Compared, otherwise: str) -> str:
+    return str(side) if isinstance(side, str | Path) else otherwise
 
 
 def compare_networks(place: str | Path, models: Sequence[str]) -> Comparisons:
@@ -234,6 +255,7 @@ def _table(pairs: Sequence[Comparison], differences: Sequence[Difference]) -> Ta
         headers=["images", "digits", "number", "A %", "B %", "B - A, points", "p", "p, Holm"],
         rows=rows,
         notes=[
+            "A % and B % are classified correctly.",
             f"B - A with its 95 % interval over resampled {'writers' if written else 'base digits'}; p of the exact "
             f"sign-flip test over them{mcnemar}{tested}.",
             *([GAP_NOTE] if any(one.gap for one in differences) else []),

@@ -112,7 +112,7 @@ class Group:
                 *writers_note(self.members),
                 *table.notes,
                 *_origins(self.members),
-                *_remarks(self.members),
+                *remarks_note(self.members),
                 *_threads(self.members),
                 *smoke_note(self.members),
                 *older_note(self.older),
@@ -186,7 +186,7 @@ def _number_of_writers(result: Result) -> int:
         raise DataFileError(f"{name_of(result)}: {error}") from None
 
 
-def _remarks(members: Sequence[Result]) -> list[str]:
+def remarks_note(members: Sequence[Result]) -> list[str]:
     """What results say of their networks, once for each network."""
     return list(dict.fromkeys(f"{one.label}: {remark}" for one in members for remark in one.remarks))
 

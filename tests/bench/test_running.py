@@ -473,6 +473,13 @@ def test_a_result_of_another_cell_is_put_aside_and_not_taken(
         assert load_result(path.with_name(f"{path.name}.aside")).cell == change["cell"]
 
 
+def test_an_error_in_a_networks_loss_says_where_it_is(tmp_path: Path) -> None:
+    body = "class Failing(Linear):\n    def loss(self, output, batch):\n        return output.scores @ batch.images\n"
+    (tmp_path / "failing.py").write_text(LINEAR + body)
+    ((_, why),) = run_plan(plan(tmp_path, models=[f"{tmp_path}/failing.py:Failing"])).failed
+    assert why.startswith("RuntimeError: ") and "(in the model's loss)" in why
+
+
 ENDS = {
     "in its forward": "def forward(self, images): raise {error}",
     "in its constructor": "def __init__(self, **options): raise {error}",

@@ -60,6 +60,28 @@ def test_what_does_not_fit_is_said_in_a_line() -> None:
     assert not affine.seconds and not Path("runs").exists()
 
 
+class Layered(nn.Module):
+    """Its loss reads each digit alone."""
+
+    def __init__(self, needs: bool = False) -> None:
+        super().__init__()
+        self.needs_layers = needs
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+
+    def forward(self, images: Tensor) -> Any:
+        return self.layers(images)
+
+    def loss(self, output: Any, batch: Any) -> Any:
+        """A scalar."""
+        return output.scores.mean() + batch.layers.mean()
+
+
+@pytest.mark.parametrize("needs", [False, True])
+def test_a_loss_gets_layers_where_the_network_says_so_as_in_a_run(needs: bool) -> None:
+    (trial,) = try_network(Layered, suites=["mnist"], changes={"needs": str(needs)}, digits="embedded", device="cpu")
+    assert ("'NoneType' object has no attribute 'mean' (in the model's loss)" in trial.why_not) is not needs
+
+
 class Square(nn.Module):
     """It takes image_size for one number, which it is not in `crowding`, and other images than that of its layer."""
 

@@ -345,6 +345,15 @@ def test_a_sample_is_an_image_and_its_label(name: str, shape: tuple[int, ...]) -
     np.testing.assert_array_equal(labels.numpy(), whole.labels[[5, 0, 5]])
 
 
+@in_workers
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_that_would_make_batches_of_batches_says_the_way_out(workers: int) -> None:
+    ready = BatchDataset(embedded("padded", 8), batch_size=4)
+    context = "fork" if workers else None
+    with pytest.raises(ParameterError, match=r"DataLoader takes them with batch_size=None"):
+        next(iter(DataLoader(ready, num_workers=workers, multiprocessing_context=context)))
+
+
 def test_samples_of_a_part_are_its_own() -> None:
     data = Numbered(100)
     part = SampleDataset(Subset(data, np.array([40, 7])))

@@ -237,6 +237,18 @@ def test_files_are_compared_as_they_are(tmp_path: Path) -> None:
     assert found.alone == []
 
 
+def test_results_that_were_loaded_are_compared_as_their_files_are(tmp_path: Path) -> None:
+    first, second = result("cnn", [1, 0, 0, 0]), result("capsnet", [1, 1, 1, 0])
+    one, other = saved(tmp_path / "one", first), saved(tmp_path / "other", second)
+    expected = compare(one, other).to_dict()
+    assert compare(load_results(one), other).to_dict() == expected
+    assert compare([first], [second]).to_dict() == compare(first, second).to_dict() == expected
+    with pytest.raises(UsageError, match="cannot be compared with itself"):
+        compare(first, first)
+    with pytest.raises(UsageError, match="No result in A has a partner in B"):
+        compare([first], [replace(second, seed=1)])
+
+
 def test_folders_are_paired_by_suite_preset_and_seed(tmp_path: Path) -> None:
     right = [1, 0, 1, 0]
     ours = saved(tmp_path / "a", *(result("cnn", right, seed=seed) for seed in (0, 1, 2)))
