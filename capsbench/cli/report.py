@@ -139,7 +139,8 @@ def compare(places: Sequence[Path], models: tuple[str, ...], style: str, as_json
       capsbench compare runs/affine/cnn-pool-seed0-*.json runs/affine/capsnet-seed0-*.json
     """
     from capsbench.report.comparison import compare as compare_places
-    from capsbench.report.comparison import compare_networks, render_comparisons
+    from capsbench.report.comparison import compare_networks
+    from capsbench.report.comparisontables import render_comparisons
 
     if len(places) > 2:
         raise UsageError(

@@ -8,7 +8,8 @@ from scipy import ndimage, stats
 
 from capsbench.data.digits import load_digits
 from capsbench.data.streaming import stream
-from capsbench.report.comparison import compare_results, comparison_table
+from capsbench.report.comparison import compare_results
+from capsbench.report.comparisontables import comparison_table
 from capsbench.report.groups import tables
 from capsbench.results.result import load_results
 

@@ -15,10 +15,9 @@ from capsbench.report.comparison import (
     compare,
     compare_networks,
     compare_results,
-    comparison_table,
     pooled,
-    render_comparisons,
 )
+from capsbench.report.comparisontables import comparison_table, render_comparisons
 from capsbench.report.differences import Question, paired_notes
 from capsbench.results.answers import Answers, packed_partners
 from capsbench.results.result import Result, load_results, save_result

@@ -14,7 +14,8 @@ from capsbench.cli import main
 from capsbench.errors import CapsbenchError, DataFileError, ParameterError, UsageError
 from capsbench.report.board import board_document, boards
 from capsbench.report.boardtables import render_boards
-from capsbench.report.comparison import Comparisons, compare_results, render_comparisons
+from capsbench.report.comparison import Comparisons, compare_results
+from capsbench.report.comparisontables import render_comparisons
 from capsbench.report.groups import charts, current, tables
 from capsbench.report.headlines import Headline, Measured
 from capsbench.report.pages import markdown_page
