@@ -100,7 +100,10 @@ def shown(value: object) -> str:
 
 def first_line(error: BaseException) -> str:
     """An error in one line: the first line of its message, after its class if that is not ours, and of its notes."""
-    lines = str(error).splitlines() or ["no message"]
+    try:
+        lines = str(error).splitlines() or ["no message"]
+    except Exception:  # of anyone's class
+        lines = ["no message"]
     told = lines[0] if isinstance(error, CapsbenchError) else f"{type(error).__name__}: {lines[0]}"
     return told + "".join(f" ({note.partition(chr(10))[0]})" for note in getattr(error, "__notes__", ()))
 

@@ -6,15 +6,15 @@ has an entry point of the same form in the group ``capsbench.generators``, ``cap
 """
 
 import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
 from capsbench.errors import UnknownNameError, UsageError, first_line
 from capsbench.paths import resolved
+from capsbench.sources.hosting import printing_aside
 from capsbench.sources.identity import Identity, identity_of_file, identity_of_installed
 from capsbench.sources.room import Noted, Room, room_of
 from capsbench.sources.seeding import seeded
@@ -53,8 +53,9 @@ def load(family: str, name: str) -> Any:
         return _of_library(library, name.partition(":")[2])
     place, attribute = _place(family, name)
     module = _module(family, place)
-    if ":" in name and name not in _named:
-        _named.append(name)
+    if ":" in name:
+        known = f"{resolved(place)}:{attribute}" if place.endswith(".py") else name
+        _named.update({known: None})
     try:
         return getattr(module, attribute)
     except AttributeError:
@@ -74,21 +75,40 @@ def load_stated(family: str, name: str) -> Any:
     Raises:
         UsageError: As `load`, or nobody named the place.
     """
-    if ":" not in name:
+    if ":" not in name and not name.endswith(".py"):
         return load(family, name)
-    if name in _named:
-        return load(family, name)
-    alike = [one for one in _named if one.rpartition(":")[0].endswith(".py") and _file_alone(one) == _file_alone(name)]
+    place, _, attribute = name.rpartition(":")
+    whole = name
+    with suppress(UsageError):  # a place that is no path
+        whole = f"{resolved(place)}:{attribute}" if place.endswith(".py") else name
+    if whole in _named:
+        return load(family, whole)
+    alike = [one for one in _named if place.endswith(".py") and _file_alone(one) == _file_alone(name)]
     if not alike:
         raise UsageError(
-            f"The {family} {name!r} is code that a result names, and a file does not choose the code that is "
-            f"run. If you trust it, name it yourself: --{family} {_file_alone(name)}"
+            f"The {family} {name!r} is code that a result names, and a file does not choose the code that is run. If "
+            f"you trust it, name it yourself: --{family} {_file_alone(name)}, in Python suites={[_file_alone(name)]}"
         )
-    return load(family, alike[-1])
+    if len(alike) > 1:
+        raise UsageError(
+            f"The {family} {name!r} of a result may be any of {', '.join(alike)}, which were named. Read the results "
+            "of one at a time."
+        )
+    return load(family, alike[0])
 
 
-_named: list[str] = []
-"""Places that this process was told of, and loaded."""
+def load_named(names: str | Sequence[str]) -> None:
+    """Loads suites of a user's own, by one name or several, so that results of theirs are read: `load_stated`.
+
+    Raises:
+        UsageError: As `load`.
+    """
+    for name in [names] if isinstance(names, str) else names:
+        load("suite", name)
+
+
+_named: dict[str, None] = {}
+"""Places that this process was told of and loaded, in that order; files by their whole paths."""
 
 
 def _file_alone(name: str) -> str:
@@ -266,7 +286,7 @@ def _module(family: str, place: str) -> ModuleType:
             return importlib.import_module(place)
     here = _room(family, place)
     # A file may draw numbers while it is imported, and print; what it sets holds for as long as it is imported.
-    with _import_errors(family, place), seeded(0), redirect_stdout(sys.stderr):
+    with _import_errors(family, place), seeded(0), printing_aside():
         return here.load()
 
 

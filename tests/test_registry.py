@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,6 +52,38 @@ def test_every_name_of_the_catalog_loads(family: str) -> None:
 
 def test_what_ships_is_a_table_of_strings() -> None:
     assert registry.catalog("data set")["affnist"] == "capsbench.generators.affnist:AffNIST"
+
+
+def test_a_file_from_elsewhere_names_what_this_process_was_told_of(tmp_path: Path, monkeypatch: Any) -> None:
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "stated.py").write_text(MODULE.format(who=folder) + "\n\nclass Other(Own):\n    pass\n")
+    monkeypatch.chdir(tmp_path / "ours")
+    with pytest.raises(
+        UsageError, match=r"name it yourself: --suite stated\.py:Own, in Python suites=\['stated\.py:Own'\]"
+    ):
+        registry.load_stated("suite", "stated.py:Own")
+    registry.load_named("stated.py:Own")
+    monkeypatch.chdir(tmp_path / "theirs")
+    for stated in ("stated.py:Own", "anywhere/stated.py:Own", f"{tmp_path}/theirs/stated.py:Own", "C:\\stated.py:Own"):
+        assert registry.load_stated("suite", stated).who == "ours"  # whatever lies there now
+    for other in ("stated.py:Other", "another.py:Own", "stated.py", "stated:Own", ":Own", "\0.py:Own"):
+        with pytest.raises(UsageError):
+            registry.load_stated("suite", other)
+    registry.load_named([f"{tmp_path}/theirs/stated.py:Own"])
+    assert registry.load_stated("suite", "stated.py:Own").who == "theirs"  # as it stands here, beside us
+    assert registry.load_stated("suite", f"{tmp_path}/ours/stated.py:Own").who == "ours"
+    with pytest.raises(UsageError, match=r"may be any of .*ours/stated\.py:Own, .*theirs/stated\.py:Own"):
+        registry.load_stated("suite", "anywhere/stated.py:Own")
+
+
+def test_a_module_is_stated_by_its_whole_name(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "stated_module.py").write_text(MODULE.format(who="module"))
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.load_named(["stated_module:Own"])
+    assert registry.load_stated("suite", "stated_module:Own").who == "module"
+    with pytest.raises(UsageError, match="name it yourself"):
+        registry.load_stated("suite", "elsewhere/stated_module:Own")
 
 
 @pytest.mark.usefixtures("plugin")

@@ -319,9 +319,7 @@ def _measure_and_tell(plan: Plan, tell: Callable[[Event], None]) -> None:
         run_cell(cell, plan, lambda line: tell({"line": line}), bar)
     except LockedError:
         tell({"locked": True})
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a user's code can fail in any way, and may even end the process
+    except Exception as error:  # a user's code can fail in any way
         tell({"failed": explain(error, cell, plan.path(cell))})
     else:
         tell({"done": True})

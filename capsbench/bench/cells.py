@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from capsbench.parameters import check_number, check_seed
+from capsbench.results.result import Result
 from capsbench.sources.identity import Identity
 from capsbench.spec import WRITERS
 from capsbench.training.config import TrainConfig
@@ -161,6 +162,12 @@ class Cell:
     changes: Mapping[str, str] = field(default_factory=dict, compare=False)
     weights: Elsewhere | None = None
     digits_sums: Mapping[str, str] = field(default_factory=dict)
+
+    def owns(self, result: Result) -> bool:
+        """Whether a result is of this cell, and not another one that somebody put in its place."""
+        stated = (result.preset, result.version, result.seed, result.cell)
+        in_a_file = result.suite.rpartition("/")[2] == self.suite.rpartition("/")[2]  # the same in any folder
+        return in_a_file and stated == (self.preset, self.version, self.seed, self.id)
 
     @property
     def id(self) -> str:

@@ -143,8 +143,6 @@ def _own_state(network: Network, work: Work) -> State | None:
                     **network.parameters,
                 )
                 return dict(built.state_dict())
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # of anyone's network
+        except Exception:  # of anyone's network
             continue
     return None

@@ -36,7 +36,7 @@ def estimate(cell: Cell, digits: str, *, training: bool = True) -> float | None:
         None if the suite does not state its work.
 
     Raises:
-        BaseException: Whatever the network raises.
+        Exception: Whatever the network raises.
     """
     with (
         registry.as_identified(cell.suite_identity.hash),

@@ -1,6 +1,6 @@
 """The network of a result with its weights, and its weights as a file for others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ def load_network(
     training: str = "",
     network: Callable[..., Any] | None = None,
     pretrained: str = "",
+    suites: str | Sequence[str] = (),
 ) -> "nn.Module":
     """The network of a finished cell with its weights, on the CPU and in evaluation mode.
 
@@ -43,11 +44,13 @@ def load_network(
         training: Which network, of a suite that trains several: in ``reconstruction`` ``"single"`` or ``"pairs"``.
         network: The class or function, where it was given in Python instead of a name.
         pretrained: Suite and preset of a training whose weights ship, such as ``"affine-small"``.
+        suites: A suite of a user's own that the result is of, as `capsbench.load_results` takes it.
 
     Raises:
         UsageError: There is no such checkpoint, or the network is another one than was measured.
         DataFileError: The weights are missing or damaged.
     """
+    registry.load_named(suites)
     given = pretrained_file(str(result), pretrained) if pretrained else None
     found = _result(given.with_suffix(".json") if given else result)
     work = _works(found)
@@ -75,7 +78,14 @@ def load_network(
     return model.eval()
 
 
-def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "best", force: bool = False) -> Path:
+def export(
+    result: Result | str | Path,
+    out: str | Path,
+    *,
+    checkpoint: str = "best",
+    force: bool = False,
+    suites: str | Sequence[str] = (),
+) -> Path:
     """Writes the selected weights of a finished cell, as ``run --weights`` and ``torch.load`` take them.
 
     Where a suite trains several networks, their weights stand in one file, with the name of the network before theirs.
@@ -85,6 +95,7 @@ def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "b
         out: The file: ``.pt`` or ``.safetensors``.
         checkpoint: ``"best"``, ``"target"`` or ``"last"``: which of the selected weights.
         force: Replace a file that is there.
+        suites: A suite of a user's own that the result is of, as `capsbench.load_results` takes it.
 
     Returns:
         The file's path.
@@ -94,6 +105,7 @@ def export(result: Result | str | Path, out: str | Path, *, checkpoint: str = "b
         DataFileError: The weights are missing or damaged.
         StorageError: The file could not be written.
     """
+    registry.load_named(suites)
     found, path = _result(result), user_path(out, "out")
     check_suffix(path)
     if kind_of(path) == "folder" or (kind_of(path) and not force):

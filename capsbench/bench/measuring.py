@@ -47,9 +47,9 @@ def measure(cell: Cell, plan: Plan, report: Say = silent, progress: ProgressBar 
     """Measures one cell in this process; see `Measure`."""
     try:
         run_cell(cell, plan, report, progress)
-    except (LockedError, KeyboardInterrupt):
+    except LockedError:
         raise
-    except BaseException as error:  # a user's code can fail in any way, and may even end the process
+    except Exception as error:  # a user's code can fail in any way
         why = explain(error, cell, plan.path(cell))
         if ranks().size > 1:  # the others may be waiting for this process, which must end
             raise CellsFailedError(f"{cell.label}, seed {cell.seed}: {why}") from None
@@ -129,7 +129,7 @@ def _put_foreign_aside(cell: Cell, path: Path, report: Say) -> None:
     if not os.path.lexists(path):
         return
     with suppress(DataFileError):
-        if load_result(path).cell == cell.id:
+        if cell.owns(load_result(path)):
             return
     report(f"{path} is damaged or of another cell; it is now called {put_aside(path).name}")
 

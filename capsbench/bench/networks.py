@@ -96,7 +96,7 @@ class Network:
                     return
                 except (UsageError, KeyboardInterrupt):
                     raise
-                except BaseException:  # its cell will show it
+                except BaseException:  # also what ends the process: its cell will show it
                     continue
 
 

@@ -99,7 +99,7 @@ class Plan:
             found = load_result(self.path(cell))
         except DataFileError:
             return None
-        if (found.cell, found.seed) != (cell.id, cell.seed):  # somebody put another one there
+        if not cell.owns(found):
             return None
         return replace(found, label=cell.label) if cell.title else found  # a label is no part of what was measured
 

@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from capsbench.report.differences import kept_places
 from capsbench.results.answers import Answers, mistakes_of, unpacked_partners
 from capsbench.results.result import Result
 from capsbench.spec import DataSpec
-from capsbench.system.disk import make_folder, storage_errors
+from capsbench.system.disk import lock, make_folder, storage_errors
 
 FACTORS = ("rotation", "shear", "scale_y", "scale_x", "dy", "dx", "dy_2", "dx_2", "scraps")
 COLUMNS = (
@@ -55,9 +54,10 @@ def save_samples(results: Sequence[Result], path: Path, digits: str = "auto", sa
         StorageError: The file cannot be written.
     """
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}.new")  # another process may write the same file
-    with storage_errors(path):
+    temporary = path.with_name(f"{path.name}.new")
+    with storage_errors(path), lock(path, wait=True):  # another process may write the same file
         try:
+            temporary.unlink(missing_ok=True)  # what a killed one left
             with temporary.open("x", newline="", errors="backslashreplace") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(COLUMNS)

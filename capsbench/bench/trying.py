@@ -170,9 +170,7 @@ class _Tries:
                     self._known[key] = _measured(network, work, self._device)
             except CapsbenchError as error:
                 self._known[key] = str(error)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # a user's code can fail in any way, and may even end the process
+            except Exception as error:  # a user's code can fail in any way
                 self._known[key] = first_line(error)
         return self._known[key]
 

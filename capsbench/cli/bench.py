@@ -289,9 +289,7 @@ def _say_estimates(plan: "Plan") -> None:
         if cell.label not in known:
             try:
                 seconds = estimate(cell, plan.digits, training=plan.state(cell) == TRAIN)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # a user's network can fail in any way; its cell will say more
+            except Exception as error:  # a user's network can fail in any way; its cell will say more
                 click.echo(f"No estimate for {cell.label}: {first_line(error)}", err=True)
                 return
             if seconds is None:

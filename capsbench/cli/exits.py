@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -13,6 +14,9 @@ import click
 from capsbench.errors import CapsbenchError, StorageError, plain
 
 INTERRUPTED = 130
+COMPLETE = "_CAPSBENCH_COMPLETE"
+"""Set by a shell that asks what a word may be completed to."""
+
 SHOWABLE = "capsbench.showable"
 """The name of `showable` for streams of text."""
 
@@ -35,10 +39,10 @@ class _Lenient(io.FileIO):
 
     def write(self, content: Any, /) -> int:
         """Says that it wrote all."""
-        try:
-            return super().write(content)
-        except OSError:
-            return memoryview(content).nbytes
+        written = None
+        with suppress(OSError):
+            written = super().write(content)  # None where a pipe is full and does not wait
+        return memoryview(content).nbytes if written is None else written
 
 
 def prepare_streams() -> None:
@@ -77,7 +81,9 @@ def exit_code(command: Callable[[], Any]) -> int:
         place = error.ctx.command_path if error.ctx else "capsbench"
         return _complain(f"{_usage(error)}\nTry '{place} --help'.", error.exit_code)
     except SystemExit as end:
-        if sys.stdout is output:  # no part of ours ends the process in this way
+        if COMPLETE in os.environ:  # so click ends when it has answered a shell
+            raise
+        if sys.stdout is output:  # no other part of ours ends the process in this way
             return _complain(f"The code of a network or a suite ended the process ({end!r}).", CapsbenchError.exit_code)
         # The reader of our output went away, as `head` does: click put a stream of its own in place and ends with 1.
         sys.stdout = output

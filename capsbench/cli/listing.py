@@ -98,9 +98,7 @@ def _entry(family: str, name: str, reference: str, forms: Mapping[str, list[dict
             thing = registry.load(family, name)
             summary, presets = first_line(thing.__doc__), sorted(getattr(thing, "presets", {}))
             parameters = defaults(thing) if family != "suite" else {}
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a plug-in can fail in any way, and must not hide the others
+        except Exception as error:  # a plug-in can fail in any way, and must not hide the others
             reason = str(error) if isinstance(error, CapsbenchError) else f"{reference}: {cause(error)}"
             return {"name": name, "summary": f"cannot be loaded: {reason}", "presets": []}
     entry: dict[str, Any] = {"name": name, "summary": summary, "presets": presets}

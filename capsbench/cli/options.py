@@ -161,10 +161,9 @@ suites_option = click.option(
 
 
 def _load_suites(names: tuple[str, ...]) -> None:
-    from capsbench.registry import load
+    from capsbench.registry import load_named
 
-    for name in names:
-        load("suite", name)
+    load_named(names)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")

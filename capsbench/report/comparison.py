@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
+from capsbench.registry import load_named
 from capsbench.report.differences import (
     Difference,
     check_comparable,
@@ -70,7 +71,7 @@ Compared = str | Path | Result | Sequence[Result]
 """A result's file, a folder of results, or what was loaded already."""
 
 
-def compare(first: Compared, second: Compared) -> Comparisons:
+def compare(first: Compared, second: Compared, *, suites: str | Sequence[str] = ()) -> Comparisons:
     """Compares results on the same images.
 
     Two single results are compared as they are. Of several, results of one suite, preset, digits and seed are
@@ -80,11 +81,13 @@ def compare(first: Compared, second: Compared) -> Comparisons:
     Args:
         first: A result's file, a folder of results, or results that were loaded.
         second: Others.
+        suites: Suites of a user's own that results are of, as `capsbench.load_results` takes them.
 
     Raises:
         UsageError: Both are the same, nothing has a partner, or partners were tested on different images.
         DataFileError: There are no results, or one is damaged or keeps no answers.
     """
+    load_named(suites)
     paths = [os.path.realpath(one) for one in (first, second) if isinstance(one, str | Path)]
     if len(paths) > len(set(paths)):
         raise UsageError(f"{first} cannot be compared with itself; name two results.")

@@ -84,10 +84,14 @@ def _drawable(content: Any) -> Any:
     if isinstance(content, str):
         made = escaped(content).encode(errors="backslashreplace").decode()
     elif isinstance(content, Mapping):
-        made = {_drawable(key): _drawable(value) for key, value in content.items()}
-    elif isinstance(content, list | tuple):
-        made = [_drawable(one) for one in content]
-        made = made if isinstance(content, list) else tuple(made)
+        made = {}
+        for key, value in content.items():
+            name = _drawable(key)
+            while name in made:  # of another name, which looks the same
+                name += "'"
+            made[name] = _drawable(value)
+    elif type(content) in (list, tuple):
+        made = type(content)(_drawable(one) for one in content)
     elif is_dataclass(content) and not isinstance(content, type):
         stated = ((one.name, getattr(content, one.name)) for one in fields(content) if one.init)
         made = replace(content, **{name: _drawable(value) for name, value in stated})

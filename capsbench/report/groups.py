@@ -223,18 +223,21 @@ def current(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
         except UsageError as error:
             why[suite] = str(error)
     kept: list[Result] = []
-    left_out: dict[str, int] = {}
+    left_out: dict[tuple[str, str], int] = {}
     for result in results:
         if result.suite in why:
-            note = why[result.suite]
+            key = "", why[result.suite]
         elif result.version != present[result.suite]:
-            here = f"the suite {result.suite!r}, and this is version {present[result.suite]}"
-            note = f"of version {result.version} of {here}. Run again."
+            old = f" of version {result.version} of the suite {result.suite!r}"
+            key = old, f"This is version {present[result.suite]}. Run again."
         else:
             kept.append(result)
             continue
-        left_out[note] = left_out.get(note, 0) + 1
-    notes = [f"{number} result{'s' * (number > 1)} left out: {note}" for note, number in left_out.items()]
+        left_out[key] = left_out.get(key, 0) + 1
+    notes = [
+        f"{number} result{'s' * (number > 1)}{old} {'are' if number > 1 else 'is'} left out. {reason}"
+        for (old, reason), number in left_out.items()
+    ]
     if not kept:
         raise DataFileError(" ".join(notes) or "There are no results.")
     return kept, notes

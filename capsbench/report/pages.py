@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from capsbench import registry
-from capsbench.errors import StorageError, UsageError, one_line
+from capsbench.errors import StorageError, UsageError
 from capsbench.report.board import boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.groups import OF_PAPER, Group, ReportedValue, figures_by_group, groups, tables
 from capsbench.report.numbers import seeds_of, seeds_of_each
 from capsbench.report.suites import suite_of
-from capsbench.report.tables import Table, body, markdown, narrow, render_tables
+from capsbench.report.tables import Table, body, markdown, markdown_note, narrow, render_tables
 from capsbench.results.result import Result, content_of
 from capsbench.spec import MNIST
 from capsbench.system.disk import kind_of, same_file, write_atomically
@@ -165,4 +165,4 @@ def _where(group: Group, reported: ReportedValue) -> str:
 
 
 def _listed(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {markdown(one_line(note))}" for note in notes)
+    return "\n".join(f"- {markdown_note(note)}" for note in notes)

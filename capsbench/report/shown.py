@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from capsbench.registry import load
+from capsbench.registry import load_named
 from capsbench.report.groups import tables
 from capsbench.report.pages import render
 from capsbench.report.tables import body
@@ -38,7 +38,7 @@ class Results(list[Result]):
         return [{name: getattr(one, name) for name in FACTS} | dict(_values(one.metrics)) for one in self]
 
 
-def load_results(folder: str | Path, *, suites: Sequence[str] = ()) -> Results:
+def load_results(folder: str | Path, *, suites: str | Sequence[str] = ()) -> Results:
     """Every result in a folder and below it, or the one in a file, in the order of their paths.
 
     Args:
@@ -50,8 +50,7 @@ def load_results(folder: str | Path, *, suites: Sequence[str] = ()) -> Results:
         UsageError: There is no such suite.
         DataFileError: There is no such folder, there are no results in it, or one of them is damaged.
     """
-    for suite in suites:
-        load("suite", suite)
+    load_named(suites)
     return Results(load_list(folder))
 
 

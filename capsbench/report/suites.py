@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from capsbench import registry
-from capsbench.errors import DataError, DataFileError, StorageError, UsageError
+from capsbench.errors import DataError, DataFileError, StorageError, UsageError, first_line
+from capsbench.sources.hosting import printing_aside
 
 PARTS = ("version", "models", "table")
 """What reports need of a suite."""
@@ -19,11 +20,16 @@ def suite_of(name: str) -> Any:
         name: A suite that ships, of a plug-in, or one in a file that this process was told of.
 
     Raises:
-        UsageError: There is none; nobody but the result names its file; or it lacks a part.
-        DataFileError: It cannot be made.
+        UsageError: There is none; nobody but the result names its file; it cannot be made; or it lacks a part.
     """
     kind = registry.load_stated("suite", name)
-    suite = readable(name, kind)
+    try:
+        with printing_aside():
+            suite = kind()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a suite of a user's own can fail in any way, and may even end the process
+        raise UsageError(f"The suite {name!r} cannot be made: {first_line(error)}.") from error
     lacking = [part for part in PARTS if not hasattr(suite, part)]
     if lacking:
         raise UsageError(f"{name!r} is not a suite: it lacks {', '.join(lacking)}.")
@@ -37,13 +43,14 @@ def readable(suite: str, make: Callable[..., Any], *arguments: Any) -> Any:
         DataFileError: It cannot read one.
     """
     try:
-        return make(*arguments)
+        with printing_aside():
+            return make(*arguments)
     except (KeyboardInterrupt, DataError, StorageError):
         raise
     except BaseException as error:  # a suite of a user's own can fail in any way, and may even end the process
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise DataFileError(
-            f"The suite {suite!r} cannot read a result: {error!r} at {Path(frame.filename).name}:"
+            f"The suite {suite!r} cannot read a result: {first_line(error)} at {Path(frame.filename).name}:"
             f"{frame.lineno}. Either the file is damaged or not the suite's, or the suite itself has a fault there."
         ) from error
 

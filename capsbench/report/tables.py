@@ -67,7 +67,12 @@ def formatted(table: Table) -> list[list[Any]]:
 
 def markdown(text: str) -> str:
     """A text for Markdown, whose signs are shown and not obeyed: a name may hold a bar, a tag or a link."""
-    return re.sub(r"([\\|*_`\[\]]|<(?=[\w/!?]))", r"\\\1", text)
+    return re.sub(r"([\\|*_`~$\[\]]|<(?=[\w/!?])|&(?=#?\w+;))", r"\\\1", text)
+
+
+def markdown_note(text: str) -> str:
+    """A sentence for Markdown that begins neither a heading nor a list nor a quotation."""
+    return re.sub(r"^(?=[#>+-])", r"\\", markdown(one_line(text)))
 
 
 def _one_line(cell: Any) -> Any:
@@ -98,8 +103,14 @@ def render_tables(tables: Sequence[Table], style: str = "simple") -> str:
 
 def _text(table: Table, style: str) -> str:
     mark = "% " if style.startswith("latex") else ""  # there, titles and notes are comments
-    notes = (mark + one_line(note) for note in table.notes)
-    lines = [mark + one_line(table.title), "", body(table, style, align=True), "", *notes]
+    said = markdown_note if style == "github" else one_line
+    lines = [
+        mark + said(table.title),
+        "",
+        body(table, style, align=True),
+        "",
+        *(mark + said(note) for note in table.notes),
+    ]
     return "\n".join(lines)
 
 

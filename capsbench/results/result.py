@@ -4,6 +4,8 @@ import hashlib
 import json
 import math
 import os
+import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -27,6 +29,9 @@ PRETRAINED = "pretrained"
 """In place of a file of weights: those that ship."""
 
 DEEPEST = 60  # levels of a result; ours have some ten
+OURS = re.compile(r".+-seed\d+-[0-9a-f]{12}\.json")
+"""How a run names the files of results."""
+
 LARGEST = 2**28  # bytes; one of throughput or of figures at the paper's size has some millions
 
 
@@ -154,8 +159,10 @@ def save_result(result: Result, path: Path) -> None:
     """Writes a result's file, whole or not at all.
 
     Raises:
+        DataFileError: It would be damage, such as a share that is not that of its counts.
         StorageError: It could not be written.
     """
+    _check_all(path, result)
     content = {"schema_version": SCHEMA_VERSION, "protocol": result.protocol, **content_of(result)}
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
 
@@ -166,18 +173,41 @@ def load_result(path: Path) -> Result:
     Raises:
         DataFileError: It cannot be read, or is no result of ours.
     """
+    content = _json(path)
+    if not _is_result(content):
+        raise DataFileError(f"{path} is not a result of capsbench.")
+    return _result(path, content)
+
+
+def _json(path: Path) -> Any:
+    """What a file has, as JSON.
+
+    Raises:
+        DataFileError: It cannot be read, or is no JSON.
+    """
     try:
         if path.exists() and not is_regular(path):
             raise DataFileError(f"{path} is not a file.")
         if path.stat().st_size > LARGEST:
             raise DataFileError(f"{path} has more than {human_bytes(LARGEST)}, which no result of capsbench has.")
-        content = json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+        return json.loads(path.read_bytes(), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except OSError as error:
         raise DataFileError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise DataFileError(f"{path} is damaged, or is not JSON: {error}.") from None
-    if not isinstance(content, dict) or "schema_version" not in content:
-        raise DataFileError(f"{path} is not a result of capsbench.")
+
+
+def _is_result(content: Any) -> bool:
+    """Whether JSON is a result; a folder of results also holds the sidecars of data files."""
+    return isinstance(content, dict) and "schema_version" in content
+
+
+def _result(path: Path, content: dict[str, Any]) -> Result:
+    """The result that a file has.
+
+    Raises:
+        DataFileError: It is none of ours, or damaged.
+    """
     version = content.pop("schema_version")
     if version != SCHEMA_VERSION:
         raise DataFileError(f"{path} is of schema version {version}; this capsbench reads version {SCHEMA_VERSION}.")
@@ -193,11 +223,18 @@ def load_result(path: Path) -> Result:
         value = getattr(result, one.name)
         if not isinstance(value, (int, float) if kind is float else kind):
             raise DataFileError(f"{path} is not a result of capsbench: its {one.name} is of a wrong type.")
-        if isinstance(value, dict | list):
-            _check(path, value, (one.name,))
+    _check_all(path, result)
     if result.origin not in ORIGINS:
         raise DataFileError(f"{path} is not a result of capsbench: its origin is {shown(result.origin)}.")
     return result
+
+
+def _check_all(path: Path, result: Result) -> None:
+    """Checks every part of a result as `_check` does."""
+    for one in fields(Result):
+        value = getattr(result, one.name)
+        if isinstance(value, dict | list):
+            _check(path, value, (one.name,))
 
 
 def _check(path: Path, value: Any, place: tuple[str, ...]) -> None:
@@ -209,21 +246,18 @@ def _check(path: Path, value: Any, place: tuple[str, ...]) -> None:
     if len(place) > DEEPEST:
         raise DataFileError(f"{path} is damaged, or is no result of capsbench: its {place[0]} has {DEEPEST} levels.")
     if isinstance(value, dict):
-        if {"answers", "share"} <= value.keys() and value["share"] != _share(value):
-            share, correct, total = (shown(value.get(name)) for name in ("share", "correct", "total"))
-            raise DataFileError(f"{path} is damaged: {', '.join(place)} is {share}, with {correct} of {total} right.")
+        share, correct, total, answers = (value.get(name) for name in ("share", "correct", "total", "answers"))
+        counted = isinstance(answers, str) and "share" in value
+        if counted and isinstance(correct, int) and isinstance(total, int) and (total < 1 or share != correct / total):
+            raise DataFileError(
+                f"{path} is damaged: {', '.join(place)} is {shown(share)}, with {correct} of {total} right."
+            )
         inner: Iterable[tuple[Any, Any]] = value.items()
     else:
         inner = enumerate(value)
     for key, one in inner:
         if isinstance(one, dict | list):
             _check(path, one, (*place, str(key)))
-
-
-def _share(point: Mapping[str, Any]) -> float | None:
-    """The share of right answers by the counts of an accuracy."""
-    correct, total = point.get("correct"), point.get("total")
-    return correct / total if type(correct) is type(total) is int and total > 0 else None
 
 
 def _finite(text: str) -> float:
@@ -265,16 +299,16 @@ def load_results(folder: str | Path) -> list[Result]:
         return [load_result(place)]
     if kind_of(place) != "folder":
         raise DataFileError(f"There is no folder {place} to read results from.")
-    paths = [path for path in _json_files(place) if _is_result(path)]
-    if not paths:
+    found = [result for path in _json_files(place) if (result := _found(path))]
+    if not found:
         raise DataFileError(
             f"There are no results in {place}. Make some with: capsbench run --suite affine --out {place}"
         )
-    return [load_result(path) for path in paths]
+    return found
 
 
 def _json_files(folder: Path) -> list[Path]:
-    """Every JSON file in a folder and below it, in the order of their paths.
+    """Every JSON file in a folder and below it that is not hidden, in the order of their paths.
 
     Raises:
         DataFileError: A folder cannot be read, so that results in it would be missing without a word.
@@ -283,23 +317,35 @@ def _json_files(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataFileError(f"The folder {error.filename} cannot be read: {error.strerror}.")
 
-    found = (Path(here, name) for here, _, names in os.walk(folder, onerror=refuse) for name in names)
-    return sorted(path for path in found if path.suffix == ".json")
+    found = []
+    for here, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # those of editors, and the like
+        found += [Path(here, name) for name in names if name.endswith(".json") and not name.startswith(".")]
+    return sorted(path for path in found if is_regular(path))
 
 
-def _is_result(path: Path) -> bool:
-    """Whether a JSON file is a result, or was one: a folder of results also holds the sidecars of data files.
+def _found(path: Path) -> Result | None:
+    """The result in a JSON file of a folder; None where it is something else.
 
-    What cannot be read or is no JSON counts, so that reading it names it.
+    What is no JSON gets a warning; where its name or its content is that of a result, it is an error.
+
+    Raises:
+        DataFileError: It is damaged.
     """
-    if not is_regular(path):
-        return False
+    try:
+        content = _json(path)
+    except DataFileError as error:
+        if OURS.fullmatch(path.name) or _mentions_version(path):
+            raise
+        warnings.warn(f"{error} It was passed over.", stacklevel=2)
+        return None
+    return _result(path, content) if _is_result(content) else None
+
+
+def _mentions_version(path: Path) -> bool:
+    """Whether a file that is damaged or cannot be read may be a result."""
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST)
-        if b'"schema_version"' not in content:
-            json.loads(content)
-            return False
-    except (OSError, ValueError, RecursionError):
-        pass
-    return True
+            return b'"schema_version"' in file.read(LARGEST)
+    except OSError:
+        return True

@@ -456,7 +456,9 @@ def test_a_class_is_measured_as_it_is(tmp_path: Path) -> None:
         plan(tmp_path, models=[torch.nn.Linear(1, 1)])
 
 
-@pytest.mark.parametrize("change", [{"cell": "0" * 12}, {"seed": 1}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"cell": "0" * 12}, {"seed": 1}, {"suite": "evil.py:Evil"}, {"preset": "small"}], ids=str
+)
 def test_a_result_of_another_cell_is_put_aside_and_not_taken(
     tmp_path: Path, linear: str, change: dict[str, Any]
 ) -> None:
@@ -466,11 +468,12 @@ def test_a_result_of_another_cell_is_put_aside_and_not_taken(
     save_result(replace(result, **change), path)
     lines: list[str] = []
     (again,) = run_plan(made, lines.append).results
+    assert (again.seed, again.suite, again.preset) == (0, "affine", "smoke")
     assert again.metrics["checkpoints"] == result.metrics["checkpoints"] and again.cell == result.cell
     assert load_result(path) == again
-    if "cell" in change:
-        assert any(line.endswith(f"it is now called {path.name}.aside") for line in lines)
-        assert load_result(path.with_name(f"{path.name}.aside")).cell == change["cell"]
+    assert any(line.endswith(f"it is now called {path.name}.aside") for line in lines)
+    ((name, value),) = change.items()
+    assert getattr(load_result(path.with_name(f"{path.name}.aside")), name) == value
 
 
 def test_an_error_in_a_networks_loss_says_where_it_is(tmp_path: Path) -> None:
@@ -478,6 +481,13 @@ def test_an_error_in_a_networks_loss_says_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "failing.py").write_text(LINEAR + body)
     ((_, why),) = run_plan(plan(tmp_path, models=[f"{tmp_path}/failing.py:Failing"])).failed
     assert why.startswith("RuntimeError: ") and "(in the model's loss)" in why
+
+
+def test_an_interruption_in_a_network_ends_the_run(tmp_path: Path) -> None:
+    body = "class Stopped(Linear):\n    def loss(self, output, batch):\n        raise KeyboardInterrupt\n"
+    (tmp_path / "stopped.py").write_text(LINEAR + body)
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(plan(tmp_path, models=[f"{tmp_path}/stopped.py:Stopped"]))
 
 
 ENDS = {

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,30 @@ def test_a_stderr_that_is_full_or_closed_changes_nothing(line: str, code: int, s
     )
     assert int((tmp_path / "code").read_text()) == code
     assert (done.stdout + done.stderr).startswith(said) and "Traceback" not in done.stderr
+
+
+def test_a_pipe_of_messages_that_is_full_and_does_not_wait_changes_no_code() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 65536)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "capsbench", "report", "nowhere"]
+    assert subprocess.run(command, env=environment, stderr=writer, check=False).returncode == 3
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("bash_complete", "plain,report"), ("bash_source", "_capsbench_completion")]
+)
+def test_a_shell_that_asks_for_completions_gets_them_alone(asked: str, told: str) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "_CAPSBENCH_COMPLETE": asked}
+    environment |= {"COMP_WORDS": "capsbench repo", "COMP_CWORD": "1"}
+    code = "from capsbench.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and told in done.stdout
 
 
 def test_code_that_ends_the_process_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

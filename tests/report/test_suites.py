@@ -11,14 +11,15 @@ import capsbench
 from capsbench import registry
 from capsbench.bench.protocols import load_suite
 from capsbench.cli import main
-from capsbench.errors import CapsbenchError, DataFileError, ParameterError, UsageError
+from capsbench.errors import CapsbenchError, DataFileError, ParameterError, StorageError, UsageError
 from capsbench.report.board import board_document, boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.comparison import Comparisons, compare_results
 from capsbench.report.comparisontables import render_comparisons
 from capsbench.report.groups import charts, current, tables
 from capsbench.report.headlines import Headline, Measured
-from capsbench.report.pages import markdown_page
+from capsbench.report.pages import markdown_page, render
+from capsbench.report.suites import readable
 from capsbench.report.webpage import html_page
 from capsbench.results.result import Result, save_result
 
@@ -82,7 +83,7 @@ def test_results_of_an_unnamed_suite_are_left_out_and_the_others_shown(evil: tup
     suite, mark = evil
     kept, notes = current([measured("cnn"), measured("cnn", suite=suite), measured("cnn", seed=1, suite=suite)])
     assert kept == [measured("cnn")] and not mark.exists()
-    assert len(notes) == 1 and notes[0].startswith("2 results left out: The suite ")
+    assert len(notes) == 1 and notes[0].startswith("2 results are left out. The suite ")
 
 
 def test_a_suite_that_is_named_is_asked_wherever_its_file_was(tmp_path: Path, capsys: Any) -> None:
@@ -104,6 +105,80 @@ def test_a_suite_that_is_named_is_asked_wherever_its_file_was(tmp_path: Path, ca
     assert "cnn" in str(capsbench.load_results(tmp_path / "runs", suites=[f"{own}:Own"]))
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), StorageError("full"), DataFileError("torn")], ids=repr)
+def test_what_is_no_fault_of_a_suite_passes(error: BaseException) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        readable("mnist", fail)
+    assert caught.value is error
+
+
+class Silent(Exception):  # noqa: N818
+    """An error that cannot be told."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+    __repr__ = __str__
+
+
+def test_an_error_that_cannot_be_told_is_one_all_the_same() -> None:
+    def fail() -> None:
+        raise Silent
+
+    with pytest.raises(DataFileError, match="cannot read a result: Silent: no message at test_suites"):
+        readable("mnist", fail)
+
+
+def test_what_a_suite_prints_is_not_in_what_is_written(tmp_path: Path, capsys: Any) -> None:
+    suite = faulty(tmp_path, "def table(self, results): print('a word'); return super().table(results)")
+    text = render([measured("cnn", suite=suite)], "csv")
+    said = capsys.readouterr()
+    assert "a word" not in text + said.out and "a word" in said.err
+
+
+def test_every_command_and_function_on_results_takes_a_suite(tmp_path: Path, capsys: Any) -> None:
+    own = tmp_path / f"each_{tmp_path.name}.py"
+    body = "from capsbench.suites.mnist import MNIST\nclass Own(MNIST):\n    version = 1\n"
+    for number in range(6):
+        own.with_name(f"{number}{own.name}").write_text(body)
+
+    def saved(number: int) -> tuple[str, Path]:
+        suite = f"{own.with_name(f'{number}{own.name}')}:Own"
+        for model, wrong in (("cnn", [1]), ("capsnet", [2])):
+            save_result(measured(model, wrong, suite=suite), tmp_path / str(number) / f"{model}.json")
+        return suite, tmp_path / str(number)
+
+    def command(*arguments: str) -> str:
+        with pytest.raises(SystemExit):
+            main(list(arguments))
+        said: str = capsys.readouterr().err
+        return said
+
+    refusal = "name it yourself"
+    suite, folder = saved(0)
+    both = (f"{folder}/cnn.json", f"{folder}/capsnet.json")
+    assert refusal in command("compare", *both)
+    assert refusal not in command("compare", *both, "--suite", suite)
+    suite, folder = saved(1)
+    asked = ("export", f"{folder}/cnn.json", "--out", f"{tmp_path}/net.pt")
+    assert refusal in command(*asked)
+    assert "names no kept weights" in command(*asked, "--suite", suite)
+    suite, folder = saved(2)
+    assert capsbench.compare(folder / "cnn.json", folder / "capsnet.json", suites=suite).pairs
+    for number, ask in (
+        (3, capsbench.load_network),
+        (4, lambda one, suites: capsbench.export(one, "net.pt", suites=suites)),
+    ):
+        suite, folder = saved(number)
+        with pytest.raises(CapsbenchError, match="names no kept weights"):
+            ask(folder / "cnn.json", suites=[suite])
+    suite, folder = saved(5)
+    assert len(capsbench.load_results(folder, suites=suite)) == 2
+
+
 FAULTS = {
     "its table is none": "def table(self, results): return None",
     "its table raises": "def table(self, results): raise RuntimeError('no')",
@@ -112,6 +187,8 @@ FAULTS = {
     "its charts are numbers": "def charts(self, results): return [5]",
     "it cannot be made": "def __init__(self): raise ValueError('no')",
     "it wants an argument": "def __init__(self, wanted): pass",
+    "it has no models": "models = property(lambda self: self.nothing)",
+    "it has no version": "version = property(lambda self: self.nothing)",
     "it has no table": "table = property(lambda self: self.nothing)",
     "its headlines are a number": "headlines = 5",
     "its headlines are numbers": "headlines = [5]",

@@ -251,9 +251,9 @@ def test_results_of_another_version_are_left_out_and_named() -> None:
     old, new = result("capsnet", 0, 0.8), replace(result("capsnet", 0, 0.8), version=2)
     kept, notes = current([old, new, old])
     assert kept == [new]
-    assert notes == ["2 results left out: of version 1 of the suite 'affine', and this is version 2. Run again."]
+    assert notes == ["2 results of version 1 of the suite 'affine' are left out. This is version 2. Run again."]
     assert current([new]) == ([new], [])
-    with pytest.raises(DataFileError, match="left out: of version 1 of the suite 'affine'"):
+    with pytest.raises(DataFileError, match="1 result of version 1 of the suite 'affine' is left out"):
         current([old])
 
 

@@ -55,10 +55,29 @@ def test_a_result_in_a_folder_is_never_passed_over(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(content, sort_keys=True))  # its version now stands at its end
     assert len(load_results(tmp_path)) == 1
-    for damage in (b"", b"{", b"\xff", (tmp_path / "a.json").read_bytes()[:200]):
-        (tmp_path / "b.json").write_bytes(damage)
-        with pytest.raises(DataFileError, match=r"b\.json is damaged, or is not JSON"):
-            load_results(tmp_path)
+    for name, damage in (
+        ("cnn-seed0-0123456789ab.json", b""),
+        ("cnn-seed0-0123456789ab.json", b"\xff"),
+        ("b.json", (tmp_path / "a.json").read_bytes()[:-9]),  # its version stands before that
+        ("b.json", b'{"schema_version'),
+    ):
+        (tmp_path / name).write_bytes(damage)
+        if name == "b.json" and b'"schema_version"' not in damage:
+            with pytest.warns(UserWarning, match=r"b\.json is damaged, or is not JSON.* It was passed over"):
+                assert len(load_results(tmp_path)) == 1
+        else:
+            with pytest.raises(DataFileError, match=rf"{name} is damaged, or is not JSON"):
+                load_results(tmp_path)
+        (tmp_path / name).unlink()
+
+
+def test_what_is_none_of_ours_is_passed_over(tmp_path: Path) -> None:
+    save_result(result(), tmp_path / "a.json")
+    (tmp_path / ".vscode").mkdir()
+    (tmp_path / ".vscode" / "settings.json").write_text("// no JSON")
+    (tmp_path / ".a.json").write_text("")
+    (tmp_path / "b.json").write_text(json.dumps({"about": {"schema_version": 1}}))
+    assert len(load_results(tmp_path)) == 1
 
 
 @pytest.mark.parametrize(
@@ -69,7 +88,6 @@ def test_a_result_in_a_folder_is_never_passed_over(tmp_path: Path) -> None:
         ({"share": None}, "is None"),
         ({"correct": 4}, "is 0.75, with 4 of 4 right"),
         ({"total": 0}, "with 3 of 0 right"),
-        ({"total": "4"}, "with 3 of 4 right"),
     ],
 )
 def test_an_accuracy_that_is_not_that_of_its_counts_is_damaged(
@@ -77,10 +95,22 @@ def test_an_accuracy_that_is_not_that_of_its_counts_is_damaged(
 ) -> None:
     point = {"share": 0.75, "correct": 3, "total": 4, "answers": "4A==", "digits": 4}
     save_result(result(metrics={"best": {"clean": point}}), tmp_path / "a.json")
-    load_result(tmp_path / "a.json")
-    save_result(result(metrics={"best": {"clean": point | change}}), tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text())
+    content["metrics"]["best"]["clean"] |= change
+    (tmp_path / "b.json").write_text(json.dumps(content))
     with pytest.raises(DataFileError, match=f"is damaged: .*{said}"):
-        load_result(tmp_path / "a.json")
+        load_result(tmp_path / "b.json")
+    with pytest.raises(DataFileError, match=f"is damaged: .*{said}"):
+        save_result(result(metrics={"best": {"clean": point | change}}), tmp_path / "c.json")
+    assert not (tmp_path / "c.json").exists()
+
+
+@pytest.mark.parametrize(
+    "mine", [{"answers": 3, "share": 0.5}, {"answers": "x", "share": 0.5}, {"correct": 1, "total": 0}]
+)
+def test_what_a_suite_of_ones_own_calls_by_our_names_is_its_own(tmp_path: Path, mine: dict[str, Any]) -> None:
+    save_result(result(metrics={"mine": {"share": 0.5, **mine}}), tmp_path / "a.json")
+    assert load_result(tmp_path / "a.json").metrics == {"mine": {"share": 0.5, **mine}}
 
 
 @pytest.mark.parametrize("place", ["metrics", "settings", "identity", "writers"])
@@ -88,9 +118,13 @@ def test_a_result_that_is_nested_too_deeply_is_refused(tmp_path: Path, place: st
     deep: Any = 1
     for level in range(150):
         deep = {"x": deep} if level % 2 else [deep]
-    save_result(result(**{place: {"x": [deep]}}), tmp_path / "a.json")
+    save_result(result(), tmp_path / "a.json")
+    content = json.loads((tmp_path / "a.json").read_text()) | {place: {"x": [deep]}}
+    (tmp_path / "a.json").write_text(json.dumps(content))
     with pytest.raises(DataFileError, match=f"its {place} has 60 levels"):
         load_result(tmp_path / "a.json")
+    with pytest.raises(DataFileError, match=f"its {place} has 60 levels"):
+        save_result(result(**{place: {"x": [deep]}}), tmp_path / "b.json")
 
 
 def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
