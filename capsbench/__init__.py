@@ -27,7 +27,7 @@ PLACES = {
     "Output": "capsbench.contracts",
     "SampleDataset": "capsbench.data.loading",
     "check": "capsbench.conformance.check",
-    "compare": "capsbench.report.comparison",
+    "compare": "capsbench.report.shown",
     "export": "capsbench.bench.exporting",
     "generate": "capsbench.files.generation",
     "judge": "capsbench.judging.judge",

@@ -243,7 +243,8 @@ def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "to
     try:
         loss: Any = cast(Model, model).loss(output, batch)
     except Exception as error:
-        error.add_note("in the model's loss")
+        hint = "" if batch.layers is not None else "; it gets batch.layers where the model says needs_layers = True"
+        error.add_note(f"in the model's loss{hint if 'NoneType' in str(error) else ''}")
         raise
     shape: Any = getattr(loss, "shape", None)  # the type alone would import torch
     if shape is None or tuple(shape) != ():

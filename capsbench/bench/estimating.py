@@ -7,7 +7,7 @@ from math import ceil
 import torch
 
 from capsbench import registry
-from capsbench.bench.cells import Cell, Work
+from capsbench.bench.cells import Cell, Work, works
 from capsbench.bench.protocols import full_presets, loader
 from capsbench.building import build
 from capsbench.contracts import CLASSES, Batch, TensorBatch
@@ -48,13 +48,13 @@ def estimate(cell: Cell, digits: str, *, training: bool = True) -> float | None:
 
 def _estimated(cell: Cell, digits: str, training: bool) -> float | None:
     kind = registry.load("suite", cell.suite)
-    state, load = getattr(kind, "work", None), loader(kind)
-    if state is None or load is None:
+    stated, load = works(kind, cell.settings), loader(kind)
+    if not stated or load is None:
         return None
     full = cell.preset.partition(" ")[0] in full_presets(kind)
     number = {split: len(load(split, digits, full=full)) for split in ("train", "validation", "test")}
     seconds = 0.0
-    for work in state(cell.settings):
+    for work in stated:
         step, prediction = _measured(cell, work, training)
         seconds += passes_seconds(cell.settings, work, number, step, prediction)
     return seconds

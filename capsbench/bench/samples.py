@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ def _drawn(
     if key not in known:
         try:
             spec = DataSpec.from_json(json.dumps(content))
+            source = _where(spec, source)
             labels = digits_of_spec(spec, source).labels
             sampler = recipe_of(spec, source).sampler
             parts = [sampler.batch(np.arange(start, min(start + PART, images))) for start in range(0, images, PART)]
@@ -141,6 +143,15 @@ def _drawn(
             say(f"Labels of right answers and factors stay empty: {error}")
             known[key] = None, None
     return known[key]
+
+
+def _where(spec: DataSpec, asked: str) -> str:
+    """Where the digits of a spec are: a folder of results may have runs of several."""
+    for place in (asked, "auto", "embedded"):
+        with suppress(CapsbenchError):
+            digits_of_spec(spec, place)
+            return place
+    return asked
 
 
 def _factors(batch: Any) -> list[list[Any]]:

@@ -1,6 +1,7 @@
 """Does a network fit the suites, and what would it cost: a few steps on 64 random images, without data or a result."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -9,14 +10,14 @@ from typing import Any
 import torch
 
 from capsbench import registry
-from capsbench.bench.cells import Work
+from capsbench.bench.cells import Work, works
 from capsbench.bench.estimating import passes_seconds, random_batch, seconds_each
 from capsbench.bench.networks import Given, Network, networks
 from capsbench.bench.protocols import full_presets, load_suite, loader
 from capsbench.building import build, parameter_names
 from capsbench.contracts import CLASSES, Say, checked_output, silent
 from capsbench.data.digits import load_digits
-from capsbench.errors import CapsbenchError, UnknownNameError, first_line
+from capsbench.errors import CapsbenchError, TrainingError, UnknownNameError, first_line
 from capsbench.scoring import remarks_of
 from capsbench.sources.hosting import hosted
 from capsbench.system import machine
@@ -89,7 +90,7 @@ def try_network(
     Raises:
         UsageError: There is no such suite, or no such network or parameter.
     """
-    chosen = suites or [name for name in registry.catalog("suite") if hasattr(registry.load("suite", name), "work")]
+    chosen = suites or [name for name in registry.catalog("suite") if _work(registry.load("suite", name), "smoke")]
     number = {split: len(load_digits(split, digits)) for split in FULL_MNIST}
     tries = _Tries(network, dict(changes or {}), number, machine.device(device))
     trials = []
@@ -115,12 +116,11 @@ class _Tries:
     def trial(self, suite: str) -> Trial:
         """What a suite would make of the network."""
         kind = load_suite(suite, "smoke")
-        state: Any = getattr(kind, "work", None)
-        if state is None:
+        stated = _work(kind, "smoke")
+        if not stated:
             return Trial(suite, [], f"{suite} trains nothing, so that there is nothing to try.")
-        works: list[Work] = state(kind.presets["smoke"].settings)
-        images = [_shown(work) for work in works]
-        found = [self._speed(self._made(kind, "smoke"), work) for work in works]
+        images = [_shown(work) for work in stated]
+        found = [self._speed(self._made(kind, "smoke"), work) for work in stated]
         failed = [one for one in found if isinstance(one, str)]
         speeds = [one for one in found if isinstance(one, Speed)]
         if getattr(kind, "needs_reconstruction", False) and not (speeds and all(one.reconstructs for one in speeds)):
@@ -143,7 +143,7 @@ class _Tries:
         settings, total = kind.presets[preset].settings, 0.0
         number = self._numbers(kind, preset)
         network = self._made(kind, preset)
-        for work in kind.work(settings):
+        for work in _work(kind, preset):
             speed = self._speed(network, work)
             if isinstance(speed, str):
                 return None
@@ -175,6 +175,11 @@ class _Tries:
         return self._known[key]
 
 
+def _work(kind: Any, preset: str) -> list[Work]:
+    """What a cell of a suite's preset trains."""
+    return works(kind, kind.presets[preset].settings)
+
+
 def _measured(network: Network, work: Work, device: str) -> Speed:
     """Some steps and predictions on random images."""
     given = network.given or network.name
@@ -183,6 +188,9 @@ def _measured(network: Network, work: Work, device: str) -> Speed:
     batch = random_batch(IMAGES, work, device, needs_layers=bool(getattr(model, "needs_layers", False)))
     output = checked_output(model(batch.images), IMAGES)
     train = TrainingStep(model, adam(model, 1e-4), device=device)
+    loss = float(train(batch))
+    if not math.isfinite(loss):
+        raise TrainingError(f"the loss of the first step is {loss:g}")
     step = seconds_each(lambda: train(batch), device, at_least=SECONDS)
     model.eval()
 

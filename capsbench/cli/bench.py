@@ -256,7 +256,8 @@ def show_all(results: "Sequence[Result]", folder: Path) -> None:
         for group, figures in figures_by_group(together):
             for figure in figures:
                 click.echo(f"chart: {figure.save(folder / group.folder)[0]}")
-    click.echo(escaped(f"\n{render_boards(boards(together), 'simple')}"))
+    shown = render_boards(boards(together), "simple")
+    click.echo(escaped(f"\n{shown}" if shown else ""))
 
 
 def _is_estimated(plan: "Plan") -> bool:

@@ -84,17 +84,24 @@ def report(
         click.echo(plain(f"Note: {note}"), err=True)
     click.echo(escaped(render(results, style, wide=wide)))
     if style == "simple":
-        click.echo(escaped(f"\n{render_boards(boards(results), style)}"))
+        shown = render_boards(boards(results), style)
+        click.echo(escaped(f"\n{shown}" if shown else ""))
+    failed = failed_cells(folders, found)
+    for name, why in failed:
+        click.echo(plain(f"Note: no result of {name}: {why}"), err=True)
     if pictures:
-        for chart in charts(results):
+        drawn = charts(results)
+        for chart in drawn:
             click.echo(f"chart: {chart.save(pictures)[0]}", err=True)
+        if not drawn:
+            click.echo("Note: no charts; the suites of these results draw none.", err=True)
     if markdown:
         link = quote(os.fsencode(os.path.relpath(pictures, markdown.parent))) if pictures else ""
         save_page(markdown_page(results, link), markdown)
     if html:
         from capsbench.report.webpage import html_page  # takes a tenth of a second
 
-        save_page(html_page(results, outdated=outdated, failed=failed_cells(folders, found)), html)
+        save_page(html_page(results, outdated=outdated, failed=failed), html)
     if document:
         save_page(board_document(results), document)
     if samples:

@@ -72,5 +72,7 @@ def trials_text(model: str, trials: "Sequence[Trial]") -> str:
         rows.append([*row, *("-" if time is None else duration(time) for time in times)])
     remarks = dict.fromkeys(remark for one in trials for speed in one.speeds for remark in speed.remarks)
     headers = ["suite", "images", "fits", "scores", "parameters", "trained /s", "tested /s", *presets]
-    notes += [*remarks, "A preset's column: what a cell of it may take on this device, of one network and one seed."]
+    notes += remarks
+    if presets:
+        notes.append("A preset's column: what a cell of it may take on this device, of one network and one seed.")
     return render_tables([Table(headers=headers, rows=rows, notes=notes, title=model)])

@@ -14,6 +14,7 @@ from capsbench.report.differences import Difference, Place, check_comparable, fo
 from capsbench.report.groups import (
     at_paper_size,
     by_network,
+    device_of,
     newest,
     older_note,
     remarks_note,
@@ -105,8 +106,8 @@ class Row:
 
     @property
     def device(self) -> str:
-        """What it was measured on."""
-        return str(self.cells[0].environment.get("device", "?"))
+        """What it was measured on; empty of scores."""
+        return device_of(self.cells[0]) or ""
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def _row_content(row: Row, headlines: Sequence[Headline]) -> dict[str, Any]:
     return {
         "network": row.network,
         "origin": row.origin,
-        "device": row.device,
+        "device": row.device or None,
         "parameters": row.parameters,
         "seeds": row.seeds,
         "figures": {
@@ -244,9 +245,9 @@ def _networks(members: Sequence[Result]) -> dict[tuple[str, str], list[Result]]:
     """The results of each row, by its network and what tells it apart; a row is of one device."""
     rows: dict[tuple[str, str], list[Result]] = {}
     for name, cells in by_network(sorted(members, key=lambda one: (one.label, one.seed))).items():
-        devices = sorted({str(one.environment.get("device", "?")) for one in cells})
+        devices = sorted({device_of(one) or "" for one in cells})
         for device in devices:
-            own = [one for one in cells if str(one.environment.get("device", "?")) == device]
+            own = [one for one in cells if (device_of(one) or "") == device]
             rows[name, f" [{device}]" if len(devices) > 1 else ""] = own
     return rows
 

@@ -37,7 +37,7 @@ def render_boards(boards: Sequence[Board], style: str) -> str:
         DataFileError: A suite cannot read a result.
     """
     made: Callable[[Board], str] = {"simple": _simple, "github": _github, "latex_booktabs": _latex, "csv": _csv}[style]
-    return ("\n" if style == "csv" else "\n\n").join(readable(board.suite, made, board) for board in boards)
+    return ("\n" if style == "csv" else "\n\n").join(readable(one.suite, made, one) for one in boards if one.headlines)
 
 
 def _headers(board: Board) -> list[str]:
@@ -84,6 +84,8 @@ def _caption(board: Board) -> str:
         told += f" Networks are in the order of {board.headlines[0].name}."
     told += "".join(f" {remark}" for remark in remarks_note(board.members))
     told += "".join(f" {note}" for note in smoke_note(board.rows[0].cells))
+    if board.headlines and len(board.rows) > 1 and not board.has_differences:
+        told += " No test compares them."
     if any(row.beside for row in board.rows):
         told += " To the best: the paired difference on the same images; †: a tie."
     return one_line(told)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
-from capsbench.registry import load_named
 from capsbench.report.differences import (
     Difference,
     check_comparable,
@@ -71,7 +70,7 @@ Compared = str | Path | Result | Sequence[Result]
 """A result's file, a folder of results, or what was loaded already."""
 
 
-def compare(first: Compared, second: Compared, *, suites: str | Sequence[str] = ()) -> Comparisons:
+def compare(first: Compared, second: Compared) -> Comparisons:
     """Compares results on the same images.
 
     Two single results are compared as they are. Of several, results of one suite, preset, digits and seed are
@@ -81,13 +80,11 @@ def compare(first: Compared, second: Compared, *, suites: str | Sequence[str] = 
     Args:
         first: A result's file, a folder of results, or results that were loaded.
         second: Others.
-        suites: Suites of a user's own that results are of, as `capsbench.load_results` takes them.
 
     Raises:
         UsageError: Both are the same, nothing has a partner, or partners were tested on different images.
         DataFileError: There are no results, or one is damaged or keeps no answers.
     """
-    load_named(suites)
     paths = [os.path.realpath(one) for one in (first, second) if isinstance(one, str | Path)]
     if len(paths) > len(set(paths)):
         raise UsageError(f"{first} cannot be compared with itself; name two results.")
@@ -119,22 +116,22 @@ def _name(side: Compared, otherwise: str) -> str:
     return str(side) if isinstance(side, str | Path) else otherwise
 
 
-def compare_networks(place: str | Path, models: Sequence[str]) -> Comparisons:
+def compare_networks(place: Compared, models: Sequence[str]) -> Comparisons:
     """Compares two networks of one folder, seed by seed.
 
     Args:
-        place: A folder of results.
+        place: A folder of results, or results that were loaded.
         models: Two networks, by their labels or by the names of their models.
 
     Raises:
         UsageError: There are not two, one is not in the folder, or there are several of a name.
         DataFileError: There are no results, or one is damaged or keeps no answers.
     """
-    results = load_results(place)
+    results, where = _loaded(place), _name(place, "these results")
     labels = sorted({one.label for one in results})
     if len(models) != 2 or models[0] == models[1]:
         raise UsageError(
-            f"Two networks are compared, got {len(set(models))}: name another place, or two networks of {place} with "
+            f"Two networks are compared, got {len(set(models))}: name another place, or two networks of {where} with "
             f"--model. There are {', '.join(labels[:SHOWN])}."
         )
     sides, shown = [], by_network(results)
@@ -145,15 +142,15 @@ def compare_networks(place: str | Path, models: Sequence[str]) -> Comparisons:
             or shown.get(model, [])
         )
         if not named:
-            raise UnknownNameError(f"network in {place}", model, labels)
+            raise UnknownNameError(f"network in {where}", model, labels)
         if len({one.label for one in named}) > 1:
             several = ", ".join(sorted({one.label for one in named})[:SHOWN])
-            raise UsageError(f"{place} has several networks {model!r}: {several}. Name one as a table does.")
+            raise UsageError(f"{where} has several networks {model!r}: {several}. Name one as a table does.")
         sides.append(named)
     partners, alone = _partners(*sides)
     if not partners:
         raise UsageError(
-            f"No result of {models[0]} in {place} has the suite, preset, digits and seed of one of {models[1]}."
+            f"No result of {models[0]} in {where} has the suite, preset, digits and seed of one of {models[1]}."
         )
     return Comparisons([compare_results(*pair) for pair in partners], alone)
 
@@ -236,7 +233,7 @@ def _flat(result: Result) -> dict[str, Any]:
         "protocol": result.protocol,
         **{f"setting {key}": value for key, value in result.settings.items()},
         **{f"parameter {key}": value for key, value in result.parameters.items()},
-        "parameters in all": result.metrics.get("parameters", "-"),
+        "parameters in all": f"{number:,}" if type(number := result.metrics.get("parameters")) is int else "-",
         **{f"{key} (machine)": value for key, value in result.environment.items()},
     }
 

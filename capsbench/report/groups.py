@@ -87,7 +87,7 @@ class Group:
     @property
     def device(self) -> str:
         """What they were measured on; nothing of scores alone."""
-        return next((device for one in self.members if (device := _device(one)) is not None), "")
+        return next((device for one in self.members if (device := device_of(one)) is not None), "")
 
     @property
     def other_digits(self) -> str:
@@ -304,14 +304,15 @@ def alike(results: Sequence[Result], among: Sequence[Result]) -> list[Result]:
 
 
 def _protocol(result: Result) -> tuple[Any, ...]:
-    return result.suite, result.protocol, _device(result)
+    return result.suite, result.protocol, device_of(result)
 
 
 def _together(first: tuple[Any, ...], second: tuple[Any, ...]) -> bool:
     return first[:-1] == second[:-1] and (first[-1] == second[-1] or None in (first[-1], second[-1]))
 
 
-def _device(result: Result) -> str | None:
+def device_of(result: Result) -> str | None:
+    """What it was measured on; None of scores, which have no device."""
     return None if result.origin == "scores" else str(result.environment.get("device", "?"))
 
 

@@ -33,6 +33,9 @@ class Measured:
             raise ParameterError(f"A figure is a number, with the two ends of its interval or None, got {self}.")
 
 
+COUNTED = ("px", "scraps", "images/s")
+"""Units of which nothing has less than none."""
+
 HEADLINE: dict[str, Any] = {
     "name": str,
     "unit": str,
@@ -54,7 +57,7 @@ class Headline:
 
     Attributes:
         name: What the board calls it.
-        unit: ``"%"``, ``"points"``, ``"px"``, ``"images/s"`` or nothing.
+        unit: ``"%"``, ``"points"``, one of `COUNTED`, or nothing.
         measure: Finds it in a result; None where the result does not have it.
         decimals: How many of it are shown.
         larger_is_better: Whether the best network has the largest.
@@ -102,6 +105,8 @@ class Headline:
         low, high = interval_over_seeds(values, intervals)
         if self.unit == "%":
             low, high = max(0.0, low), min(100.0, high)
+        elif self.unit in COUNTED:
+            low = max(0.0, low)
         return Measured(mean, (low, high))
 
     def told(self, found: Measured | None, cells: Sequence[Result]) -> str:

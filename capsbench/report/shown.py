@@ -5,7 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from capsbench.errors import UsageError
 from capsbench.registry import load_named
+from capsbench.report.comparison import Compared, Comparisons, compare_networks
+from capsbench.report.comparison import compare as compare_sides
+from capsbench.report.comparisontables import render_comparisons
 from capsbench.report.groups import tables
 from capsbench.report.pages import render
 from capsbench.report.tables import body
@@ -52,6 +56,48 @@ def load_results(folder: str | Path, *, suites: str | Sequence[str] = ()) -> Res
     """
     load_named(suites)
     return Results(load_list(folder))
+
+
+class Comparison(Comparisons):
+    """What `compare` found, shown as tables."""
+
+    def __str__(self) -> str:
+        """The tables as text."""
+        return render_comparisons(self)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def compare(
+    first: Compared, second: Compared | None = None, *, models: Sequence[str] = (), suites: str | Sequence[str] = ()
+) -> Comparison:
+    """Compares results on the same images, with paired tests.
+
+    Two single results are compared as they are. Of several, results of one suite, preset, digits and seed are partners;
+    where either side has several of those, those of one network, and then those of one model with other parameters.
+
+    Example:
+        ``print(compare("runs", models=["cnn-pool", "capsnet"]))``
+
+    Args:
+        first: A result's file, a folder of results, or results that were loaded.
+        second: Others; without them two networks of the first are compared.
+        models: These two networks, by their labels or by the names of their models.
+        suites: Suites of a user's own that results are of, as `load_results` takes them.
+
+    Returns:
+        ``pairs`` of results with their differences, and ``to_dict()``; text and notebooks show tables.
+
+    Raises:
+        UsageError: Both are the same, nothing has a partner, or partners were tested on different images.
+        DataFileError: There are no results, or one is damaged or keeps no answers.
+    """
+    load_named(suites)
+    if (second is None) is not bool(models):
+        raise UsageError("Two sides are compared: give the second one, or two networks of the first as models=.")
+    found = compare_networks(first, models) if second is None else compare_sides(first, second)
+    return Comparison(found.pairs, found.alone)
 
 
 def _values(measured: Mapping[str, Any], place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -61,7 +61,7 @@ def _without(table: Table, folded: Sequence[str]) -> Table:
 
 
 def formatted(table: Table) -> list[list[Any]]:
-    """The rows as they are shown: whole numbers get thousands separators, and a text is one line."""
+    """The rows as they are shown: whole numbers get thousands separators, a text is one line, and None is nothing."""
     return [[f"{cell:,}" if type(cell) is int else _one_line(cell) for cell in row] for row in table.rows]
 
 
@@ -76,7 +76,7 @@ def markdown_note(text: str) -> str:
 
 
 def _one_line(cell: Any) -> Any:
-    return one_line(cell) if isinstance(cell, str) else cell
+    return one_line(cell) if isinstance(cell, str) else "" if cell is None else cell
 
 
 def body(table: Table, style: str, *, align: bool = False) -> str:

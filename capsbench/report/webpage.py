@@ -229,9 +229,9 @@ def _facts(cell: Result) -> dict[str, str]:
     return {
         "cells": f"{cell.cell} (seed {cell.seed})",
         "measured": f"{cell.date}, {cell.seconds:,.0f} s",
-        "on": f"{here['device'] or '?'}; {here['processor'] or '?'}; {here['system'] or '?'}{threads}",
+        "on": "; ".join(str(here[part]) for part in ("device", "processor", "system") if here[part]) + threads,
         "with": versions or "?",
-        "network": json.dumps(cell.parameters, sort_keys=True),
+        "network": json.dumps(cell.parameters, sort_keys=True) if cell.parameters else "nothing set",
         **({"made of": json.dumps(cell.identity, sort_keys=True)} if cell.identity else {}),
         "digests of its data": ", ".join(f"{role} {digest[:16]}" for role, digest in here["digests"].items()) or "none",
     }

@@ -79,7 +79,33 @@ class Layered(nn.Module):
 @pytest.mark.parametrize("needs", [False, True])
 def test_a_loss_gets_layers_where_the_network_says_so_as_in_a_run(needs: bool) -> None:
     (trial,) = try_network(Layered, suites=["mnist"], changes={"needs": str(needs)}, digits="embedded", device="cpu")
-    assert ("'NoneType' object has no attribute 'mean' (in the model's loss)" in trial.why_not) is not needs
+    told = "'NoneType' object has no attribute 'mean' (in the model's loss; it gets batch.layers where the model says"
+    assert (told in trial.why_not) is not needs
+
+
+class Diverging(Layered):
+    """Its loss is no number."""
+
+    def loss(self, output: Any, batch: Any) -> Any:
+        """A scalar."""
+        return output.scores.mean() / 0
+
+
+def test_a_loss_that_is_no_number_does_not_fit() -> None:
+    (trial,) = try_network(Diverging, suites=["mnist"], digits="embedded", device="cpu")
+    assert trial.why_not in ("the loss of the first step is inf", "the loss of the first step is -inf")
+    assert "A preset's column" not in trials_text("net.py", [trial])
+
+
+def test_a_suite_that_does_not_state_its_work_trains_one_network() -> None:
+    Path("own.py").write_text(
+        "from capsbench.suites.mnist import MNIST\n"
+        "class Own:\n"
+        "    version, models, image_size, presets = 1, ('cnn',), 28, MNIST.presets\n"
+        "    run, table = MNIST.run, MNIST.table\n"
+    )
+    (trial,) = try_network("net.py", suites=["own.py:Own"], changes={"width": "5"}, digits="embedded", device="cpu")
+    assert not trial.why_not and trial.images == ["28x28"] and trial.seconds["smoke"]
 
 
 class Square(nn.Module):

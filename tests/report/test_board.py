@@ -138,7 +138,7 @@ def test_answers_from_elsewhere_and_other_devices_are_rows_of_their_own() -> Non
         "net [cpu]": ("trained here", "cpu"),
         "net (trained elsewhere)": ("trained elsewhere", "cpu"),
         "net [Some GPU]": ("trained here", "Some GPU"),
-        "scores (scores)": ("scores", "cpu"),
+        "scores (scores)": ("scores", ""),
     }
 
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -144,6 +145,16 @@ def reported(*arguments: str) -> tuple[int, str]:
     """What the command ends with; and what it says."""
     run = CliRunner().invoke(cli, ["report", *arguments])
     return (run.exit_code, run.output) if run.exception is None else (2, str(run.exception))
+
+
+def test_report_says_which_cells_failed_and_that_a_suite_draws_nothing(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("capsbench.report.groups.charts", lambda results: [])
+    save_result(result(), tmp_path / "runs" / "mnist" / "cnn-seed0-0123456789ab.json")
+    (tmp_path / "runs" / "mnist" / "capsnet-seed0-0123456789ab.error.txt").write_text("long\nValueError: no\n")
+    done = CliRunner().invoke(cli, ["report", str(tmp_path / "runs"), "--charts", str(tmp_path / "charts")])
+    assert done.exit_code == 0
+    assert "Note: no result of capsnet-seed0-0123456789ab: ValueError: no\n" in done.stderr
+    assert "Note: no charts; the suites of these results draw none.\n" in done.stderr
 
 
 def test_a_page_is_written_over_pages_alone() -> None:

@@ -4,7 +4,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import capsbench
+from capsbench.errors import UsageError
+from capsbench.report.comparison import compare_networks
+from capsbench.report.comparisontables import render_comparisons
 from capsbench.report.pages import render
 from capsbench.report.shown import Results
 from capsbench.results.result import load_results
@@ -24,6 +29,17 @@ def test_a_notebook_shows_tables_with_their_notes() -> None:
     html = found._repr_html_()
     assert html.count("<table>") == 1 and "<td>capsnet" in html
     assert "<small>Accuracy is in %. The heading says how many pixels" in html
+
+
+def test_a_comparison_prints_the_tables_of_the_command() -> None:
+    models = ["cnn-pool", "capsnet"]
+    found = capsbench.compare(COMMITTED, models=models)
+    assert str(found) == render_comparisons(compare_networks(COMMITTED, models))
+    assert found.to_dict() == capsbench.compare(capsbench.load_results(COMMITTED), models=models).to_dict()
+    assert "&lt; 1e" in found._repr_html_() or "B - A" in found._repr_html_()
+    for wrong in ({}, {"second": COMMITTED, "models": models}):
+        with pytest.raises(UsageError, match="give the second one, or two networks of the first as models="):
+            capsbench.compare(COMMITTED, **wrong)
 
 
 def test_labels_are_shown_and_not_obeyed() -> None:

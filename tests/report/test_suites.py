@@ -238,7 +238,8 @@ def test_gaps_that_name_nothing_are_refused_before_and_after_a_run(tmp_path: Pat
 def test_a_suite_without_headlines_has_boards_without_figures(tmp_path: Path) -> None:
     suite = faulty(tmp_path, "headlines, headline_figure = (), ('clean', 'affine')")
     results = [measured("cnn", suite=suite), measured("capsnet", [1], suite=suite)]
-    assert all("cnn" in text for text in everything(results)[:7])
+    texts = everything(results)
+    assert texts[:4] == [""] * 4 and all("cnn" in text for text in texts[4:7])
     found = Comparisons([compare_results(*results)], [])
     assert "test" in render_comparisons(found)
 
@@ -253,6 +254,18 @@ def test_a_headline_has_parts_of_their_types(part: str, value: Any) -> None:
     with pytest.raises(ParameterError, match=f"The {part} of the headline"):
         Headline(**stated | {part: value})
     assert replace(Headline(**stated), decimals=0).number(1.2) == "1"
+
+
+@pytest.mark.parametrize(
+    ("unit", "low"), [("%", 0.0), ("scraps", 0.0), ("px", 0.0), ("points", -11.7), ("", -11.7)], ids=str
+)
+def test_an_interval_over_seeds_ends_where_its_unit_does(unit: str, low: float) -> None:
+    figures = iter((Measured(0.0), Measured(2.0)))
+    headline = Headline(name="x", unit=unit, measure=lambda result: next(figures))
+    found = headline.over_seeds([measured("cnn"), measured("cnn", seed=1)])
+    assert (
+        found and found.interval and found.interval[0] == pytest.approx(low, abs=0.01)
+    )  # 1 - 12.7, Student's t of one
 
 
 @pytest.mark.parametrize("arguments", [("1",), (None,), (1.0, (2.0,)), (1.0, (1, 2, 3)), (1.0, ("1", "2"))])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from capsbench.bench import Preset
 from capsbench.bench.cells import ExperimentSettings
 from capsbench.evaluation.accuracy import accuracy
+from capsbench.report.differences import Question
 from capsbench.report.groups import by_network
+from capsbench.report.headlines import Headline, share
 from capsbench.report.numbers import few_seeds_note, percent
 from capsbench.report.tables import Table
 from capsbench.results.result import Result
@@ -39,6 +41,14 @@ class Stripes:
         "smoke": Preset(StripesSettings(epochs=1), {}),
         "small": Preset(StripesSettings(epochs=20), {}),
     }
+    headlines: ClassVar[Sequence[Headline]] = (
+        Headline(
+            name="3 stripes",
+            unit="%",
+            measure=lambda cell: share(cell.metrics["checkpoints"]["best"].get("3 stripes")),
+            question=Question(("checkpoints", "best", "3 stripes")),
+        ),
+    )
 
     def run(self, bench: "Bench") -> dict[str, Any]:
         """Trains the cell's network and tests it; the metrics of the cell."""
