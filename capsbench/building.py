@@ -183,9 +183,19 @@ def _call(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any]) 
                 f"{tuple(size)}. ({first_line(error)})"
             ) from error
         if not isinstance(error, ValueError):
+            _tell_how(error, arguments)
             raise
         # how constructors that know nothing of capsbench refuse a value
         raise ParameterError(f"The model {name!r} refuses its parameters: {error}") from error
+    except Exception as error:
+        _tell_how(error, arguments)
+        raise
+
+
+def _tell_how(error: Exception, arguments: Mapping[str, Any]) -> None:
+    """Notes what a constructor was given where it failed."""
+    given = ", ".join(f"{key}={shown(value)}" for key, value in arguments.items())
+    error.add_note(f"built with {given}" if given else "in its constructor")
 
 
 def _checked(name: str, model: Any, offered: Mapping[str, Any]) -> "nn.Module":

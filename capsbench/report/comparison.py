@@ -278,7 +278,9 @@ def _by_protocol(results: Sequence[Result]) -> dict[tuple[Any, ...], dict[str, R
     for result in results:
         members = groups.setdefault((result.suite, result.preset, result.digits, result.seed), {})
         if result.label in members:
-            raise UsageError(f"One folder has two results of {name_of(result)}; name the files to be compared.")
+            versions = sorted({result.version, members[result.label].version})
+            of = f", of versions {versions[0]} and {versions[1]} of the suite" if len(versions) > 1 else ""
+            raise UsageError(f"One folder has two results of {name_of(result)}{of}; name the files to be compared.")
         members[result.label] = result
     return groups
 

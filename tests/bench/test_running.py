@@ -199,7 +199,9 @@ def test_a_full_disk_does_not_hide_why_a_cell_failed(
 
     monkeypatch.setattr("capsbench.results.failures.write_atomically", full)
     outcome = run_plan(made)
-    assert [why for _, why in outcome.failed] == ["RuntimeError: it does not want to"]
+    assert [why for _, why in outcome.failed] == [
+        "RuntimeError: it does not want to (built with image_size=40, classes=10, broken=True)"
+    ]
     assert [result.model for result in outcome.results] == [other]
 
 
