@@ -70,6 +70,8 @@ def test_a_file_from_elsewhere_names_what_this_process_was_told_of(tmp_path: Pat
     for other in ("stated.py:Other", "another.py:Own", "stated.py", "stated:Own", ":Own", "\0.py:Own"):
         with pytest.raises(UsageError):
             registry.load_stated("suite", other)
+    with pytest.raises(UsageError, match="name it yourself"):
+        registry.load_stated("model", f"{tmp_path}/theirs/stated.py")
     registry.load_named([f"{tmp_path}/theirs/stated.py:Own"])
     assert registry.load_stated("suite", "stated.py:Own").who == "theirs"  # as it stands here, beside us
     assert registry.load_stated("suite", f"{tmp_path}/ours/stated.py:Own").who == "ours"

@@ -59,6 +59,15 @@ def test_single_digits_have_labels_answers_and_factors(tmp_path: Path) -> None:
     }
 
 
+def test_digits_of_each_result_are_found_whichever_were_named(tmp_path: Path) -> None:
+    data = stream("padded", split="test", count=50, digits="embedded")
+    result = with_metrics("mnist", {"checkpoints": {"best": {"test": accuracy(guesses(data)).to_dict()}}}, data, "test")
+    (tmp_path / "others").mkdir()  # a folder where those of another result are
+    said: list[str] = []
+    save_samples([result], tmp_path / "s.csv", str(tmp_path / "others"), said.append)
+    assert [int(line["label"]) for line in read(tmp_path / "s.csv")] == data.labels.tolist() and not said
+
+
 @pytest.mark.parametrize("number", [1, 8])
 def test_targets_among_scraps_have_their_place_and_the_number_of_scraps(number: int, tmp_path: Path) -> None:
     data = stream("cluttered", split="test", count=200, digits="embedded", scraps=number)

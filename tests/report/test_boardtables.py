@@ -138,6 +138,17 @@ def test_a_label_with_ends_of_lines_is_one_row(style: str) -> None:
             assert len(text.splitlines()) == len(render(plain).splitlines())
 
 
+def test_a_caption_has_what_was_noticed_and_that_no_test_compares() -> None:
+    noticed = "Images are padded to 32x32 pixels."
+    plain, fitted = measured("a"), measured("b", [1], remarks=[noticed])
+    for style in ("simple", "github", "latex_booktabs"):
+        text = " ".join(shown(style, [plain, fitted]).split())
+        assert "b: Images are padded to 32x32 pixels." in text and "No test compares them." not in text
+    untold = [replace(one, data={}) for one in (plain, fitted)]
+    assert "No test compares them." in shown("github", untold)
+    assert "No test compares them." not in shown("github", untold[:1])
+
+
 def test_a_caption_says_over_what_its_intervals_are() -> None:
     digits, seeds = "intervals over test digits", " and seeds"
     assert f"{digits}." in shown("github", [measured("a")])

@@ -15,6 +15,7 @@ from capsbench.errors import DataFileError
 from capsbench.report.groups import alike, by_network, charts, current, groups, tables
 from capsbench.report.numbers import percent, spread
 from capsbench.report.pages import render
+from capsbench.report.tables import Table, render_tables
 from capsbench.results.result import Result
 
 
@@ -226,6 +227,15 @@ def test_charts_of_a_result_that_its_suite_did_not_write_are_refused(drawing: st
     broken = replace(result("capsnet", 0, 0.8), suite=drawing, metrics={})
     with pytest.raises(DataFileError, match="cannot read a result: KeyError"):
         charts([broken])
+
+
+def test_titles_and_notes_are_text_of_markdown_too() -> None:
+    table = Table(headers=["a|b"], rows=[[None], [0]], notes=["# no heading <b>", "1 < 2"], title="[x](y) & &lt; ~~z~~")
+    text = render_tables([table], "github")
+    for line in (r"\[x\](y) & \&lt; \~\~z\~\~", r"\# no heading \<b>", "1 < 2"):
+        assert line in text.splitlines()
+    assert "None" not in text and r"a\|b" in text
+    assert "# no heading <b>" in render_tables([table], "simple")
 
 
 def test_a_suite_without_digits_says_nothing_of_them() -> None:
