@@ -15,7 +15,7 @@ from capsbench.errors import DataFileError
 from capsbench.report.groups import alike, by_network, charts, current, groups, tables
 from capsbench.report.numbers import percent, spread
 from capsbench.report.pages import render
-from capsbench.report.tables import Table, render_tables
+from capsbench.report.tables import Table, formatted, render_tables
 from capsbench.results.result import Result
 
 
@@ -234,7 +234,7 @@ def test_titles_and_notes_are_text_of_markdown_too() -> None:
     text = render_tables([table], "github")
     for line in (r"\[x\](y) & \&lt; \~\~z\~\~", r"\# no heading \<b>", "1 < 2"):
         assert line in text.splitlines()
-    assert "None" not in text and r"a\|b" in text
+    assert formatted(table) == [[""], ["0"]] and "None" not in text and r"a\|b" in text
     assert "# no heading <b>" in render_tables([table], "simple")
 
 
