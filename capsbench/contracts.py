@@ -234,6 +234,11 @@ class Model(Protocol):
         """A scalar: the mean over the batch."""
 
 
+def needs_layers(model: "torch.nn.Module") -> bool:
+    """Whether a network's loss reads ``batch.layers``."""
+    return bool(getattr(model, "needs_layers", False))
+
+
 def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "torch.Tensor":
     """The loss that a model states; see `Model.loss`. The type of a module does not have it.
 

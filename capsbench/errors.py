@@ -4,7 +4,8 @@
     ├── UsageError                  2   a request that cannot be carried out
     │   ├── UnknownNameError        2   no such data set, model, suite, preset or key
     │   ├── ParameterError          2   a value of the wrong type or out of its range
-    │   └── SpecMismatchError       2   a file of another spec stands where the output should go
+    │   ├── SpecMismatchError       2   a file of another spec stands where the output should go
+    │   └── SuiteError              2   a suite has a fault of its own
     ├── DataError                   3   bad or missing data
     │   ├── DigitsError             3   the source digits are missing or damaged
     │   └── DataFileError           3   a data file is damaged, hostile or not ours
@@ -170,6 +171,10 @@ class ParameterError(UsageError):
 
 class SpecMismatchError(UsageError):
     """A file of another spec stands where the output should go."""
+
+
+class SuiteError(UsageError):
+    """A suite has a fault of its own, whatever the results are."""
 
 
 class DataError(CapsbenchError):

@@ -108,7 +108,7 @@ def load_named(names: str | Sequence[str]) -> None:
 
 
 _named: dict[str, None] = {}
-"""Places that this process was told of and loaded, in that order; files by their whole paths."""
+"""Places that somebody named in this process, in order; a file has its absolute path."""
 
 
 def _file_alone(name: str) -> str:

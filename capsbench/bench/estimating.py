@@ -10,7 +10,7 @@ from capsbench import registry
 from capsbench.bench.cells import Cell, Work, works
 from capsbench.bench.protocols import full_presets, loader
 from capsbench.building import build
-from capsbench.contracts import CLASSES, Batch, TensorBatch
+from capsbench.contracts import CLASSES, Batch, TensorBatch, needs_layers
 from capsbench.evaluation.inference import CPU_BATCH, GPU_BATCH
 from capsbench.sources.hosting import hosted
 from capsbench.system.convolutions import fast_order, fast_training
@@ -85,7 +85,7 @@ def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, flo
     network = cell.given or cell.model
     model = build(network, classes=CLASSES, **work.images, **cell.parameters)
     model.to(device)
-    batch = random_batch(settings.batch_size, work, device, needs_layers=bool(getattr(model, "needs_layers", False)))
+    batch = random_batch(settings.batch_size, work, device, layers=needs_layers(model))
     images = random_batch(GPU_BATCH if device == "cuda" else CPU_BATCH, work, device).images
 
     def predict() -> None:
@@ -108,16 +108,16 @@ def _measured(cell: Cell, work: Work, training: bool) -> tuple[float | None, flo
         return step, seconds_each(predict, device) / len(images)
 
 
-def random_batch(number: int, work: Work, device: str, *, needs_layers: bool = False) -> TensorBatch:
+def random_batch(number: int, work: Work, device: str, *, layers: bool = False) -> TensorBatch:
     """Random images with labels, and with layers where a network needs them, as in a training."""
     height, width = work.image_size if isinstance(work.image_size, tuple) else (work.image_size, work.image_size)
     shown = 2 if work.pairs else 1
     labels = (torch.arange(number * shown) % CLASSES).reshape(number, shown)
-    layers = torch.rand(number, shown * work.channels_in, height, width, device=device)
+    alone = torch.rand(number, shown * work.channels_in, height, width, device=device)
     return Batch(
-        images=layers[:, : work.channels_in],
+        images=alone[:, : work.channels_in],
         labels=(labels if work.pairs else labels[:, 0]).to(device),
-        layers=layers if needs_layers else None,
+        layers=alone if layers else None,
     )
 
 

@@ -15,7 +15,7 @@ from capsbench.bench.estimating import passes_seconds, random_batch, seconds_eac
 from capsbench.bench.networks import Given, Network, networks
 from capsbench.bench.protocols import full_presets, load_suite, loader
 from capsbench.building import build, parameter_names
-from capsbench.contracts import CLASSES, Say, checked_output, silent
+from capsbench.contracts import CLASSES, Say, checked_output, needs_layers, silent
 from capsbench.data.digits import load_digits
 from capsbench.errors import CapsbenchError, TrainingError, UnknownNameError, first_line
 from capsbench.scoring import remarks_of
@@ -185,7 +185,7 @@ def _measured(network: Network, work: Work, device: str) -> Speed:
     given = network.given or network.name
     model = build(given, classes=CLASSES, **work.images, **network.parameters)
     model.to(device)
-    batch = random_batch(IMAGES, work, device, needs_layers=bool(getattr(model, "needs_layers", False)))
+    batch = random_batch(IMAGES, work, device, layers=needs_layers(model))
     output = checked_output(model(batch.images), IMAGES)
     train = TrainingStep(model, adam(model, 1e-4), device=device)
     loss = float(train(batch))

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from capsbench.errors import UsageError, shown
+from capsbench.errors import SuiteError, shown
 from capsbench.report.differences import Difference, Place, answers_of_both, found_at
 from capsbench.report.suites import suite_of
 from capsbench.results.answers import Answers
@@ -34,11 +34,11 @@ def gaps_of(suite: str) -> Mapping[str, str]:
     """Which gaps a suite has: what it calls a gap -> what it calls the transformed images; none if it says nothing.
 
     Raises:
-        UsageError: They are something else.
+        SuiteError: They are something else.
     """
     found = getattr(suite_of(suite), "gaps", {})
     if not isinstance(found, Mapping) or not all(isinstance(word, str) for word in (*found, *found.values())):
-        raise UsageError(
+        raise SuiteError(
             f'The gaps of suite {suite!r} must name images by gaps, such as {{"gap": "affine"}}, got {shown(found)}.'
         )
     return found

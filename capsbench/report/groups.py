@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from capsbench.errors import DataFileError, UsageError
+from capsbench.errors import DataFileError, SuiteError, UsageError
 from capsbench.report.figures import Figure
 from capsbench.report.glossary import WORDS
 from capsbench.report.numbers import told_seeds
@@ -100,10 +100,11 @@ class Group:
 
         Raises:
             DataFileError: The suite cannot read a result.
+            SuiteError: The suite makes no table.
         """
         table = self._made(suite_of(self.suite).table)
         if not isinstance(table, Table):
-            raise DataFileError(f"The table of suite {self.suite!r} is no Table, but {type(table).__name__}.")
+            raise SuiteError(f"The table of suite {self.suite!r} is no Table, but {type(table).__name__}.")
         return replace(
             table,
             title=self.title,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from capsbench.errors import ParameterError, UsageError, shown
+from capsbench.errors import ParameterError, SuiteError, shown
 from capsbench.report.differences import Question
 from capsbench.report.suites import suite_of
 from capsbench.results.result import Result
@@ -34,7 +34,7 @@ class Measured:
 
 
 COUNTED = ("px", "scraps", "images/s")
-"""Units of which nothing has less than none."""
+"""Units whose figures are 0 or more."""
 
 HEADLINE: dict[str, Any] = {
     "name": str,
@@ -48,7 +48,7 @@ HEADLINE: dict[str, Any] = {
     "caption": str,
     "elsewhere": str,
 }
-"""Of which types the parts of a headline are."""
+"""The type of each part of a headline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +145,11 @@ def headlines_of(suite: str) -> Sequence[Headline]:
     """The headlines of a suite; none if it has none.
 
     Raises:
-        UsageError: They are something else.
+        SuiteError: They are something else.
     """
     found = getattr(suite_of(suite), "headlines", ())
     if not isinstance(found, tuple | list) or not all(isinstance(one, Headline) for one in found):
-        raise UsageError(
+        raise SuiteError(
             f"The headlines of suite {suite!r} must be a sequence of capsbench.report.headlines.Headline, got "
             f"{shown(found)}."
         )

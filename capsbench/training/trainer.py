@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from capsbench.contracts import IndexArray, Progress, ProgressBar, Say, TensorBatch, no_bar, silent
+from capsbench.contracts import IndexArray, Progress, ProgressBar, Say, TensorBatch, needs_layers, no_bar, silent
 from capsbench.data.loading import batches
 from capsbench.data.samples import Samples
 from capsbench.errors import NotNumbersError, ParameterError, TrainingError
@@ -171,7 +171,7 @@ class Trainer:
 
     def _batches(self, order: IndexArray, size: int) -> Iterator[tuple[TensorBatch, int]]:
         """Batches, or this process's parts of them, each with the number of images of the whole batch."""
-        how: dict[str, Any] = {"device": self._device, "layers": bool(getattr(self.model, "needs_layers", False))}
+        how: dict[str, Any] = {"device": self._device, "layers": needs_layers(self.model)}
         if self._ranks.size > 1:
             yield from shared_batches(self._data, order, size, self._ranks, **how)
             return
@@ -295,7 +295,7 @@ class Trainer:
         with suppress(Exception):  # a user's network can fail in any way; the loss stays the error
             self.model.load_state_dict(self._sound)
             first = max(step - LOOKED_AT, self.trained.steps - len(self._losses))
-            layers = bool(getattr(self.model, "needs_layers", False))
+            layers = needs_layers(self.model)
             orders = self._orders(first, step)
             data = (
                 one

@@ -11,7 +11,7 @@ import capsbench
 from capsbench import registry
 from capsbench.bench.protocols import load_suite
 from capsbench.cli import main
-from capsbench.errors import CapsbenchError, DataFileError, ParameterError, StorageError, UsageError
+from capsbench.errors import CapsbenchError, DataFileError, ParameterError, StorageError, SuiteError, UsageError
 from capsbench.report.board import board_document, boards
 from capsbench.report.boardtables import render_boards
 from capsbench.report.comparison import Comparisons, compare_results
@@ -115,7 +115,7 @@ def test_what_is_no_fault_of_a_suite_passes(error: BaseException) -> None:
     assert caught.value is error
 
 
-class Silent(Exception):  # noqa: N818
+class SilentError(Exception):
     """An error that cannot be told."""
 
     def __str__(self) -> str:
@@ -126,9 +126,9 @@ class Silent(Exception):  # noqa: N818
 
 def test_an_error_that_cannot_be_told_is_one_all_the_same() -> None:
     def fail() -> None:
-        raise Silent
+        raise SilentError
 
-    with pytest.raises(DataFileError, match="cannot read a result: Silent: no message at test_suites"):
+    with pytest.raises(SuiteError, match="has a fault: SilentError: no message at test_suites"):
         readable("mnist", fail)
 
 
@@ -224,6 +224,25 @@ def test_a_faulty_suite_is_an_error_of_a_line(tmp_path: Path, fault: str) -> Non
     suite = faulty(tmp_path, fault)
     with pytest.raises((DataFileError, UsageError), match=r"suite '.*faulty\.py:Faulty'|is not a suite"):
         everything([measured("cnn", suite=suite), measured("capsnet", [1], suite=suite)])
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("raise RuntimeError('no')", SuiteError),
+        ("raise SystemExit(0)", SuiteError),
+        ("assert False", SuiteError),
+        ("return None", SuiteError),
+        ("return results[0].metrics['nothing']", DataFileError),
+    ],
+)
+def test_what_no_result_causes_is_the_suites_own_fault_and_not_bad_data(
+    tmp_path: Path, body: str, error: type[CapsbenchError]
+) -> None:
+    suite = faulty(tmp_path, f"def table(self, results): {body}")
+    with pytest.raises(CapsbenchError) as caught:
+        tables([measured("cnn", suite=suite)])
+    assert type(caught.value) is error and caught.value.exit_code == (2 if error is SuiteError else 3)
 
 
 @pytest.mark.parametrize("gaps", ["5", "['gap']", "{'gap': None}", "{5: 'affine'}", "None", "'gap'"])

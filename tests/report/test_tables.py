@@ -181,7 +181,7 @@ def drawing(tmp_path: Path) -> str:
 
 
 def named(suite: str) -> str:
-    """A suite that this process is told of, as `capsbench run --suite` does."""
+    """Names a suite in this process, as `capsbench run --suite` does."""
     registry.load("suite", suite)
     return suite
 

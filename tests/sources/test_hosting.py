@@ -120,7 +120,7 @@ def test_errors_that_may_stop_a_run_or_a_cell_pass_as_they_are(error: BaseExcept
 
 def test_what_a_guest_prints_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with hosted(0):
-        print("building")  # noqa: T201
-    print("done")  # noqa: T201
+        sys.stdout.write("building\n")
+    sys.stdout.write("done\n")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("done\n", "building\n")
