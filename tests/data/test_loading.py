@@ -1,5 +1,6 @@
 """Batches from a stream and from a file: the same samples, in the order asked for, as a model takes them."""
 
+import gc
 import multiprocessing
 import pickle
 import re
@@ -347,11 +348,15 @@ def test_a_sample_is_an_image_and_its_label(name: str, shape: tuple[int, ...]) -
 
 @in_workers
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_loader_that_would_make_batches_of_batches_says_the_way_out(workers: int) -> None:
+def test_a_loader_that_would_make_batches_of_batches_says_the_way_out(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL", 0.1)
     ready = BatchDataset(embedded("padded", 8), batch_size=4)
     context = "fork" if workers else None
     with pytest.raises(ParameterError, match=r"DataLoader takes them with batch_size=None"):
         next(iter(DataLoader(ready, num_workers=workers, multiprocessing_context=context)))
+    gc.collect()  # the loader's iterator waits so long for a worker that it has lost
 
 
 def test_samples_of_a_part_are_its_own() -> None:
