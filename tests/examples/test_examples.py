@@ -21,6 +21,10 @@ SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+LEARNED = {"Scores of another framework": "scores", "A network that was trained elsewhere": "weights"}
+OTHERS = {*LEARNED, "A plug-in"}  # which have tests of their own
+
+
 def printed() -> dict[str, list[str]]:
     """The commands of each section of the page."""
     _, *parts = SECTION.split((ROOT / "docs" / "examples.md").read_text())
@@ -53,23 +57,21 @@ def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stop.value.code == 0, line
 
 
-@pytest.mark.usefixtures("undrawn", "guessed")  # suites' charts have their own tests; those of the plug-in are drawn
-@pytest.mark.parametrize("title", [title for title, lines in printed().items() if lines and "plug-in" not in title])
-def test_the_commands_of_a_section_work(
-    title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def run_section(title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     for line in printed()[title]:
         run_line(line, monkeypatch)
-    _, err = capsys.readouterr()
-    assert "Warning" not in err
-    if title == "A data set of your own":
-        assert Path("speckled.png").exists()
-        return
+    assert "Warning" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn", "guessed")  # suites' charts have their own tests; those of the plug-in are drawn
+@pytest.mark.parametrize(("title", "origin"), LEARNED.items())
+def test_the_commands_of_a_section_work_and_the_classifier_learns(
+    title: str, origin: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_section(title, monkeypatch, capsys)
     results = load_results("runs")
-    origins = {"Scores of another framework": "scores", "A network that was trained elsewhere": "weights"}
-    assert {one.origin for one in results} == {origins.get(title, "trained")}
-    if title in origins:  # the classifier learned
-        assert results[0].metrics["checkpoints"]["best"]["test"]["share"] > 0.7
+    assert {one.origin for one in results} == {origin}
+    assert results[0].metrics["checkpoints"]["best"]["test"]["share"] > 0.7
 
 
 @pytest.fixture
@@ -135,3 +137,15 @@ def test_every_cell_of_the_notebook_works_and_shows_what_it_should(monkeypatch: 
 
 def test_the_plain_network_has_fifteen_lines() -> None:
     assert len(Path("examples/plain_cnn.py").read_text().splitlines()) <= 15
+
+
+@pytest.mark.usefixtures("undrawn", "guessed", "few_digits")
+@pytest.mark.parametrize("title", [title for title, lines in printed().items() if lines and title not in OTHERS])
+def test_the_commands_of_a_section_work(
+    title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_section(title, monkeypatch, capsys)
+    if title == "A data set of your own":
+        assert Path("speckled.png").exists()
+    else:
+        assert {one.origin for one in load_results("runs")} == {"trained"}
