@@ -11,18 +11,9 @@ from typing import Any
 
 from capsbench.errors import UsageError
 from capsbench.report.differences import Difference, Place, check_comparable, found_at, pooled_difference
-from capsbench.report.groups import (
-    at_paper_size,
-    by_network,
-    device_of,
-    newest,
-    older_note,
-    remarks_note,
-    shown_by,
-    smoke_note,
-    writers_note,
-)
+from capsbench.report.groups import at_paper_size, by_network, device_of, newest
 from capsbench.report.headlines import Headline, Measured, headlines_of
+from capsbench.report.notes import older_note, remarks_note, shown_by, smoke_note, writers_note
 from capsbench.report.numbers import seeds_of
 from capsbench.report.provenance import stated
 from capsbench.report.suites import readable

@@ -12,8 +12,8 @@ from tabulate import tabulate
 from capsbench.errors import one_line
 from capsbench.report.board import Board, Row
 from capsbench.report.glossary import WORDS
-from capsbench.report.groups import remarks_note, shown_by, smoke_note
 from capsbench.report.headlines import Headline
+from capsbench.report.notes import remarks_note, shown_by, smoke_note
 from capsbench.report.suites import readable
 from capsbench.report.tables import WIDTH, markdown
 from capsbench.results.result import ORIGINS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from capsbench.parameters import check_choice
 from capsbench.report.comparison import Comparison, Comparisons, either, pooled, same_networks, side_by_side
 from capsbench.report.differences import PAIRS_NOTE, Difference, decimals_of, points_of
-from capsbench.report.groups import writers_note
+from capsbench.report.notes import writers_note
 from capsbench.report.numbers import told_p, told_seeds
 from capsbench.report.tables import FORMATS, Table, render_tables
 from capsbench.spec import MNIST, told_digits

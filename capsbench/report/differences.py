@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from capsbench.contracts import IndexArray
 from capsbench.errors import DataFileError, UsageError
-from capsbench.report.groups import by_network, shown_by
+from capsbench.report.groups import by_network
+from capsbench.report.notes import shown_by
 from capsbench.report.numbers import told_p
 from capsbench.results.answers import PAIR_ANSWERS, Answers, unpacked_partners
 from capsbench.results.result import Result, name_of

@@ -17,8 +17,9 @@ from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
 from capsbench.report.differences import Question, paired_notes
 from capsbench.report.figures import Figure
-from capsbench.report.groups import ReportedValue, beside_paper, by_network
+from capsbench.report.groups import ReportedValue, by_network
 from capsbench.report.headlines import Headline
+from capsbench.report.notes import beside_paper
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.tables import Table
 from capsbench.results.result import Result

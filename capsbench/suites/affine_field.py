@@ -9,7 +9,7 @@ import numpy as np
 
 from capsbench.report.charts import Ends, height_for, look
 from capsbench.report.figures import Figure
-from capsbench.report.groups import beside_paper
+from capsbench.report.notes import beside_paper
 from capsbench.results.result import Result
 from capsbench.suites.affine_matched import affine_at
 

@@ -14,8 +14,9 @@ from capsbench.evaluation.pairs import PART, measure_reconstructions, pair_accur
 from capsbench.parameters import check_choice
 from capsbench.report.charts import Chart
 from capsbench.report.differences import Question, paired_notes
-from capsbench.report.groups import ReportedValue, beside_paper, by_network
+from capsbench.report.groups import ReportedValue, by_network
 from capsbench.report.headlines import Headline, Measured, share
+from capsbench.report.notes import beside_paper
 from capsbench.report.numbers import BARS, error_percent, few_seeds_note, percent_over_seeds, seeds_note, spread
 from capsbench.report.tables import Table
 from capsbench.results.answers import packed_partners

@@ -13,8 +13,9 @@ from capsbench.evaluation.accuracy import accuracy
 from capsbench.evaluation.pairs import absent_digits, pair_accuracies
 from capsbench.evaluation.predictions import Predictions
 from capsbench.parameters import check_number
-from capsbench.report.groups import beside_paper, by_network
+from capsbench.report.groups import by_network
 from capsbench.report.headlines import Headline, Measured, share
+from capsbench.report.notes import beside_paper
 from capsbench.report.numbers import few_seeds_note, percent, spread
 from capsbench.report.pictures import Picture, Tile, overlaid, shared_out
 from capsbench.report.tables import Table
