@@ -1,4 +1,4 @@
-"""Commands on data files: generate, verify, merge, pack, info, preview."""
+"""Commands on data files: generate, verify, merge, pack, info, preview, card."""
 
 import json
 from collections.abc import Sequence
