@@ -104,7 +104,9 @@ def _tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(items) == 1:  # one number means: fixed
         items = tuple(items) * len(kinds)
     if len(items) != len(kinds):
-        raise ParameterError(f"{name} takes {len(kinds)} values, or one for all of them, got {shown(value)}.")
+        raise ParameterError(
+            f"{name} takes {len(kinds)} values, or one for all of them, got {shown(value) or 'nothing'}."
+        )
     return tuple(_scalar(name, item, kind) for item, kind in zip(items, kinds, strict=True))
 
 
@@ -124,7 +126,7 @@ def _scalar(name: str, value: Any, kind: type) -> Any:
         if result is not None:
             return result
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise ParameterError(f"{name} must be {expected}, got {shown(value)}.")
+    raise ParameterError(f"{name} must be {expected}, got {shown(value) or 'nothing'}.")
 
 
 def _whole(value: Any) -> int:

@@ -258,11 +258,13 @@ def _only_one(family: str, place: str) -> str:
     """The network that a file defines, if it is one.
 
     Raises:
-        UsageError: It defines none, or several.
+        UsageError: It defines none, or several; or something else than a network is looked for.
     """
-    if family != "model":
-        raise UsageError(f"A {family} in a file is named file.py:attribute, got {place!r}.")
     module = _module(family, place)
+    if family != "model":
+        own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__]
+        example = f", such as {place}:{own[-1]}" if own else ""
+        raise UsageError(f"A {family} in a file is named file.py:attribute{example}, got {place!r}.")
     from torch import nn  # which the file has loaded by now, if it has a network
 
     found = [

@@ -1,5 +1,6 @@
 """From a name to the object: what ships, what a plug-in brings, what lies in a user's own file."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,16 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "absent.py"
     with pytest.raises(UsageError, match=r"absent\.py' cannot be imported: .*absent\.py is not a file\."):
         registry.load("model", f"{path}:Own")
+
+
+@pytest.mark.parametrize(("code", "example"), [("class Mine: pass", r", such as mine\.py:Mine"), ("import os", "")])
+def test_a_file_without_its_suite_is_refused_with_the_name_to_give(tmp_path: Path, code: str, example: str) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    with (
+        contextlib.chdir(tmp_path),
+        pytest.raises(UsageError, match=rf"file\.py:attribute{example}, got 'mine\.py'"),
+    ):
+        registry.load("suite", "mine.py")
 
 
 def test_file_that_fails_is_not_kept(tmp_path: Path) -> None:

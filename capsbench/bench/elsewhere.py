@@ -98,7 +98,7 @@ def _split(text: str, networks: Sequence[Network]) -> tuple[str, str]:
         raise UnknownNameError("network of this run (--weights NAME=FILE)", before, names)
     if len(networks) > 1:
         labels = ", ".join(repr(network.label) for network in networks)
-        raise UsageError(f"Which network are the weights {text} of? Name it: --weights NAME=FILE; here are {labels}.")
+        raise UsageError(f"Which network are the weights {text!r} of? Name it: --weights NAME=FILE; here are {labels}.")
     return networks[0].label, text
 
 

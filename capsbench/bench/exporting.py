@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from capsbench import registry
 from capsbench.bench.cells import WEIGHTS, Work, works
-from capsbench.bench.pretrained import pretrained_file
+from capsbench.bench.pretrained import pretrained, pretrained_file
 from capsbench.building import build, name_of
 from capsbench.contracts import CLASSES
 from capsbench.errors import DataFileError, UnknownNameError, UsageError
@@ -126,7 +126,22 @@ def export(
 
 
 def _result(result: Result | str | Path) -> Result:
-    return result if isinstance(result, Result) else load_result(user_path(result, "result"))
+    """A result, given or read.
+
+    Raises:
+        UsageError: It is the name of a network.
+        DataFileError: Its file is missing, damaged, or not a result's.
+    """
+    if isinstance(result, Result):
+        return result
+    path = user_path(result, "result")
+    if not path.exists() and str(result) in registry.catalog("model"):
+        ships = [protocol for protocol, networks in pretrained().items() if str(result) in networks]
+        way_out = f" Its weights ship: load_network({str(result)!r}, pretrained={ships[0]!r})." if ships else ""
+        raise UsageError(f"A result or its file is needed, got the name of a network, {result}.{way_out}")
+    if path.suffix == ".jsonl":
+        raise UsageError(f"{path} is the log of a training. Its result is {path.with_suffix('.json')}.")
+    return load_result(path)
 
 
 def _works(result: Result) -> dict[str, Work]:

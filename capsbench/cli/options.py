@@ -11,7 +11,7 @@ import click
 from capsbench.cli.settings import name_variables, read_config
 from capsbench.data.naming import MNIST, named_digits, source_of
 from capsbench.data.sets import SETS
-from capsbench.errors import UsageError
+from capsbench.errors import UsageError, shown
 from capsbench.paths import user_path
 
 
@@ -80,7 +80,15 @@ class Command(click.Command):
             if word in valued and (value := next(words, "")) in names:
                 raise UsageError(f"{word} needs a value, got the option {value}. A file of that name is ./{value}.")
         name_variables(ctx, options)
-        return super().parse_args(ctx, args)
+        first = "".join(args[:1])
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            takes_it = any(isinstance(one, click.Argument) for one in self.get_params(ctx))
+            if takes_it or error.param is None or not first or first.startswith("-"):
+                raise
+            option = error.param.opts[0]
+            raise UsageError(f"{shown(first)!r} belongs to no option. Did you mean {option} {shown(first)}?") from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; a quiet one says nothing on stderr until it ends, where an error is printed."""

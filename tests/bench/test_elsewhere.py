@@ -145,6 +145,14 @@ def test_what_no_network_can_be_made_of_is_named(cells: dict[str, Any], tmp_path
         capsbench.load_network(result, checkpoint="target")
     with pytest.raises(UsageError, match=r"was named by its file, .*net\.py:Net, and not given in Python"):
         capsbench.load_network(result, network=torch.nn.Linear)
+    with pytest.raises(
+        UsageError, match=r"name of a network, stn\. Its weights ship: .*'stn', pretrained='affine-medium'"
+    ):
+        capsbench.load_network("stn")
+    with pytest.raises(UsageError, match=r"needed, got the name of a network, efficient-capsnet\.$"):
+        capsbench.load_network("efficient-capsnet")
+    with pytest.raises(UsageError, match=r"net\.jsonl is the log of a training\. Its result is .*net\.json\."):
+        capsbench.load_network("net.jsonl")
     with pytest.raises(DataFileError, match=r"names no kept weights\. Run the cell again with --force"):
         capsbench.load_network(replace(result, training={}))
     with pytest.raises(DataFileError, match="names no kept weights"):

@@ -183,7 +183,7 @@ BAD: list[tuple[str, int, str]] = [
     ("generate padded --set size=1e9", 2, "size must be in 28..128, got 1000000000"),
     ("generate padded --set size=99999999999999999999", 2, "must be in 28..128"),
     ("generate padded --set size=29", 2, "must be even"),
-    ("generate padded --set size=", 2, "size must be a whole number, got ."),
+    ("generate padded --set size=", 2, "size must be a whole number, got nothing."),
     ("generate padded --set size", 2, "--set takes key=value"),
     ("generate padded --set size=28 --set size=30", 2, "given twice"),
     ("generate affnist --set rotation=nan", 2, "rotation must be in -180..180, got nan"),

@@ -50,6 +50,20 @@ def test_an_option_is_no_value_of_another(arguments: list[str], capsys: Capture)
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "way_out"),
+    [
+        (["run", "affine"], "'affine' belongs to no option. Did you mean --suite affine?"),
+        (["tests", "affine", "--out", "x"], "'affine' belongs to no option. Did you mean --suite affine?"),
+        (["run", "--model", "cnn"], "Missing option '--suite'"),
+        (["judge", "scores", "--label", "net"], "Missing option '--suite'"),
+    ],
+)
+def test_a_name_without_its_option_is_understood(arguments: list[str], way_out: str, capsys: Capture) -> None:
+    assert run(*arguments) == 2
+    assert way_out in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", [["--out", "./--dry-run"], ["--out=--dry-run"]])
 def test_a_value_that_looks_like_an_option_can_be_given(option: list[str], capsys: Capture) -> None:
     assert run(*GENERATE, *option) == 0

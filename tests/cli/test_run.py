@@ -162,6 +162,7 @@ def test_failed_cells_end_in_exit_code_5(tmp_path: Path, capsys: pytest.CaptureF
             2,
             "--seeds must be whole numbers with commas between, such as 0,1,2, got zero",
         ),
+        (["run", "--suite", "affine", "--seeds", ""], 2, "such as 0,1,2, got nothing"),
         (["run", "--suite", "affine", "--digits", "nowhere"], 3, "nowhere"),
         (["run", "--suite", "affine", "--preset", "smoke", "--out", "/proc/nothing/here"], 4, "cannot be made"),
         (["run", "--suite", "affine", "--preset", "smoke", "--jobs", "0"], 2, "jobs must be in 1..1,024, got 0"),
