@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
-from itertools import pairwise
+from itertools import count, pairwise
 from textwrap import fill
 from typing import Any
 
@@ -20,10 +20,46 @@ TITLE_WIDTH, NOTE_WIDTH = 70, 140  # characters that the picture has room for
 ENTRY, NOTE_LINE = 0.21, 0.145  # inches of an entry of the legend and of a line of the note
 
 
-def look(number: int) -> tuple[str, str, int]:
-    """The colour and marker of a series, no two of the first 49 alike, and how often the colours have been through."""
-    turn, hue = divmod(number, len(COLORS))
-    return COLORS[hue], MARKERS[(number + turn) % len(MARKERS)], turn
+@dataclass(frozen=True)
+class Look:
+    """How a series is drawn: the networks of 49 have each a colour and marker that no other has.
+
+    Attributes:
+        color: That of its network.
+        marker: The same.
+        style: A number for dashes and hatches, another one for each condition of a network.
+    """
+
+    color: str
+    marker: str
+    style: int
+
+
+def looks(labels: Iterable[str], networks: Sequence[str]) -> dict[str, Look]:
+    """How each series is drawn, by its label: ``NETWORK`` or ``NETWORK, CONDITION``.
+
+    Args:
+        labels: Those of the series. One that begins with no network's name takes the look of a network that has none.
+        networks: The labels of all networks.
+    """
+    owners = {label: owner(label, networks) for label in labels}
+    numbers = {network: number for number, network in enumerate(networks) if network in owners.values()}
+    free = (number for number in count() if number not in numbers.values())
+    for network in owners.values():
+        if network not in numbers:
+            numbers[network] = next(free)
+    conditions = list(dict.fromkeys(label.removeprefix(network) for label, network in owners.items()))
+    found = {}
+    for label, network in owners.items():
+        turn, hue = divmod(numbers[network], len(COLORS))
+        style = turn + conditions.index(label.removeprefix(network))
+        found[label] = Look(COLORS[hue], MARKERS[(numbers[network] + turn) % len(MARKERS)], style)
+    return found
+
+
+def owner(label: str, networks: Iterable[str]) -> str:
+    """The network that a series is of: the longest name that its own begins with; its own where there is none."""
+    return max((one for one in networks if label == one or label.startswith(f"{one}, ")), key=len, default=label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,19 +128,23 @@ def _picture(chart: Chart) -> bytes:
     series = {label: [(x, y) for x, y in points if math.isfinite(y)] for label, points in chart.series.items()}
     places = list(dict.fromkeys(x for points in series.values() for x, _ in points))
     bars = any(isinstance(x, str) for x in places)
+    drawn_as = looks(series, chart.networks)
     for number, (label, points) in enumerate(series.items()):
-        color, marker, turn = look(number)
+        one = drawn_as[label]
+        told = label if points else None  # else the legend would name what is not there
         left: list[Any]
         if bars:
             width = 0.8 / len(series)
             left = [places.index(x) + (number - (len(series) - 1) / 2) * width for x, _ in points]
-            axes.bar(left, [y for _, y in points], width, label=label, color=color, hatch=HATCHES[turn % len(HATCHES)])
+            hatch = HATCHES[one.style % len(HATCHES)]
+            axes.bar(left, [y for _, y in points], width, label=told, color=one.color, hatch=hatch)
         else:
             left = [x for x, _ in points]
             heights = [y for _, y in points]
-            axes.plot(left, heights, DASHES[turn % len(DASHES)], label=label, color=color, marker=marker)
+            dashes = DASHES[one.style % len(DASHES)]
+            axes.plot(left, heights, dashes, label=told, color=one.color, marker=one.marker)
         for x, low, high in _bars(left, chart.series[label], chart.intervals.get(label, ())):
-            axes.plot([x, x], [low, high], color="#555555" if bars else color, linewidth=1)
+            axes.plot([x, x], [low, high], color="#555555" if bars else one.color, linewidth=1)
     if bars:
         axes.set_xticks(range(len(places)), [str(place) for place in places])
     elif _apart(places):

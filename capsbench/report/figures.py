@@ -25,12 +25,15 @@ class Figure(ABC):
         title: A line above it.
         note: What stands below it.
         digits: The name of the source digits; it is a column of the CSV. Empty where they are MNIST's.
+        networks: The labels of all networks whose results may be shown, in the order that gives them their colours, so
+            that a network has one colour in all charts of a suite. Empty: series take colours one after another.
     """
 
     name: str
     title: str
     note: str = ""
     digits: str = ""
+    networks: Sequence[str] = ()
 
     @property
     def stem(self) -> str:

@@ -285,6 +285,7 @@ def figures_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure
     taken: set[str] = set()
     for group, figures in drawn:
         named = []
+        networks = list(by_network(group.members))
         for chart in figures:
             words = f"{chart.name}{group.apart(holders[chart.name])}"
             name, number = words, 1
@@ -294,7 +295,7 @@ def figures_by_group(results: Sequence[Result]) -> list[tuple[Group, list[Figure
             taken.add(name)
             # An image is passed on without its page, so it names its results itself.
             note = "\n".join(filter(None, [chart.note, f"{group.title}."]))
-            named.append(replace(chart, name=name, note=note, digits=group.other_digits))
+            named.append(replace(chart, name=name, note=note, digits=group.other_digits, networks=networks))
         made.append((group, named))
     return made
 

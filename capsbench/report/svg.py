@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from capsbench.errors import escaped
-from capsbench.report.charts import Chart, Ends, Point
+from capsbench.report.charts import Chart, Ends, Point, owner
 
 WIDTH, HEIGHT = 420, 230  # of a panel without its legend, in pixels at its natural size
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 22, 34
@@ -104,10 +104,7 @@ def panels_of(chart: Chart, networks: Sequence[str]) -> list[Panel]:
 
 
 def _line(chart: Chart, label: str, points: Sequence[Point], networks: Sequence[str]) -> Line:
-    """A series, with the longest of the networks' names that its own begins with."""
-    owners = [one for one in networks if label == one or label.startswith(f"{one}, ")]
-    network = max(owners, key=len, default=label)
-    return Line(network, label, points, chart.intervals.get(label, ()))
+    return Line(owner(label, networks), label, points, chart.intervals.get(label, ()))
 
 
 def _condition(line: Line) -> str:

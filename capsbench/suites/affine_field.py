@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from capsbench.report.charts import Ends, height_for, look
+from capsbench.report.charts import Ends, height_for, looks
 from capsbench.report.figures import Figure
 from capsbench.report.notes import beside_paper
 from capsbench.results.result import Result
@@ -70,8 +70,9 @@ class FieldChart(Figure):
         height = height_for(5, entries=len(self.series), note=self.note)
         figure = Canvas(figsize=(9, height), dpi=150, layout="constrained")
         axes = figure.add_subplot()
-        for number, (network, points) in enumerate(self.series.items()):
-            color, marker, _ = look(number)
+        drawn_as = looks(self.series, self.networks)
+        for network, points in self.series.items():
+            color, marker = drawn_as[network].color, drawn_as[network].marker
             for point in points:
                 for ends, along in ((point.clean_ends, True), (point.affine_ends, False)):
                     if ends:

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from capsbench.errors import StorageError
-from capsbench.report.charts import Chart, _apart, look
+from capsbench.report.charts import Chart, _apart, looks
 from capsbench.report.figures import COLORS
 from capsbench.report.pictures import Picture, Tile
 
@@ -64,7 +64,8 @@ def test_where_y_need_not_begin_at_zero_differences_fill_the_chart(tmp_path: Pat
 
 
 def test_more_series_than_colours_differ_all_the_same(tmp_path: Path) -> None:
-    assert len({look(number)[:2] for number in range(49)}) == 49
+    every = looks(map(str, range(49)), ()).values()
+    assert len({(one.color, one.marker) for one in every}) == 49
     series: dict[str, Any] = {str(number): [(1, number), (2, number)] for number in range(10)}
     image = pixels(chart(series=series).save(tmp_path)[0])
     assert all(painted(image, number).any() for number in range(len(COLORS) - 1))
@@ -80,6 +81,23 @@ def test_more_series_than_colours_differ_all_the_same(tmp_path: Path) -> None:
     )
     filled = [found.sum() / (found.any(0).sum() * found.any(1).sum()) for found in (plain, hatched)]
     assert filled[0] == 1 and 0.5 < filled[1] < 0.9  # of the bar; the rest is hatched in black
+
+
+def test_a_network_has_one_colour_in_all_charts_whatever_their_order(tmp_path: Path) -> None:
+    networks = ["net", "net (wide=True)", "other"]
+    found = looks(["other, far", "net (wide=True), near", "other, near", "of nobody"], networks)
+    assert [one.color for one in found.values()] == [COLORS[2], COLORS[1], COLORS[2], COLORS[0]]
+    assert [one.marker for one in found.values()] == ["^", "s", "^", "o"]
+    assert [one.style for one in found.values()] == [0, 1, 1, 2]
+    assert looks(["near", "far"], networks)["far"].color == COLORS[1]  # lines of another kind begin anew
+    image = pixels(chart(series={"other": [(1, 1), (2, 2)]}, networks=networks).save(tmp_path)[0])
+    assert painted(image, 2).any() and not painted(image, 0).any()
+
+
+def test_a_series_without_points_is_not_in_the_legend(tmp_path: Path) -> None:
+    series: dict[str, Any] = {"one": [(1, 1), (2, 2)], "two": []}
+    whole, without = (chart(series=one).png() for one in (series, {"one": series["one"]}))
+    assert whole == without
 
 
 def test_heights_start_at_zero(tmp_path: Path) -> None:
