@@ -20,6 +20,7 @@ from capsbench.report.groups import by_network
 from capsbench.report.headlines import Headline, headlines_of
 from capsbench.report.suites import readable
 from capsbench.results.result import Result, load_results, name_of
+from capsbench.spec import MNIST, told_digits
 from capsbench.system.disk import kind_of
 
 SHOWN = 4  # results that an error names
@@ -267,9 +268,15 @@ def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[t
             )
             if len(ours_of) == len(theirs_of) == 1:
                 pairs.append((here.pop(ours_of[0]), there.pop(theirs_of[0])))
-        alone += [f"{name_of(result)} in A alone" for result in here.values()]
-        alone += [f"{name_of(result)} in B alone" for result in there.values()]
+        for side, left in (("A", here), ("B", there)):
+            alone += [f"{name_of(one)}{_of_mnist(one, [*first, *second])} in {side} alone" for one in left.values()]
     return pairs, alone
+
+
+def _of_mnist(result: Result, among: Sequence[Result]) -> str:
+    """Which of MNIST's digits a result is of, where others are of others; `name_of` has the name of all others."""
+    several = result.digits in MNIST and len({one.digits for one in among} & {*MNIST}) > 1
+    return f", {told_digits(result.digits)}," if several else ""
 
 
 def _by_protocol(results: Sequence[Result]) -> dict[tuple[Any, ...], dict[str, Result]]:

@@ -268,6 +268,14 @@ def test_folders_are_paired_by_suite_preset_and_seed(tmp_path: Path) -> None:
     ]
 
 
+def test_results_without_a_partner_say_of_which_digits_they_are_where_both_occur(tmp_path: Path) -> None:
+    right = [1, 0, 1, 0]
+    whole = replace(result("cnn", right, seed=1), digits="mnist")
+    ours = saved(tmp_path / "a", result("cnn", right), whole)
+    found = compare(ours, saved(tmp_path / "b", result("mine", right)))
+    assert found.alone == ["cnn (affine, preset small, seed 1), full MNIST, in A alone"]
+
+
 def test_of_several_models_the_same_are_partners(tmp_path: Path) -> None:
     right = [1, 0, 1, 0]
     ours = saved(tmp_path / "a", result("capsnet", right), result("cnn", right))
