@@ -248,8 +248,12 @@ def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "to
     try:
         loss: Any = cast(Model, model).loss(output, batch)
     except Exception as error:
-        hint = "" if batch.layers is not None else "; it gets batch.layers where the model says needs_layers = True"
-        error.add_note(f"in the model's loss{hint if 'NoneType' in str(error) else ''}")
+        hint = ""
+        if isinstance(error, TypeError) and "positional argument" in str(error):
+            hint = ", a method loss(self, output, batch)"
+        elif "NoneType" in str(error) and batch.layers is None:
+            hint = "; it gets batch.layers where the model says needs_layers = True"
+        error.add_note(f"in the model's loss{hint}")
         raise
     shape: Any = getattr(loss, "shape", None)  # the type alone would import torch
     if shape is None or tuple(shape) != ():

@@ -97,6 +97,20 @@ def test_a_loss_that_is_no_number_does_not_fit() -> None:
     assert "A preset's column" not in trials_text("net.py", [trial])
 
 
+class Short(Layered):
+    """Its loss takes the output alone."""
+
+    def loss(self, output: Any) -> Any:  # type: ignore[override]
+        """A scalar."""
+        return output.scores.mean()
+
+
+def test_a_loss_of_other_arguments_is_told_which_it_gets() -> None:
+    (trial,) = try_network(Short, suites=["mnist"], digits="embedded", device="cpu")
+    assert "positional arguments" in trial.why_not
+    assert trial.why_not.endswith("(in the model's loss, a method loss(self, output, batch))")
+
+
 def test_a_suite_that_does_not_state_its_work_trains_one_network() -> None:
     Path("own.py").write_text(
         "from capsbench.suites.mnist import MNIST\n"
