@@ -231,10 +231,19 @@ def _facts(cell: Result) -> dict[str, str]:
         "measured": f"{cell.date}, {cell.seconds:,.0f} s",
         "on": "; ".join(str(here[part]) for part in ("device", "processor", "system") if here[part]) + threads,
         "with": versions or "?",
-        "network": json.dumps(cell.parameters, sort_keys=True) if cell.parameters else "nothing set",
-        **({"made of": json.dumps(cell.identity, sort_keys=True)} if cell.identity else {}),
+        "network": ", ".join(f"{name}={json.dumps(one)}" for name, one in sorted(cell.parameters.items()))
+        or "nothing set",
+        **({"made of": "; ".join(_made_of(cell.identity))} if cell.identity else {}),
         "digests of its data": ", ".join(f"{role} {digest[:16]}" for role, digest in here["digests"].items()) or "none",
     }
+
+
+def _made_of(identity: Mapping[str, Any]) -> Iterator[str]:
+    """What a model, a suite or digits that do not ship are made of: each file with the beginning of its digest."""
+    for what, parts in sorted(identity.items()):
+        known = isinstance(parts, Mapping) and all(isinstance(one, str) for one in parts.values())
+        told = ", ".join(f"{name} {one[:16]}" for name, one in sorted(parts.items())) if known else json.dumps(parts)
+        yield f"{what}: {told}"
 
 
 def _shown_table(table: Table, but: str = "") -> dict[str, Any]:

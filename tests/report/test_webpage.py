@@ -88,6 +88,20 @@ def test_every_string_of_a_result_is_text() -> None:
         assert not any(name.startswith("on") or name == "style" for name in attributes)
 
 
+@pytest.mark.parametrize(
+    ("identity", "told"),
+    [
+        ({"suite": {"s.py": "f" * 64}, "model": {"n.py": "a" * 64, "b.py": "c" * 64}},
+         f"model: b.py {'c' * 16}, n.py {'a' * 16}; suite: s.py {'f' * 16}"),
+        ({"model": {"n.py": 3}, "digits": "d"}, 'digits: "d"; model: {"n.py": 3}'),
+    ],
+)  # fmt: skip
+def test_what_a_network_is_made_of_and_built_with_is_in_words(identity: dict[str, Any], told: str) -> None:
+    one = replace(measured("net"), parameters={"width": 4, "kind": "a"}, identity=identity)
+    text = html.unescape(html_page([one]))
+    assert told in text and 'kind="a", width=4' in text
+
+
 def test_the_policy_allows_this_style_and_this_script_alone() -> None:
     text = html_page([measured("net")])
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
