@@ -283,7 +283,7 @@ def told_events() -> Iterator[Callable[[Plan], None]]:
     When the parent ends, stdin closes and this process ends at once.
     """
     sys.stdout.flush()
-    out, parent = os.dup(sys.stdout.fileno()), os.dup(0)
+    out, parent = os.dup(1), os.dup(0)
     os.dup2(2, 1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -46,23 +46,12 @@ class _Lenient(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Makes stdout and stderr bear any text, and stderr any failure; none of their numbers is free for a file.
-
-    Results have the output for themselves: what else writes to it by its number, such as a library in C or a process
-    that a network starts, writes to stderr.
-    """
+    """Makes stdout and stderr bear any text, and stderr any failure; none of their numbers is free for a file."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:  # it was closed before we began, and the next file that is opened would have its number
             os.open(os.devnull, os.O_RDWR)
-    if sys.stdout is sys.__stdout__ and sys.stdout is not None and sys.stdout.fileno() == 1:
-        sys.stdout.flush()
-        results = os.fdopen(os.dup(1), "wb")
-        os.dup2(2, 1)
-        sys.stdout = io.TextIOWrapper(
-            results, sys.stdout.encoding, line_buffering=results.isatty() or sys.stdout.write_through
-        )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=SHOWABLE)  # a file's name need not be Unicode, nor may a terminal show all of it

@@ -1,6 +1,5 @@
 """How a command ends: what it says on the way."""
 
-import json
 import os
 import subprocess
 import sys
@@ -64,30 +63,6 @@ def test_a_stderr_that_is_full_or_closed_changes_nothing(line: str, code: int, s
     )
     assert int((tmp_path / "code").read_text()) == code
     assert (done.stdout + done.stderr).startswith(said) and "Traceback" not in done.stderr
-
-
-GUEST = """
-import os, subprocess, torch
-class Net(torch.nn.Linear):
-    def __init__(self, image_size):
-        os.write(1, b"by its number\\n")
-        subprocess.run(["echo", "a child"], check=True)
-        super().__init__(1600, 10)
-    def forward(self, images):
-        return super().forward(images.flatten(1))
-"""
-
-
-@pytest.mark.parametrize(("stderr", "seen"), [("", True), (" 2>&-", False)])
-def test_what_a_network_writes_past_python_is_not_among_the_results(
-    stderr: str, seen: bool, tmp_path: Path, warm_python: str
-) -> None:
-    (tmp_path / "guest.py").write_text(GUEST)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    line = f"{warm_python} -m capsbench try {tmp_path}/guest.py --suite affine --json{stderr}"
-    done = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)
-    assert ("by its number" in done.stderr and "a child" in done.stderr) is seen
 
 
 def test_a_pipe_of_messages_that_is_full_and_does_not_wait_changes_no_code() -> None:
