@@ -249,7 +249,7 @@ def loss_of(model: "torch.nn.Module", output: Output, batch: TensorBatch) -> "to
         loss: Any = cast(Model, model).loss(output, batch)
     except Exception as error:
         hint = ""
-        if isinstance(error, TypeError) and "positional argument" in str(error):
+        if isinstance(error, TypeError) and error.__traceback__ and not error.__traceback__.tb_next:  # of our call
             hint = ", a method loss(self, output, batch)"
         elif "NoneType" in str(error) and batch.layers is None:
             hint = "; it gets batch.layers where the model says needs_layers = True"

@@ -104,9 +104,7 @@ def _tuple(name: str, value: Any, kinds: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(items) == 1:  # one number means: fixed
         items = tuple(items) * len(kinds)
     if len(items) != len(kinds):
-        raise ParameterError(
-            f"{name} takes {len(kinds)} values, or one for all of them, got {shown(value) or 'nothing'}."
-        )
+        raise ParameterError(f"{name} takes {len(kinds)} values, or one for all of them, got {shown(value)}.")
     return tuple(_scalar(name, item, kind) for item, kind in zip(items, kinds, strict=True))
 
 

@@ -262,7 +262,12 @@ def _only_one(family: str, place: str) -> str:
     """
     module = _module(family, place)
     if family != "model":
-        own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", "") == module.__name__]
+        with _import_errors(family, place):
+            own = [
+                name
+                for name, thing in vars(module).items()
+                if isinstance(thing, type) and thing.__module__ == module.__name__ and not name.startswith("_")
+            ]
         example = f", such as {place}:{own[-1]}" if own else ""
         raise UsageError(f"A {family} in a file is named file.py:attribute{example}, got {place!r}.")
     from torch import nn  # which the file has loaded by now, if it has a network

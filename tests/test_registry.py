@@ -187,7 +187,13 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         registry.load("model", f"{path}:Own")
 
 
-@pytest.mark.parametrize(("code", "example"), [("class Mine: pass", r", such as mine\.py:Mine"), ("import os", "")])
+@pytest.mark.parametrize(
+    ("code", "example"),
+    [
+        ("class Mine: pass\ndef other(): pass\nclass _Own: pass\nown = _Own()", r", such as mine\.py:Mine"),
+        ("import os\nfrom pathlib import Path", ""),
+    ],
+)
 def test_a_file_without_its_suite_is_refused_with_the_name_to_give(tmp_path: Path, code: str, example: str) -> None:
     (tmp_path / "mine.py").write_text(code)
     with (

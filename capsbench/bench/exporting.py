@@ -15,7 +15,7 @@ from capsbench.paths import user_path
 from capsbench.results.result import PRETRAINED, Result, load_result
 from capsbench.sources.hosting import hosted
 from capsbench.sources.identity import identity_of_code
-from capsbench.system.disk import kind_of
+from capsbench.system.disk import is_regular, kind_of
 from capsbench.training.checkpoints import fits
 from capsbench.training.config import State
 from capsbench.training.kept import load_kept
@@ -129,17 +129,19 @@ def _result(result: Result | str | Path) -> Result:
     """A result, given or read.
 
     Raises:
-        UsageError: It is the name of a network.
+        UsageError: It is the name of a network, or the log of a training.
         DataFileError: Its file is missing, damaged, or not a result's.
     """
     if isinstance(result, Result):
         return result
     path = user_path(result, "result")
-    if not path.exists() and str(result) in registry.catalog("model"):
+    if str(result) in registry.catalog("model") and not is_regular(path):
         ships = [protocol for protocol, networks in pretrained().items() if str(result) in networks]
-        way_out = f" Its weights ship: load_network({str(result)!r}, pretrained={ships[0]!r})." if ships else ""
+        way_out = (
+            f" Its weights ship, in Python: load_network({str(result)!r}, pretrained={ships[0]!r})." if ships else ""
+        )
         raise UsageError(f"A result or its file is needed, got the name of a network, {result}.{way_out}")
-    if path.suffix == ".jsonl":
+    if path.suffix == ".jsonl" and is_regular(path.with_suffix(".json")):
         raise UsageError(f"{path} is the log of a training. Its result is {path.with_suffix('.json')}.")
     return load_result(path)
 

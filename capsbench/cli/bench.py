@@ -149,7 +149,7 @@ def _seeds(text: str) -> tuple[int, ...]:
         seeds: tuple[int, ...] = convert("--seeds", text, tuple[int, ...])
     except ParameterError:
         raise ParameterError(
-            f"--seeds must be whole numbers with commas between, such as 0,1,2, got {shown(text) or 'nothing'}."
+            f"--seeds must be whole numbers with commas between, such as 0,1,2, got {shown(text.strip()) or 'nothing'}."
         ) from None
     return seeds
 

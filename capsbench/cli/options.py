@@ -11,7 +11,7 @@ import click
 from capsbench.cli.settings import name_variables, read_config
 from capsbench.data.naming import MNIST, named_digits, source_of
 from capsbench.data.sets import SETS
-from capsbench.errors import UsageError, shown
+from capsbench.errors import UsageError
 from capsbench.paths import user_path
 
 
@@ -84,11 +84,11 @@ class Command(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.MissingParameter as error:
-            takes_it = any(isinstance(one, click.Argument) for one in self.get_params(ctx))
-            if takes_it or error.param is None or not first or first.startswith("-"):
+            from capsbench import registry
+
+            if error.param is None or error.param.name != "suite" or first not in registry.catalog("suite"):
                 raise
-            option = error.param.opts[0]
-            raise UsageError(f"{shown(first)!r} belongs to no option. Did you mean {option} {shown(first)}?") from None
+            raise UsageError(f"{first!r} belongs to no option. Did you mean --suite {first}?") from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; a quiet one says nothing on stderr until it ends, where an error is printed."""

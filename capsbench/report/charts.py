@@ -22,39 +22,50 @@ ENTRY, NOTE_LINE = 0.21, 0.145  # inches of an entry of the legend and of a line
 
 @dataclass(frozen=True)
 class Look:
-    """How a series is drawn: the networks of 49 have each a colour and marker that no other has.
+    """How a series is drawn. Of up to 49 networks, no two share both colour and marker.
 
     Attributes:
         color: That of its network.
         marker: The same.
-        style: A number for dashes and hatches, another one for each condition of a network.
+        dash: The number of its condition; of charts without conditions, of further networks of one colour.
+        hatch: The same for bars, which have no markers: no two bars of one colour share it.
     """
 
     color: str
     marker: str
-    style: int
+    dash: int
+    hatch: int
 
 
 def looks(labels: Iterable[str], networks: Sequence[str]) -> dict[str, Look]:
     """How each series is drawn, by its label: ``NETWORK`` or ``NETWORK, CONDITION``.
 
     Args:
-        labels: Those of the series. One that begins with no network's name takes the look of a network that has none.
+        labels: Those of the series. One that begins with no network's name is a network of its own.
         networks: The labels of all networks.
     """
     owners = {label: owner(label, networks) for label in labels}
-    numbers = {network: number for number, network in enumerate(networks) if network in owners.values()}
-    free = (number for number in count() if number not in numbers.values())
-    for network in owners.values():
-        if network not in numbers:
-            numbers[network] = next(free)
+    numbers = numbered(owners.values(), networks)
     conditions = list(dict.fromkeys(label.removeprefix(network) for label, network in owners.items()))
     found = {}
     for label, network in owners.items():
         turn, hue = divmod(numbers[network], len(COLORS))
-        style = turn + conditions.index(label.removeprefix(network))
-        found[label] = Look(COLORS[hue], MARKERS[(numbers[network] + turn) % len(MARKERS)], style)
+        condition = conditions.index(label.removeprefix(network))
+        marker = numbers[network] + turn + 3 * (condition // len(DASHES))  # unlike the networks of the next turns
+        dash = condition if len(conditions) > 1 else turn
+        found[label] = Look(COLORS[hue], MARKERS[marker % len(MARKERS)], dash, hatch=turn * len(conditions) + condition)
     return found
+
+
+def numbered(owners: Iterable[str], networks: Sequence[str]) -> dict[str, int]:
+    """The number of each owner of a series: its place among all networks, or the first that is free."""
+    every = list(dict.fromkeys(owners))
+    numbers = {network: number for number, network in enumerate(networks) if network in every}
+    free = (number for number in count() if number not in numbers.values())
+    for one in every:
+        if one not in numbers:
+            numbers[one] = next(free)
+    return numbers
 
 
 def owner(label: str, networks: Iterable[str]) -> str:
@@ -122,10 +133,10 @@ def _picture(chart: Chart) -> bytes:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     note = "\n".join(fill(line, NOTE_WIDTH) for line in chart.note.splitlines())
-    height = height_for(4.5, entries=len(chart.series), note=note)
+    series = {label: [(x, y) for x, y in points if math.isfinite(y)] for label, points in chart.series.items()}
+    height = height_for(4.5, entries=sum(map(bool, series.values())), note=note)
     figure = Canvas(figsize=(9, height), dpi=150, layout="constrained")
     axes = figure.add_subplot()
-    series = {label: [(x, y) for x, y in points if math.isfinite(y)] for label, points in chart.series.items()}
     places = list(dict.fromkeys(x for points in series.values() for x, _ in points))
     bars = any(isinstance(x, str) for x in places)
     drawn_as = looks(series, chart.networks)
@@ -136,12 +147,12 @@ def _picture(chart: Chart) -> bytes:
         if bars:
             width = 0.8 / len(series)
             left = [places.index(x) + (number - (len(series) - 1) / 2) * width for x, _ in points]
-            hatch = HATCHES[one.style % len(HATCHES)]
+            hatch = HATCHES[one.hatch % len(HATCHES)]
             axes.bar(left, [y for _, y in points], width, label=told, color=one.color, hatch=hatch)
         else:
             left = [x for x, _ in points]
             heights = [y for _, y in points]
-            dashes = DASHES[one.style % len(DASHES)]
+            dashes = DASHES[one.dash % len(DASHES)]
             axes.plot(left, heights, dashes, label=told, color=one.color, marker=one.marker)
         for x, low, high in _bars(left, chart.series[label], chart.intervals.get(label, ())):
             axes.plot([x, x], [low, high], color="#555555" if bars else one.color, linewidth=1)
@@ -160,7 +171,7 @@ def _picture(chart: Chart) -> bytes:
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)
     axes.grid(axis="y", alpha=0.3)
-    if series:
+    if any(series.values()):
         figure.legend(frameon=False, loc="outside right center")
     if note:
         figure.supxlabel(note, fontsize="small")

@@ -274,7 +274,7 @@ def _partners(first: Sequence[Result], second: Sequence[Result]) -> tuple[list[t
 
 
 def _of_mnist(result: Result, among: Sequence[Result]) -> str:
-    """Which of MNIST's digits a result is of, where others are of others; `name_of` has the name of all others."""
+    """Whether a result is of full MNIST or of the embedded digits, if both occur. `name_of` names all other digits."""
     several = result.digits in MNIST and len({one.digits for one in among} & {*MNIST}) > 1
     return f", {told_digits(result.digits)}," if several else ""
 

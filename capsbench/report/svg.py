@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from capsbench.errors import escaped
-from capsbench.report.charts import Chart, Ends, Point, owner
+from capsbench.report.charts import Chart, Ends, Point, numbered, owner
 
 WIDTH, HEIGHT = 420, 230  # of a panel without its legend, in pixels at its natural size
 LEFT, RIGHT, TOP, BOTTOM = 46, 14, 22, 34
@@ -152,10 +152,11 @@ def drawn(panel: Panel, hues: Mapping[str, int]) -> str:
     sheet.add("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis")
     sheet.add("text", panel.y_label, x=2, y=11)
     sheet.add("text", panel.x_label, x=WIDTH - RIGHT, y=HEIGHT - 2, text_anchor="end")
+    numbers = {**numbered((line.network for line in panel.every), list(hues)), **hues}
     for number, line in enumerate(panel.lines):
         places = [panel.places.index(at) if isinstance(at, str) else at for at, _ in line.points]
-        _draw(sheet, line, places, (x, y), hues.get(line.network, 0))
-        _legend(sheet, line, HEIGHT + LINE * number + 10, hues.get(line.network, 0))
+        _draw(sheet, line, places, (x, y), numbers[line.network])
+        _legend(sheet, line, HEIGHT + LINE * number + 10, numbers[line.network])
     return sheet.text()
 
 

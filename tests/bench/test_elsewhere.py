@@ -146,13 +146,16 @@ def test_what_no_network_can_be_made_of_is_named(cells: dict[str, Any], tmp_path
     with pytest.raises(UsageError, match=r"was named by its file, .*net\.py:Net, and not given in Python"):
         capsbench.load_network(result, network=torch.nn.Linear)
     with pytest.raises(
-        UsageError, match=r"name of a network, stn\. Its weights ship: .*'stn', pretrained='affine-medium'"
+        UsageError, match=r"name of a network, stn\. Its weights ship, in Python: .*'stn', pretrained='affine-medium'"
     ):
         capsbench.load_network("stn")
     with pytest.raises(UsageError, match=r"needed, got the name of a network, efficient-capsnet\.$"):
         capsbench.load_network("efficient-capsnet")
-    with pytest.raises(UsageError, match=r"net\.jsonl is the log of a training\. Its result is .*net\.json\."):
-        capsbench.load_network("net.jsonl")
+    with pytest.raises(UsageError, match=r"\.jsonl is the log of a training\. Its result is .*\.json\."):
+        capsbench.load_network(result.path.with_suffix(".jsonl"))
+    for missing in ("net.jsonl", "x" * 300):
+        with pytest.raises(DataFileError, match="cannot be read"):
+            capsbench.load_network(missing)
     with pytest.raises(DataFileError, match=r"names no kept weights\. Run the cell again with --force"):
         capsbench.load_network(replace(result, training={}))
     with pytest.raises(DataFileError, match="names no kept weights"):

@@ -111,6 +111,19 @@ def test_a_loss_of_other_arguments_is_told_which_it_gets() -> None:
     assert trial.why_not.endswith("(in the model's loss, a method loss(self, output, batch))")
 
 
+class Deeper(Layered):
+    """Its loss calls something else with too little."""
+
+    def loss(self, output: Any, batch: Any) -> Any:
+        """A scalar."""
+        return nn.functional.mse_loss(output.scores)  # type: ignore[call-arg]
+
+
+def test_an_error_deeper_in_a_loss_is_not_one_of_its_arguments() -> None:
+    (trial,) = try_network(Deeper, suites=["mnist"], digits="embedded", device="cpu")
+    assert trial.why_not.endswith("(in the model's loss)")
+
+
 def test_a_suite_that_does_not_state_its_work_trains_one_network() -> None:
     Path("own.py").write_text(
         "from capsbench.suites.mnist import MNIST\n"

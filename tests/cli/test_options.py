@@ -55,6 +55,7 @@ def test_an_option_is_no_value_of_another(arguments: list[str], capsys: Capture)
     [
         (["run", "affine"], "'affine' belongs to no option. Did you mean --suite affine?"),
         (["tests", "affine", "--out", "x"], "'affine' belongs to no option. Did you mean --suite affine?"),
+        (["run", "capsnet"], "Missing option '--suite'"),
         (["run", "--model", "cnn"], "Missing option '--suite'"),
         (["judge", "scores", "--label", "net"], "Missing option '--suite'"),
     ],

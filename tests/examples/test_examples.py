@@ -3,9 +3,6 @@
 import json
 import os
 import re
-import runpy
-import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,54 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from capsbench.cli import main
 from capsbench.results.result import load_results
 
-ROOT = Path(__file__).resolve().parents[2]
-SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
-CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
+from .sections import printed, run_line, run_section
 
 LEARNED = {"Scores of another framework": "scores", "A network that was trained elsewhere": "weights"}
-OTHERS = {*LEARNED, "A plug-in"}  # which have tests of their own
-
-
-def printed() -> dict[str, list[str]]:
-    """The commands of each section of the page."""
-    _, *parts = SECTION.split((ROOT / "docs" / "examples.md").read_text())
-    sections = dict(zip(parts[::2], parts[1::2], strict=True))
-    return {
-        title: [line.removeprefix("$ ") for block in CONSOLE.findall(text) for line in block.splitlines()]
-        for title, text in sections.items()
-    }
-
-
-@pytest.fixture(autouse=True)
-def repository() -> None:
-    """The folder of the examples, beside which nothing else lies."""
-    shutil.copytree(ROOT / "examples", "examples")
-
-
-def run_line(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs a command in this process, on the CPU."""
-    program, *arguments = shlex.split(line)
-    if program == "python":
-        monkeypatch.setattr(sys, "argv", arguments)
-        monkeypatch.setattr(sys, "path", ["examples", *sys.path])  # as Python finds what lies beside a script
-        runpy.run_path(arguments[0], run_name="__main__")
-        sys.modules.pop("plain_cnn", None)
-        return
-    assert program == "capsbench"
-    device = ["--device", "cpu"] if arguments[0] == "run" else []
-    with pytest.raises(SystemExit) as stop:
-        main([*arguments, *device])
-    assert stop.value.code == 0, line
-
-
-def run_section(title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for line in printed()[title]:
-        run_line(line, monkeypatch)
-    assert "Warning" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("undrawn", "guessed")  # suites' charts have their own tests; those of the plug-in are drawn
@@ -137,15 +91,3 @@ def test_every_cell_of_the_notebook_works_and_shows_what_it_should(monkeypatch: 
 
 def test_the_plain_network_has_fifteen_lines() -> None:
     assert len(Path("examples/plain_cnn.py").read_text().splitlines()) <= 15
-
-
-@pytest.mark.usefixtures("undrawn", "guessed", "few_digits")
-@pytest.mark.parametrize("title", [title for title, lines in printed().items() if lines and title not in OTHERS])
-def test_the_commands_of_a_section_work(
-    title: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_section(title, monkeypatch, capsys)
-    if title == "A data set of your own":
-        assert Path("speckled.png").exists()
-    else:
-        assert {one.origin for one in load_results("runs")} == {"trained"}

@@ -1,5 +1,7 @@
 """Charts: the numbers beside a picture by hand, and what a picture shows by its pixels."""
 
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from matplotlib.figure import Figure
 from capsbench.errors import StorageError
 from capsbench.report.charts import Chart, _apart, looks
 from capsbench.report.figures import COLORS
+from capsbench.report.groups import figures_by_group
 from capsbench.report.pictures import Picture, Tile
+from capsbench.results.result import load_results
+from capsbench.suites.affine_field import FieldChart
 
 
 def chart(**changes: Any) -> Chart:
@@ -88,16 +93,42 @@ def test_a_network_has_one_colour_in_all_charts_whatever_their_order(tmp_path: P
     found = looks(["other, far", "net (wide=True), near", "other, near", "of nobody"], networks)
     assert [one.color for one in found.values()] == [COLORS[2], COLORS[1], COLORS[2], COLORS[0]]
     assert [one.marker for one in found.values()] == ["^", "s", "^", "o"]
-    assert [one.style for one in found.values()] == [0, 1, 1, 2]
+    assert [(one.dash, one.hatch) for one in found.values()] == [(0, 0), (1, 1), (1, 1), (2, 2)]
+    assert (
+        looks(["net, wide, far", "net"], ["net", "net, wide"])["net, wide, far"].color == COLORS[1]
+    )  # the longest name
     assert looks(["near", "far"], networks)["far"].color == COLORS[1]  # lines of another kind begin anew
     image = pixels(chart(series={"other": [(1, 1), (2, 2)]}, networks=networks).save(tmp_path)[0])
     assert painted(image, 2).any() and not painted(image, 0).any()
 
 
-def test_a_series_without_points_is_not_in_the_legend(tmp_path: Path) -> None:
-    series: dict[str, Any] = {"one": [(1, 1), (2, 2)], "two": []}
-    whole, without = (chart(series=one).png() for one in (series, {"one": series["one"]}))
-    assert whole == without
+def test_conditions_differ_in_the_same_way_whatever_the_network(tmp_path: Path) -> None:
+    networks = [str(number) for number in range(9)]
+    every = looks([f"{one}, {condition}" for one in networks for condition in "abcde"], networks)
+    assert {every[f"{one}, b"].dash for one in networks} == {1}
+    assert len({(one.color, one.marker, one.dash % 4) for one in every.values()}) == len(every)
+    bars = looks([f"{one}, {condition}" for one in ("0", "7") for condition in "ab"], networks)
+    assert len({(one.color, one.hatch % 4) for one in bars.values()}) == 4
+
+
+def test_a_series_without_points_is_not_in_the_legend(recwarn: pytest.WarningsRecorder) -> None:
+    some: dict[str, Any] = {"one": [(1, 1), (2, 2)]}
+    empty: dict[str, Any] = {str(number): [] for number in range(30)}
+    assert chart(series=some | empty).png() == chart(series=some).png()
+    assert chart(series=empty).png() and not recwarn.list
+
+
+def test_all_charts_of_a_protocol_give_a_network_one_colour() -> None:
+    results = load_results(Path(__file__).parents[2] / "results" / "affine" / "small")
+    drawn = [figure for _, figures in figures_by_group(results) for figure in figures]
+    assert len({tuple(one.networks) for one in drawn}) == 1 and len(drawn[0].networks) > 3
+    field = drawn[0]
+    assert isinstance(field, FieldChart) and list(field.series) != list(field.networks)
+    network = field.networks[1]
+    assert list(field.series).index(network) != 1
+    for one in (replace(field, series={network: field.series[network]}, stars={}), drawn[1]):
+        shown = matplotlib.image.imread(BytesIO(one.png()))[..., :3]
+        assert painted(np.rint(255 * shown).astype(int), 1).any()
 
 
 def test_heights_start_at_zero(tmp_path: Path) -> None:

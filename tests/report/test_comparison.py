@@ -274,6 +274,15 @@ def test_results_without_a_partner_say_of_which_digits_they_are_where_both_occur
     ours = saved(tmp_path / "a", result("cnn", right), whole)
     found = compare(ours, saved(tmp_path / "b", result("mine", right)))
     assert found.alone == ["cnn (affine, preset small, seed 1), full MNIST, in A alone"]
+    found = compare([result("cnn", right)], [result("mine", right), whole, replace(whole, digits="kmnist")])
+    assert found.alone == [
+        "cnn (affine, preset small, seed 1), full MNIST, in B alone",
+        "cnn (affine, preset small, digits kmnist, seed 1) in B alone",
+    ]
+    found = compare(
+        [result("cnn", right)], [result("mine", right), replace(result("cnn", right, seed=1), digits="kmnist")]
+    )
+    assert found.alone == ["cnn (affine, preset small, digits kmnist, seed 1) in B alone"]
 
 
 def test_of_several_models_the_same_are_partners(tmp_path: Path) -> None:

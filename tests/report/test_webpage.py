@@ -19,8 +19,10 @@ from click.testing import CliRunner
 
 from capsbench.cli import cli
 from capsbench.errors import DataFileError
+from capsbench.report.charts import Chart
 from capsbench.report.pages import NOT_MEASURED
 from capsbench.report.png import png
+from capsbench.report.svg import drawn, panels_of
 from capsbench.report.webpage import html_page
 from capsbench.results.failures import keep_failure
 from capsbench.results.result import Result, load_results, now, save_result
@@ -100,6 +102,13 @@ def test_what_a_network_is_made_of_and_built_with_is_in_words(identity: dict[str
     one = replace(measured("net"), parameters={"width": 4, "kind": "a"}, identity=identity)
     text = html.unescape(html_page([one]))
     assert told in text and 'kind="a", width=4' in text
+
+
+def test_lines_that_are_called_after_no_network_have_colours_that_no_network_of_the_chart_has() -> None:
+    series: dict[str, Any] = {"net": [(1, 1), (2, 1)], "far": [(1, 2), (2, 2)], "near": [(1, 3), (2, 3)]}
+    (panel,) = panels_of(Chart(name="c", title="c", x_label="x", y_label="y", series=series), ["other", "net"])
+    found = re.findall(r"curve (hue\d)", drawn(panel, {"other": 0, "net": 1}))
+    assert list(dict.fromkeys(found)) == ["hue1", "hue0", "hue2"]
 
 
 def test_the_policy_allows_this_style_and_this_script_alone() -> None:
