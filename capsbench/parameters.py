@@ -7,9 +7,12 @@ from dataclasses import fields
 from functools import cache
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from capsbench.errors import ParameterError, UnknownNameError, shown
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Range = tuple[float, float]
 """The two ends of a uniform distribution; equal ends fix the value."""
@@ -22,7 +25,7 @@ SEED_LIMIT = 2**64
 EXACT = 2**53
 """Below this a float holds every whole number, and no other is rounded to one."""
 
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 
 
 def split_assignments(assignments: tuple[str, ...] | list[str]) -> dict[str, str]:
@@ -55,7 +58,7 @@ def construct(cls: type[T], values: Mapping[str, Any], *, owner: str) -> T:
         ParameterError: A value cannot be read as its field's type, or the class refuses it.
     """
     types = _types(cast(Hashable, cls))
-    names = [field.name for field in fields(cls)]  # type: ignore[arg-type]  # no type says "a dataclass"
+    names = [field.name for field in fields(cls)]
     for key in values:
         if key not in names:
             raise UnknownNameError(f"parameter of {owner}", key, names)

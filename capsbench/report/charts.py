@@ -28,7 +28,7 @@ class Look:
         color: That of its network.
         marker: The same.
         dash: The number of its condition; of charts without conditions, of further networks of one colour.
-        hatch: The same for bars, which have no markers: no two bars of one colour share it.
+        hatch: The same for bars, which have no markers: another number for each bar of one colour.
     """
 
     color: str

@@ -152,7 +152,7 @@ def drawn(panel: Panel, hues: Mapping[str, int]) -> str:
     sheet.add("line", x1=LEFT, x2=WIDTH - RIGHT, y1=HEIGHT - BOTTOM, y2=HEIGHT - BOTTOM, class_="axis")
     sheet.add("text", panel.y_label, x=2, y=11)
     sheet.add("text", panel.x_label, x=WIDTH - RIGHT, y=HEIGHT - 2, text_anchor="end")
-    numbers = {**numbered((line.network for line in panel.every), list(hues)), **hues}
+    numbers = numbered((line.network for line in panel.every), list(hues))
     for number, line in enumerate(panel.lines):
         places = [panel.places.index(at) if isinstance(at, str) else at for at, _ in line.points]
         _draw(sheet, line, places, (x, y), numbers[line.network])

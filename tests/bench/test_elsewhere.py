@@ -1,5 +1,6 @@
 """Weights from elsewhere, and back: exported weights give the figures of their cell to the last digit."""
 
+import contextlib
 import json
 import pickle
 from dataclasses import replace
@@ -149,6 +150,10 @@ def test_what_no_network_can_be_made_of_is_named(cells: dict[str, Any], tmp_path
         UsageError, match=r"name of a network, stn\. Its weights ship, in Python: .*'stn', pretrained='affine-medium'"
     ):
         capsbench.load_network("stn")
+    with contextlib.chdir(tmp_path):
+        Path("stn").write_text("{}")
+        with pytest.raises(DataFileError, match="is not a result of capsbench"):
+            capsbench.load_network("stn")  # a file comes before a network of its name
     with pytest.raises(UsageError, match=r"needed, got the name of a network, efficient-capsnet\.$"):
         capsbench.load_network("efficient-capsnet")
     with pytest.raises(UsageError, match=r"\.jsonl is the log of a training\. Its result is .*\.json\."):

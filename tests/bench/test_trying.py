@@ -97,10 +97,13 @@ def test_a_loss_that_is_no_number_does_not_fit() -> None:
     assert "A preset's column" not in trials_text("net.py", [trial])
 
 
-class Short(Layered):
+class Short(nn.Sequential):
     """Its loss takes the output alone."""
 
-    def loss(self, output: Any) -> Any:  # type: ignore[override]
+    def __init__(self) -> None:
+        super().__init__(nn.Flatten(), nn.LazyLinear(10))
+
+    def loss(self, output: Any) -> Any:
         """A scalar."""
         return output.scores.mean()
 
@@ -112,15 +115,27 @@ def test_a_loss_of_other_arguments_is_told_which_it_gets() -> None:
 
 
 class Deeper(Layered):
-    """Its loss calls something else with too little."""
+    """What its loss calls gets too little."""
 
     def loss(self, output: Any, batch: Any) -> Any:
-        """A scalar."""
-        return nn.functional.mse_loss(output.scores)  # type: ignore[call-arg]
+        """None: it fails."""
+        raise TypeError("mse_loss() missing 1 required positional argument: 'target'")
 
 
-def test_an_error_deeper_in_a_loss_is_not_one_of_its_arguments() -> None:
-    (trial,) = try_network(Deeper, suites=["mnist"], digits="embedded", device="cpu")
+class Nothing(Layered):
+    """It has its layers, and fails on another None."""
+
+    def __init__(self) -> None:
+        super().__init__(needs=True)
+
+    def loss(self, output: Any, batch: Any) -> Any:
+        """None: it fails."""
+        raise AttributeError("'NoneType' object has no attribute 'mean'")
+
+
+@pytest.mark.parametrize("network", [Deeper, Nothing])
+def test_an_error_deeper_in_a_loss_is_neither_of_its_arguments_nor_of_layers(network: type[nn.Module]) -> None:
+    (trial,) = try_network(network, suites=["mnist"], digits="embedded", device="cpu")
     assert trial.why_not.endswith("(in the model's loss)")
 
 

@@ -65,7 +65,7 @@ def test_generate_makes_three_splits_and_tells_of_them(capsys: Capture) -> None:
     assert run("generate", "multimnist", "--out", "d") == 0
     out, err = capsys.readouterr()
     assert err == NOTE
-    assert sorted(os.listdir("d")) == [  # noqa: PTH208
+    assert sorted(path.name for path in Path("d").iterdir()) == [
         f"multimnist-{split}.{ending}" for split in ("test", "train", "validation") for ending in ("h5", "json")
     ]
     for split, count in (("train", 3200), ("validation", 800), ("test", 1000)):

@@ -12,6 +12,9 @@ from capsbench.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTION = re.compile(r"^## (.+)$", re.MULTILINE)
+LEARNED = {"Scores of another framework": "scores", "A network that was trained elsewhere": "weights"}
+"""Sections whose network must learn, from all digits, and the origin of their results."""
+
 CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

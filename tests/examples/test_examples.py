@@ -12,9 +12,7 @@ import pytest
 
 from capsbench.results.result import load_results
 
-from .sections import printed, run_line, run_section
-
-LEARNED = {"Scores of another framework": "scores", "A network that was trained elsewhere": "weights"}
+from .sections import LEARNED, printed, run_line, run_section
 
 
 @pytest.mark.usefixtures("undrawn", "guessed")  # suites' charts have their own tests; those of the plug-in are drawn

@@ -6,9 +6,9 @@ import pytest
 
 from capsbench.results.result import load_results
 
-from .sections import printed, run_section
+from .sections import LEARNED, printed, run_section
 
-OTHERS = ("A plug-in", "A network that was trained elsewhere", "Scores of another framework")
+OTHERS = (*LEARNED, "A plug-in")
 """Sections that test_examples.py runs, with all digits."""
 
 
